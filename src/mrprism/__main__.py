@@ -1,0 +1,3 @@
+from mrprism.cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""Collated samples: what a method is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+Reads = Literal["image", "masks", "both"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one size stacked along B; what is unknown or hidden is None."""
+
+    names: tuple[str, ...]
+    image: Float[Tensor, "B channel H W"] | None = None
+    masks: Float[Tensor, "B R C H W"] | None = None  # 0 or 1; 0 where not rated
+    rated: Bool[Tensor, "B R C"] | None = None
+    reference: Float[Tensor, "B C H W"] | None = None  # NaN where a case has none
+    diagnosis: Int64[Tensor, " B"] | None = None  # -1 where a case has none
+    index: Int64[Tensor, " B"] | None = None  # position of each case in the training set
+
+    def only(self, reads: Reads) -> Batch:
+        """Hide what a method may not look at, so that no network can see test masks."""
+        hidden = replace(self, reference=None, diagnosis=None, index=None)
+        if reads == "image":
+            return replace(hidden, masks=None, rated=None)
+        if reads == "masks":
+            return replace(hidden, image=None)
+        return hidden

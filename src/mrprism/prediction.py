@@ -1,0 +1,40 @@
+"""What every fusion and every method returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One case as NumPy arrays, or a batch of cases as tensors with B in front.
+
+    Results have names, and what a method does not give is None.
+    """
+
+    probability: Any  # (C, *space) the consensus, in [0, 1]
+    raters: Any | None = None  # (R, C, *space) chance that the rater marks the pixel
+    confidence: Any | None = None  # (R, C, *space) chance that the rater agrees with the consensus
+    confusion: Any | None = None  # (R, C, 2, 2) P(drawn | true), indices [true, drawn]
+    draws: Any | None = None  # (S, C, *space) sampled segmentations
+    steps: tuple[Any, ...] = ()  # the probability of each recurrence, Rec0 first
+    ties: Any | None = None  # (C, *space) bool: pixels where the vote was even (fusions only)
+
+    def cases(self) -> Iterator[Prediction]:
+        """The cases of a batched prediction, one by one, as NumPy arrays."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for index in range(len(self.probability)):
+            yield Prediction(**{name: _case(value, index) for name, value in values.items()})
+
+
+def _case(value: Any, index: int) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return tuple(_case(item, index) for item in value)
+    item = value[index]
+    return item if isinstance(item, np.ndarray) else item.detach().cpu().numpy()

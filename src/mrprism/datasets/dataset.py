@@ -1,0 +1,297 @@
+"""A data set: a sequence of samples, read from files when asked for or kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
+from mrprism.errors import InputError
+from mrprism.images import Geometry, ImageFile, LabelFile, MaskFile, read_image, read_labels, read_mask
+from mrprism.sample import MultiRaterSample, Task
+from mrprism.types import Image, Votes
+
+
+@dataclass(frozen=True)
+class FileSample(MultiRaterSample):
+    """A sample with what only files know."""
+
+    votes: Votes | None = None  # how many of `voters` marked the pixel, where single raters are lost
+    voters: int | None = None
+    geometry: Geometry | None = None
+
+
+class Dataset(Sequence[MultiRaterSample]):
+    """Samples of one task, by position or by name.
+
+    Samples of a data set on disk are read each time they are asked for. Shapes and positions of
+    image and masks are compared there, and nowhere else.
+    """
+
+    def __init__(self, name: str, task: Task, cases: Sequence[MultiRaterSample] | Sequence[_Entry]) -> None:
+        self.name = name
+        self.task = task
+        self.root: Path | None = next((c.root for c in cases if isinstance(c, _Entry)), None)
+        self._cases = {_name(case): case for case in cases}
+        if len(self._cases) < len(cases):
+            raise InputError(f"data set '{name}' holds two cases of one name; expected each name once")
+
+    @classmethod
+    def from_samples(cls, name: str, task: Task, samples: Iterable[MultiRaterSample]) -> Dataset:
+        """A data set in memory.
+
+        Raises:
+            InputError: There are no samples, names repeat, or a sample does not fit the task.
+        """
+        kept = list(samples)
+        if not kept:
+            raise InputError(f"data set '{name}' is empty")
+        for sample in kept:
+            check_sample(sample, task)
+        return cls(name, task, kept)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._cases)
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The patient of each case; a case without one stands for itself."""
+        return {name: _fact(case).group or name for name, case in self._cases.items()}
+
+    @property
+    def splits(self) -> dict[str, str | None]:
+        """ "train", "val" or "test" where the data set fixes it."""
+        return {name: _fact(case).split for name, case in self._cases.items()}
+
+    @property
+    def diagnoses(self) -> dict[str, int | None]:
+        return {name: _fact(case).diagnosis for name, case in self._cases.items()}
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest it was opened from; None in memory."""
+        return next((c.manifest for c in self._cases.values() if isinstance(c, _Entry)), None)
+
+    def subset(self, names: Iterable[str]) -> Dataset:
+        """The cases of these names, in this order."""
+        return Dataset(self.name, self.task, [self._case(name) for name in names])  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    @overload
+    def __getitem__(self, key: int | str) -> MultiRaterSample: ...
+    @overload
+    def __getitem__(self, key: slice) -> Dataset: ...
+    def __getitem__(self, key: int | str | slice) -> MultiRaterSample | Dataset:
+        if isinstance(key, slice):
+            return self.subset(self.names[key])
+        case = self._case(key if isinstance(key, str) else self.names[key])
+        return _read(case) if isinstance(case, _Entry) else case
+
+    def _case(self, name: str) -> MultiRaterSample | _Entry:
+        if name not in self._cases:
+            some = ", ".join(self.names[:5]) + (", ..." if len(self) > 5 else "")
+            raise InputError(f"data set '{self.name}' has no case '{name}'; it has {some}")
+        return self._cases[name]
+
+    def __repr__(self) -> str:
+        who = f"{len(self.task.raters)} raters, structures {', '.join(self.task.structures)}"
+        return f"Dataset('{self.name}', {len(self)} cases, {who})"
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a data set given by its folder or its `dataset.json`; images are read when asked for.
+
+    Raises:
+        InputError: The manifest is wrong, or names files that are missing or outside its folder.
+    """
+    file = manifest_path(path)
+    manifest, faults = load(file)
+    if faults or manifest is None:
+        more = f" (and {len(faults) - 1} more: see mrprism check {path})" if len(faults) > 1 else ""
+        raise InputError(faults[0].sentence + more)
+    entries = [_Entry(file.parent, manifest, case) for case in manifest.cases]
+    return Dataset(manifest.name, task_of(manifest), entries)
+
+
+def task_of(manifest: Manifest) -> Task:
+    """What a manifest says is being outlined, and by whom."""
+    return Task(
+        channels=len(manifest.channels),
+        structures=tuple(manifest.structures),
+        raters=manifest.rater_names,
+        anonymous=manifest.anonymous,
+    )
+
+
+def check_sample(sample: MultiRaterSample, task: Task) -> None:
+    """Refuse a sample whose arrays do not fit the task or one another."""
+    space = sample.image.shape[1:]
+    raters, structures = len(task.raters), len(task.structures)
+    for what, found, expected in (
+        ("image", sample.image.shape, (task.channels, *space)),
+        ("masks", sample.masks.shape, (raters, structures, *space)),
+        ("rated", sample.rated.shape, (raters, structures)),
+        ("reference", None if sample.reference is None else sample.reference.shape, (structures, *space)),
+    ):
+        if found is not None and found != expected:
+            raise InputError(f"{what} of case '{sample.name}' has the shape {found}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A case of a data set on disk, not yet read."""
+
+    root: Path
+    manifest: Manifest
+    case: Case
+
+
+def _name(case: MultiRaterSample | _Entry) -> str:
+    return case.case.name if isinstance(case, _Entry) else case.name
+
+
+def _fact(case: MultiRaterSample | _Entry) -> MultiRaterSample | Case:
+    return case.case if isinstance(case, _Entry) else case
+
+
+def _read(entry: _Entry) -> FileSample:
+    case, manifest, root = entry.case, entry.manifest, entry.root
+    image, first = read_case_image(root, manifest, case)
+    space = image.shape[1:]
+    structures = manifest.structures
+    raters = manifest.rater_names
+    masks = np.zeros((len(raters), len(structures), *space), dtype=bool)
+    rated = np.zeros((len(raters), len(structures)), dtype=bool)
+    for rater, drawn in case.masks.items():
+        r = raters.index(rater)
+        for c, mask in read_drawn(root, manifest, case, drawn, first):
+            masks[r, c], rated[r, c] = mask, True
+    reference = None
+    if case.reference is not None:
+        reference = np.zeros((len(structures), *space), dtype=bool)
+        done = []
+        for c, mask in read_drawn(root, manifest, case, case.reference, first):
+            reference[c] = mask
+            done.append(c)
+        if len(done) < len(structures):
+            absent = next(s for c, s in enumerate(structures) if c not in done)
+            raise InputError(
+                f"reference of case '{case.name}' lacks the structure '{absent}'; "
+                "expected every structure or no reference"
+            )
+    votes = None if case.votes is None else _read_votes(root, manifest, case, first)
+    spacing = tuple(case.spacing_mm) if case.spacing_mm is not None else first.spacing_mm
+    if spacing is not None and len(spacing) != len(space):
+        raise InputError(
+            f"case '{case.name}' has {len(spacing)} numbers in spacing_mm; expected {len(space)}, one an axis"
+        )
+    return FileSample(
+        name=case.name,
+        image=image,
+        masks=masks,
+        rated=rated,
+        reference=reference,
+        group=case.group,
+        split=case.split,
+        diagnosis=case.diagnosis,
+        spacing_mm=spacing,
+        votes=votes,
+        voters=case.voters,
+        geometry=first.geometry,
+    )
+
+
+def read_case_image(root: Path, manifest: Manifest, case: Case) -> tuple[Image, ImageFile]:
+    """The image of a case, its channels as the manifest lists them, and the (first) file it came from."""
+    window = case.window or manifest.window
+    paths = [case.image] if isinstance(case.image, str) else case.image
+    parts = [read_image(root / path, window=window) for path in paths]
+    first = parts[0]
+    for part in parts[1:]:
+        _same_grid("image", part, first, case.name)
+    arrays = [part.array for part in parts]
+    if len(arrays) > 1 or len(manifest.channels) == 1:
+        arrays = [a[:1] if all(np.array_equal(a[0], other) for other in a[1:]) else a for a in arrays]
+    image = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if len(image) != len(manifest.channels):
+        raise InputError(
+            f"image '{first.path}' of case '{case.name}' has {len(image)} channels; "
+            f"expected {len(manifest.channels)}: {', '.join(manifest.channels)}"
+        )
+    return image, first
+
+
+def read_drawn(
+    root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile
+) -> list[tuple[int, np.ndarray]]:
+    """The masks one rater (or the reference) drew of a case: position of the structure, and the mask."""
+    if isinstance(drawn, str):
+        return read_label_map(root / drawn, manifest, case.name, like)
+    masks = []
+    for structure, path in drawn.items():
+        mask = read_mask(root / path)
+        _same_grid("mask", mask, like, case.name)
+        masks.append((manifest.structures.index(structure), mask.array))
+    return masks
+
+
+def read_label_map(
+    path: Path, manifest: Manifest, case: str, like: ImageFile
+) -> list[tuple[int, np.ndarray]]:
+    """Every structure of a label map."""
+    labels = manifest.labels or {}
+    found = read_labels(path)
+    _same_grid("label map", found, like, case)
+    known = {0}.union(*labels.values())
+    unknown = sorted({int(v) for v in np.unique(found.array)} - known)
+    if unknown:
+        raise InputError(
+            f"label map '{path}' of case '{case}' holds the values {', '.join(map(str, unknown[:6]))}; "
+            f"expected {', '.join(map(str, sorted(known)))}"
+        )
+    return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
+
+
+def _read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile) -> np.ndarray:
+    assert case.votes is not None
+    assert case.voters is not None
+    votes = []
+    for structure in manifest.structures:
+        if structure not in case.votes:
+            raise InputError(f"votes of case '{case.name}' lack the structure '{structure}'")
+        file = read_labels(root / case.votes[structure])
+        _same_grid("votes", file, like, case.name)
+        if file.array.min(initial=0) < 0 or file.array.max(initial=0) > case.voters:
+            raise InputError(
+                f"votes '{file.path}' of case '{case.name}' reach {int(file.array.max())}; "
+                f"expected 0 to {case.voters}"
+            )
+        votes.append(file.array)
+    return np.stack(votes)
+
+
+def _same_grid(what: str, file: ImageFile | LabelFile | MaskFile, image: ImageFile, case: str) -> None:
+    shape = file.array.shape[1:] if isinstance(file, ImageFile) else file.array.shape
+    if shape != image.array.shape[1:]:
+        raise InputError(
+            f"{what} '{file.path}' of case '{case}' has the size {_size(shape)}, "
+            f"its image '{image.path}' {_size(image.array.shape[1:])}; expected the same"
+        )
+    if file.geometry is not None and image.geometry is not None:
+        difference = image.geometry.differs(file.geometry)
+        if difference:
+            raise InputError(
+                f"{what} '{file.path}' of case '{case}' lies elsewhere than its image '{image.path}': "
+                f"{difference} (image first)"
+            )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(str(n) for n in shape)

@@ -1,0 +1,189 @@
+"""Write samples as a data set: images, masks and `dataset.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mrprism.datasets.dataset import FileSample, check_sample
+from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Manifest
+from mrprism.errors import InputError
+from mrprism.images import write_file, write_image, write_mask
+from mrprism.sample import MultiRaterSample, Task
+
+_ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
+
+
+def write_dataset(
+    samples: Iterable[MultiRaterSample],
+    out: str | Path,
+    *,
+    name: str,
+    task: Task,
+    channels: tuple[str, ...] | None = None,
+    image_format: Literal["png", "tiff", "nifti"] = "png",
+    description: str | None = None,
+) -> Path:
+    """Write samples one at a time as a data set, and return its folder.
+
+    The folder appears under its name only when complete; what a killed run left is removed by the
+    next one. Volumes are always NIfTI. PNG rounds colour images to 8 bits; images with neither one
+    nor three channels become one PNG a channel.
+
+    Args:
+        out: A folder that does not exist or is empty.
+        channels: Their names; by default grey, red-green-blue, or channel 1, 2, ...
+
+    Raises:
+        InputError: The folder holds something, there are no samples, a sample does not fit the
+            task, or the disk is full.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"'{out}' exists already; expected a new or empty folder")
+    unfinished = out.parent / f".{out.name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        cases = _write_cases(samples, unfinished, task, image_format)
+        if not cases:
+            raise InputError(f"data set '{name}' is empty: nothing to write to '{out}'")
+        manifest = Manifest(
+            format=FORMAT,
+            name=name,
+            channels=list(channels or _channels(task.channels)),
+            structures=list(task.structures),
+            raters=list(task.raters),
+            anonymous=task.anonymous,
+            description=description,
+            cases=cases,
+        )
+        write_manifest(manifest, unfinished)
+        if out.exists():
+            out.rmdir()
+        os.replace(unfinished, out)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise InputError(f"cannot write data set '{out}': {error.strerror or error}") from error
+    except BaseException:
+        with suppress(OSError):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return out
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `dataset.json`, leaving out what is not set."""
+    document = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    write_file(folder / MANIFEST, text.encode())
+
+
+def safe_name(name: str, taken: set[str]) -> str:
+    """A file name for a case or rater, unlike any in ``taken`` (to which it is added)."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "unnamed"
+    number, candidate = 1, plain
+    while candidate.lower() in taken:
+        number += 1
+        candidate = f"{plain}-{number}"
+    taken.add(candidate.lower())
+    return candidate
+
+
+def _write_cases(
+    samples: Iterable[MultiRaterSample], folder: Path, task: Task, image_format: str
+) -> list[Case]:
+    taken: set[str] = set()
+    folders: set[str] = set()
+    raters = [safe_name(rater, folders) for rater in task.raters]
+    parts: set[str] = set()
+    structures = [safe_name(structure, parts) for structure in task.structures]
+    names: set[str] = set()
+    cases = []
+    for sample in samples:
+        if sample.name in names:
+            raise InputError(f"two samples are named '{sample.name}'; expected each name once")
+        names.add(sample.name)
+        check_sample(sample, task)
+        stem = safe_name(sample.name, taken)
+        cases.append(_write_case(sample, folder, task, image_format, stem, raters, structures))
+    return cases
+
+
+def _write_case(
+    sample: MultiRaterSample,
+    folder: Path,
+    task: Task,
+    image_format: str,
+    stem: str,
+    raters: list[str],
+    structures: list[str],
+) -> Case:
+    volume = sample.image.ndim == 4
+    kind = "nifti" if volume else image_format
+    ending = _ENDINGS[kind]
+    lent = {
+        "like": sample.geometry if isinstance(sample, FileSample) else None,
+        "spacing_mm": sample.spacing_mm,
+    }
+    image: str | list[str] = f"images/{stem}{ending}"
+    if kind == "png" and len(sample.image) not in (1, 3):
+        image = [f"images/{stem}_{i:02d}.png" for i in range(len(sample.image))]
+        for channel, path in zip(sample.image, image, strict=True):
+            write_image(folder / path, channel[None])
+    else:
+        write_image(folder / f"images/{stem}{ending}", sample.image, **lent)  # type: ignore[arg-type]
+
+    def write(mask: np.ndarray, path: str) -> str:
+        write_mask(folder / path, mask, **lent)  # type: ignore[arg-type]
+        return path
+
+    masks: dict[str, dict[str, str] | str] = {}
+    for r, rater in enumerate(task.raters):
+        drawn = {
+            structure: write(sample.masks[r, c], f"masks/{raters[r]}/{stem}_{structures[c]}{ending}")
+            for c, structure in enumerate(task.structures)
+            if sample.rated[r, c]
+        }
+        if drawn:
+            masks[rater] = drawn
+    reference = None
+    if sample.reference is not None:
+        reference = {
+            structure: write(sample.reference[c], f"reference/{stem}_{structures[c]}{ending}")
+            for c, structure in enumerate(task.structures)
+        }
+    votes = voters = None
+    if isinstance(sample, FileSample) and sample.votes is not None:
+        voters = sample.voters
+        votes = {
+            structure: write(sample.votes[c], f"votes/{stem}_{structures[c]}{ending}")
+            for c, structure in enumerate(task.structures)
+        }
+    return Case(
+        name=sample.name,
+        image=image,
+        masks=masks,
+        reference=reference,
+        votes=votes,
+        voters=voters,
+        group=sample.group,
+        split=sample.split,  # type: ignore[arg-type]
+        diagnosis=sample.diagnosis,  # type: ignore[arg-type]
+        spacing_mm=None if sample.spacing_mm is None else [float(s) for s in sample.spacing_mm],
+        window=None if kind == "png" else (0.0, 1.0),
+    )
+
+
+def _channels(count: int) -> tuple[str, ...]:
+    if count == 1:
+        return ("grey",)
+    return ("red", "green", "blue") if count == 3 else tuple(f"channel {i + 1}" for i in range(count))

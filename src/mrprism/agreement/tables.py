@@ -1,0 +1,167 @@
+"""An `Agreement` as tidy tables: one row a statistic, a pair, a rater, a case or a size."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrprism.agreement.bootstrap import LEVEL, Estimate
+from mrprism.agreement.case import pairs
+from mrprism.agreement.spread import NULL_EXCHANGE, Spread
+
+if TYPE_CHECKING:
+    from mrprism.agreement.agree import Agreement, StructureAgreement
+
+Row = dict[str, Any]
+IN_SIZES = {"any_rater", "all_raters", "majority", "dissent", "ties", "size", "size_difference"}
+IN_SIZES |= {"size_lower_limit", "size_upper_limit"}
+WITHOUT_PERSONS = (
+    "The raters are anonymous: a slot is not the same person from case to case. Statistics of persons "
+    "(rater against rater, bias, leave-one-rater-out, Cohen, Bland–Altman, ICC2 and ICC3, within the readers' "
+    "spread) would mean nothing and are left out."
+)
+
+
+def tables(agreement: Agreement) -> dict[str, list[Row]]:
+    """Tables by name; undefined values are None."""
+    found: dict[str, list[Row]] = {
+        "overall": [],
+        "pairs": [],
+        "raters": [],
+        "spread": [],
+        "cases": [],
+        "sizes": [],
+    }
+    for part in agreement.structures:
+        found["overall"] += [
+            {"structure": part.structure, "statistic": key, "unit": _unit(agreement, key), **_numbers(value)}
+            for key, value in part.overall.items()
+        ]
+        found["pairs"] += _pair_rows(agreement, part)
+        found["raters"] += _rater_rows(agreement, part)
+        found["spread"] += [spread_row(spread) for spread in part.spread]
+        found["sizes"] += [
+            {
+                "structure": part.structure,
+                "case": case,
+                "rater": rater,
+                "size": number(size),
+                "unit": agreement.unit,
+            }
+            for case, row in zip(agreement.cases, part.sizes, strict=True)
+            for rater, size in zip(agreement.task.raters, row, strict=True)
+        ]
+    for place in _case_order(agreement):
+        for part in agreement.structures:
+            row = {
+                "case": agreement.cases[place],
+                "patient": agreement.patients[place],
+                "structure": part.structure,
+            }
+            found["cases"].append(row | {key: number(values[place]) for key, values in part.cases.items()})
+    return found
+
+
+def to_json(agreement: Agreement) -> Row:
+    """Everything in the tables and how it was made; undefined values are None."""
+    from mrprism import __version__
+
+    task = agreement.task
+    return {
+        "dataset": agreement.name,
+        "cases": len(agreement.cases),
+        "patients": agreement.groups,
+        "raters": list(task.raters),
+        "anonymous": task.anonymous,
+        "structures": list(task.structures),
+        "size_unit": agreement.unit,
+        "distance_unit": agreement.distance_unit,
+        "interval": f"{LEVEL:.0%} percentile bootstrap, patients resampled with replacement",
+        "resamples": agreement.resamples,
+        "seed": agreement.seed,
+        "note": WITHOUT_PERSONS if task.anonymous else None,
+        "mrprism": __version__,
+        "tables": tables(agreement),
+    }
+
+
+def spread_row(spread: Spread) -> Row:
+    """A test of `within_spread` as a row."""
+    return {
+        "structure": spread.structure,
+        "candidate": spread.candidate,
+        "verdict": spread.verdict,
+        "to_readers": number(spread.to_readers),
+        "among_readers": number(spread.among_readers),
+        "difference": number(spread.difference.value),
+        "low": number(spread.difference.low),
+        "high": number(spread.difference.high),
+        "margin": spread.margin,
+        "p_exchangeable": number(spread.p),
+        "cases": int(spread.difference.cases),
+        "left_out": spread.left_out,
+        "null": spread.null,
+        "null_of_p": NULL_EXCHANGE,
+    }
+
+
+def to_csv(rows: list[Row]) -> str:
+    """Rows as CSV with a header; undefined values are empty. No rows: nothing."""
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def number(value: Any) -> int | float | None:
+    """A plain number; None where it is undefined."""
+    plain = np.asarray(value).item()
+    if isinstance(plain, float):
+        return plain if np.isfinite(plain) else None
+    return int(plain)
+
+
+def _numbers(found: Estimate, place: int | tuple[()] = ()) -> Row:
+    keys = ("value", "low", "high", "cases", "undefined")
+    return {key: number(getattr(found, key)[place]) for key in keys}
+
+
+def _pair_rows(agreement: Agreement, part: StructureAgreement) -> list[Row]:
+    raters = agreement.task.raters
+    rows = []
+    for place, (first, second) in enumerate(zip(*pairs(len(raters)), strict=True)):
+        for key, value in part.pairs.items():
+            who = {"structure": part.structure, "first": raters[first], "second": raters[second]}
+            rows.append({**who, "statistic": key, "unit": _unit(agreement, key), **_numbers(value, place)})
+    return rows
+
+
+def _rater_rows(agreement: Agreement, part: StructureAgreement) -> list[Row]:
+    return [
+        {
+            "structure": part.structure,
+            "rater": rater,
+            "statistic": key,
+            "unit": _unit(agreement, key),
+            **_numbers(value, place),
+        }
+        for place, rater in enumerate(agreement.task.raters)
+        for key, value in part.raters.items()
+    ]
+
+
+def _unit(agreement: Agreement, statistic: str) -> str:
+    if statistic in IN_SIZES:
+        return agreement.unit
+    return agreement.distance_unit if statistic.startswith("hd95") else ""
+
+
+def _case_order(agreement: Agreement) -> list[int]:
+    hardest = agreement.hardest()
+    return hardest + [place for place in range(len(agreement.cases)) if place not in set(hardest)]

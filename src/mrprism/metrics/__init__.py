@@ -1,0 +1,129 @@
+"""Formulas on the arrays of one case and one structure, and the table that names them.
+
+Each formula is a pure function of NumPy arrays and knows nothing of files, batches or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mrprism.metrics.bootstrap import Difference, paired_difference
+from mrprism.metrics.calibration import Reliability, brier, ece, reliability
+from mrprism.metrics.distance import hd95
+from mrprism.metrics.diversity import (
+    dice_match,
+    dice_max,
+    generalised_energy_distance,
+    variance_correlation,
+    volume_crps,
+)
+from mrprism.metrics.overlap import (
+    QUBIQ_THRESHOLDS,
+    THRESHOLDS,
+    above,
+    dice,
+    iou,
+    qubiq_score,
+    soft_dice,
+    voted_above,
+)
+
+__all__ = [
+    "METRICS",
+    "QUBIQ_THRESHOLDS",
+    "THRESHOLDS",
+    "Difference",
+    "Metric",
+    "Reliability",
+    "above",
+    "brier",
+    "dice",
+    "dice_match",
+    "dice_max",
+    "ece",
+    "generalised_energy_distance",
+    "hd95",
+    "iou",
+    "paired_difference",
+    "qubiq_score",
+    "reliability",
+    "soft_dice",
+    "variance_correlation",
+    "volume_crps",
+    "voted_above",
+]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A formula with what a table must know of it.
+
+    `function` is called for one structure of one case with arguments that follow from `needs`:
+
+    - "probability": (probability, votes, raters, spacing_mm), the target being a count of votes;
+    - "draws": (draws, masks), both with the set of outlines as first axis;
+    - "raters": (what the method thinks this rater draws, what the rater drew), as masks;
+    - "confidence": (the map of confidence in this rater,);
+    - "masks": (what this rater drew, the reference), which says how good the rater is.
+    """
+
+    function: Callable[..., float]
+    better: Literal["higher", "lower"]
+    label: str
+    unit: Literal["%", "mm", "px", ""]  # "%": a fraction that tables show times 100
+    needs: Literal["probability", "draws", "raters", "confidence", "masks"] = "probability"
+    each_rater: bool = False  # of "probability" metrics: also against each rater alone
+
+
+METRICS: dict[str, Metric] = {
+    "soft_dice": Metric(
+        lambda p, votes, raters, spacing: soft_dice(p, votes, raters),
+        "higher", "soft Dice", "%", each_rater=True,
+    ),
+    "dice": Metric(
+        lambda p, votes, raters, spacing: dice(above(p, 0.5), voted_above(votes, raters, 0.5)),
+        "higher", "Dice@0.5", "%", each_rater=True,
+    ),
+    "iou": Metric(
+        lambda p, votes, raters, spacing: iou(above(p, 0.5), voted_above(votes, raters, 0.5)),
+        "higher", "IoU@0.5", "%", each_rater=True,
+    ),
+    "ece": Metric(lambda p, votes, raters, spacing: ece(p, votes, raters), "lower", "ECE", "%"),
+    "brier": Metric(lambda p, votes, raters, spacing: brier(p, votes, raters), "lower", "Brier", ""),
+    "hd95": Metric(
+        lambda p, votes, raters, spacing: hd95(above(p, 0.5), voted_above(votes, raters, 0.5), spacing),
+        "lower", "HD95", "mm",
+    ),
+    "qubiq": Metric(
+        lambda p, votes, raters, spacing: qubiq_score(p, votes, raters), "higher", "QUBIQ score", "%"
+    ),
+    "ged": Metric(
+        lambda draws, masks: generalised_energy_distance(above(draws, 0.5), masks),
+        "lower", "GED²", "", needs="draws",
+    ),
+    "dice_max": Metric(
+        lambda draws, masks: dice_max(above(draws, 0.5), masks), "higher", "Dice max", "%", needs="draws"
+    ),
+    "dice_match": Metric(
+        lambda draws, masks: dice_match(above(draws, 0.5), masks), "higher", "Dice match", "%", needs="draws"
+    ),
+    "ncc": Metric(variance_correlation, "higher", "NCC of variance", "", needs="draws"),
+    "volume_crps": Metric(
+        lambda draws, masks: volume_crps(_sizes(above(draws, 0.5)), _sizes(masks)),
+        "lower", "CRPS of volume", "px", needs="draws",
+    ),
+    "rater_dice": Metric(dice, "higher", "Dice of the imitated rater", "%", needs="raters"),
+    "confidence": Metric(
+        lambda confidence: float(np.mean(confidence, dtype=np.float64)),
+        "higher", "mean confidence", "%", needs="confidence",
+    ),
+    "skill": Metric(dice, "higher", "Dice of the rater with the reference", "%", needs="masks"),
+}  # fmt: skip
+
+
+def _sizes(masks: np.ndarray) -> np.ndarray:
+    return np.asarray(masks.reshape(len(masks), -1).sum(axis=1), dtype=np.float64)

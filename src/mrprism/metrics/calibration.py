@@ -1,0 +1,63 @@
+"""Whether a predicted probability means what it says.
+
+The target is soft: at each pixel the share of raters who marked it, kept as a count of votes.
+A hard reference is one vote out of one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int64, Integer
+
+
+class Reliability(NamedTuple):
+    """What was predicted and what was found, in bins of equal width over [0, 1]."""
+
+    pixels: Int64[np.ndarray, " bins"]
+    probability: Float[np.ndarray, " bins"]  # mean prediction in the bin; NaN where no pixel fell
+    frequency: Float[np.ndarray, " bins"]  # mean share of votes in the bin; NaN where no pixel fell
+
+
+def reliability(
+    probability: Float[np.ndarray, "*space"],
+    votes: Integer[np.ndarray, "*space"],
+    raters: int,
+    *,
+    bins: int = 15,
+) -> Reliability:
+    """The reliability curve of one map of probability; a probability of 1 falls in the last bin."""
+    p = probability.astype(np.float64).ravel()
+    index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    pixels = np.bincount(index, minlength=bins)
+    some = np.where(pixels > 0, pixels, np.nan)
+    return Reliability(
+        pixels.astype(np.int64),
+        np.bincount(index, weights=p, minlength=bins) / some,
+        np.bincount(index, weights=votes.ravel() / raters, minlength=bins) / some,
+    )
+
+
+def ece(
+    probability: Float[np.ndarray, "*space"],
+    votes: Integer[np.ndarray, "*space"],
+    raters: int,
+    *,
+    bins: int = 15,
+) -> float:
+    """Expected calibration error: mean distance of prediction and vote share over bins, by pixels.
+
+    In [0, 1], lower is better. Every pixel of the image counts, background too.
+
+    Source: Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
+    binning", AAAI 2015; the accuracy of a bin is here the mean share of votes in it.
+    """
+    curve = reliability(probability, votes, raters, bins=bins)
+    gap = np.nan_to_num(np.abs(curve.frequency - curve.probability))
+    return float(np.sum(curve.pixels * gap) / np.sum(curve.pixels))
+
+
+def brier(
+    probability: Float[np.ndarray, "*space"], votes: Integer[np.ndarray, "*space"], raters: int
+) -> float:
+    """Mean squared distance of the probability to the share of votes, over all pixels; lower is better."""
+    return float(np.mean((probability.astype(np.float64) - votes / raters) ** 2))

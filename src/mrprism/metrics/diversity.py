@@ -1,0 +1,121 @@
+"""How well a set of predicted outlines spreads as the raters' outlines do.
+
+`draws` are S predicted outlines of one structure (samples of a method that draws them, or one
+outline for each rater a method imitates), `masks` those of the R raters who did the structure.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.optimize import linear_sum_assignment
+
+
+def generalised_energy_distance(
+    draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]
+) -> float:
+    """Squared energy distance of two sets of outlines under 1 - IoU; 0 when they spread alike.
+
+    All pairs count, a mask with itself too (V-statistic, never negative); two empty masks
+    have an IoU of 1. Lower is better. State the number of draws beside it.
+
+    Source: Kohl et al., "A probabilistic U-Net for segmentation of ambiguous images",
+    NeurIPS 2018, arXiv:1806.05034.
+    """
+    across = 1 - _iou_matrix(draws, masks).mean()
+    within = (1 - _iou_matrix(draws, draws).mean()) + (1 - _iou_matrix(masks, masks).mean())
+    return float(2 * across - within)
+
+
+def dice_max(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]) -> float:
+    """Mean of the best Dice each rater finds among the draws and each draw among the raters.
+
+    Source: Wu et al., "Diversified and personalized multi-rater medical image segmentation",
+    CVPR 2024, arXiv:2403.13417.
+    """
+    scores = _dice_matrix(masks, draws)
+    return float((scores.max(axis=0).mean() + scores.max(axis=1).mean()) / 2)
+
+
+def dice_match(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]) -> float:
+    """Mean Dice of raters and draws paired one to one as favourably as possible (Hungarian).
+
+    With unequal numbers the surplus stays unpaired. Source: as `dice_max`.
+    """
+    scores = _dice_matrix(masks, draws)
+    return float(scores[linear_sum_assignment(scores, maximize=True)].mean())
+
+
+def variance_correlation(
+    draws: Float[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"], *, epsilon: float = 1e-8
+) -> float:
+    """Whether the draws vary at the pixels where they miss the raters: correlation in [-1, 1].
+
+    Two maps are correlated over the pixels: the cross-entropy of the draws with their own mean,
+    and the cross-entropy of the draws with one rater's mask; the mean over raters is returned.
+    NaN when either map is constant, as it is when all draws are alike and sure.
+
+    Args:
+        draws: Probabilities in [0, 1].
+
+    Source: Baumgartner et al., "PHiSeg: capturing uncertainty in medical image segmentation",
+    MICCAI 2019, arXiv:1906.04045.
+    """
+    p = draws.reshape(len(draws), -1).astype(np.float64)
+    inside = -np.log(p + epsilon).mean(axis=0)
+    outside = -np.log(1 - p + epsilon).mean(axis=0)
+    mean = p.mean(axis=0)
+    spread = mean * inside + (1 - mean) * outside
+    misses = [np.where(mask.ravel(), inside, outside) for mask in masks]
+    return float(np.mean([_correlation(spread, miss) for miss in misses]))
+
+
+def volume_crps(volumes: Float[np.ndarray, " S"], rated: Float[np.ndarray, " R"]) -> float:
+    """Continuous ranked probability score of predicted volumes against the raters' volumes.
+
+    The area between the two empirical distributions, their difference squared; in the unit of
+    the volumes, 0 when they spread alike. With one rater it is the usual CRPS of an ensemble,
+    with one draw and one rater the absolute difference.
+
+    Source: Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation",
+    Journal of the American Statistical Association 102(477), 2007.
+    """
+    steps = np.sort(np.concatenate([volumes, rated]).astype(np.float64))
+    predicted = np.searchsorted(np.sort(volumes), steps, side="right") / len(volumes)
+    drawn = np.searchsorted(np.sort(rated), steps, side="right") / len(rated)
+    return float(np.sum((predicted - drawn)[:-1] ** 2 * np.diff(steps)))
+
+
+def _shared(
+    first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
+) -> Float[np.ndarray, "A Z"]:
+    return np.asarray(_flat(first) @ _flat(second).T)
+
+
+def _flat(masks: Bool[np.ndarray, "A *space"]) -> Float[np.ndarray, "A pixels"]:
+    return masks.reshape(len(masks), -1).astype(np.float64)  # counts stay exact up to 2^53
+
+
+def _sizes(
+    first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
+) -> Float[np.ndarray, "A Z"]:
+    return np.asarray(np.add.outer(_flat(first).sum(axis=1), _flat(second).sum(axis=1)))
+
+
+def _iou_matrix(
+    first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
+) -> Float[np.ndarray, "A Z"]:
+    shared = _shared(first, second)
+    union = _sizes(first, second) - shared
+    return np.where(union == 0, 1.0, shared / np.maximum(union, 1))
+
+
+def _dice_matrix(
+    first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
+) -> Float[np.ndarray, "A Z"]:
+    sizes = _sizes(first, second)
+    return np.where(sizes == 0, 1.0, 2 * _shared(first, second) / np.maximum(sizes, 1))
+
+
+def _correlation(first: Float[np.ndarray, " pixels"], second: Float[np.ndarray, " pixels"]) -> float:
+    a, b = first - first.mean(), second - second.mean()
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size > 0 else float("nan")

@@ -1,0 +1,65 @@
+"""Distances against MONAI, SimpleITK and cases worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mrprism.metrics import hd95
+
+
+def disc(row: float, column: float, radius: float, size: int = 64) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size]
+    return (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+
+
+def test_by_hand_in_millimetres() -> None:
+    first, second = np.zeros((2, 9, 9), bool)
+    first[2, 4] = second[5, 4] = True
+    assert hd95(first, second, (1.0, 1.0)) == 3
+    assert hd95(first, second, (0.5, 9.0)) == 1.5
+
+
+def test_equal_outlines() -> None:
+    assert hd95(disc(30, 30, 9), disc(30, 30, 9), (0.7, 0.7)) == 0
+
+
+def test_unknown() -> None:
+    some, none = disc(30, 30, 9), np.zeros((64, 64), bool)
+    assert math.isnan(hd95(some, some, None))
+    for pair in ((some, none), (none, some), (none, none)):
+        assert math.isnan(hd95(*pair, (1.0, 1.0)))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:monai")
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.4, 1.7)])
+def test_as_monai(spacing: tuple[float, float]) -> None:
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    pairs = [
+        (disc(30, 30, 12), disc(34, 28, 9)),
+        (disc(2, 60, 9), disc(5, 50, 20)),
+        (disc(30, 30, 30), disc(9, 9, 2)),
+    ]
+    for first, second in pairs:
+        theirs = compute_hausdorff_distance(
+            torch.tensor(first)[None, None], torch.tensor(second)[None, None],
+            include_background=True, percentile=95, spacing=list(spacing),
+        )  # fmt: skip
+        assert hd95(first, second, spacing) == pytest.approx(float(theirs), abs=1e-4)
+
+
+def test_never_beyond_simpleitks_hausdorff_distance_in_three_dimensions() -> None:
+    import SimpleITK
+
+    first, second = np.zeros((2, 12, 30, 30), bool)
+    first[3:8] = disc(14, 14, 8, 30)
+    second[4:10] = disc(16, 13, 6, 30)
+    images = [SimpleITK.GetImageFromArray(m.astype(np.uint8)) for m in (first, second)]
+    for image in images:
+        image.SetSpacing((0.8, 0.8, 2.5))  # x, y, z
+    largest = SimpleITK.HausdorffDistanceImageFilter()
+    largest.Execute(*images)
+    ours = hd95(first, second, (2.5, 0.8, 0.8))
+    assert 0.4 * largest.GetHausdorffDistance() < ours <= largest.GetHausdorffDistance()

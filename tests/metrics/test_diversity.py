@@ -1,0 +1,82 @@
+"""Spread of sets of outlines, worked by hand and by slow loops."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from mrprism.metrics import (
+    dice,
+    dice_match,
+    dice_max,
+    generalised_energy_distance,
+    iou,
+    variance_correlation,
+    volume_crps,
+)
+
+RNG = np.random.default_rng(0)
+DRAWS, MASKS = RNG.random((5, 9, 7)) > 0.5, RNG.random((3, 9, 7)) > 0.4
+NONE, LEFT, RIGHT = np.zeros(4, bool), np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1], bool)
+
+
+def mean_distance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.mean([1 - iou(a, b) for a, b in itertools.product(first, second)]))
+
+
+def test_energy_distance_by_loops() -> None:
+    expected = 2 * mean_distance(DRAWS, MASKS) - mean_distance(DRAWS, DRAWS) - mean_distance(MASKS, MASKS)
+    assert generalised_energy_distance(DRAWS, MASKS) == pytest.approx(expected)
+
+
+def test_energy_distance_by_hand() -> None:
+    # one sure draw against two disjoint raters: 2·½ − 0 − ½
+    assert generalised_energy_distance(LEFT[None], np.stack([LEFT, RIGHT])) == pytest.approx(0.5)
+    assert generalised_energy_distance(MASKS, MASKS) == pytest.approx(0)
+    # both empty is no distance: a set with empty masks equals itself
+    assert generalised_energy_distance(np.stack([NONE, LEFT]), np.stack([NONE, LEFT])) == pytest.approx(0)
+    assert generalised_energy_distance(NONE[None], LEFT[None]) == pytest.approx(2)
+
+
+def test_dice_matrix_by_loops() -> None:
+    scores = np.array([[dice(mask, draw) for draw in DRAWS] for mask in MASKS])
+    assert dice_max(DRAWS, MASKS) == pytest.approx((scores.max(0).mean() + scores.max(1).mean()) / 2)
+    best = max(
+        np.mean([scores[r, s] for r, s in enumerate(order)]) for order in itertools.permutations(range(5), 3)
+    )
+    assert dice_match(DRAWS, MASKS) == pytest.approx(best)
+
+
+def test_matching_is_one_to_one() -> None:
+    draws, masks = np.stack([LEFT, RIGHT]), np.stack([LEFT, LEFT])
+    assert dice_match(draws, masks) == pytest.approx(0.5)
+    assert dice_max(draws, masks) == pytest.approx((0.5 + 1) / 2)
+    assert dice_match(np.stack([NONE, LEFT]), np.stack([LEFT, NONE])) == 1
+
+
+def test_variance_correlation_by_numpy() -> None:
+    draws = RNG.uniform(0.05, 0.95, (4, 9, 7))
+    cross = lambda target, p: -target * np.log(p) - (1 - target) * np.log(1 - p)  # noqa: E731
+    spread = np.mean([cross(draws.mean(0), draw) for draw in draws], axis=0)
+    misses = [np.mean([cross(mask.astype(float), draw) for draw in draws], axis=0) for mask in MASKS]
+    expected = np.mean([np.corrcoef(spread.ravel(), miss.ravel())[0, 1] for miss in misses])
+    assert variance_correlation(draws, MASKS) == pytest.approx(expected, abs=1e-6)
+
+
+def test_variance_correlation_of_constant_draws_is_unknown() -> None:
+    assert math.isnan(variance_correlation(np.full((2, 4), 0.5), LEFT[None]))
+
+
+def test_volume_crps_by_hand() -> None:
+    assert volume_crps(np.array([7.0]), np.array([4.0])) == 3
+    assert volume_crps(np.array([1.0, 5.0]), np.array([5.0, 1.0])) == 0
+    # two draws around one rater: E|V − y| − ½E|V − V'| = 2 − ½·2
+    assert volume_crps(np.array([1.0, 5.0]), np.array([3.0])) == pytest.approx(1)
+
+
+def test_volume_crps_as_the_energy_form() -> None:
+    first, second = RNG.uniform(0, 100, 9), RNG.uniform(0, 80, 5)
+    apart = lambda a, b: np.abs(a[:, None] - b[None]).mean()  # noqa: E731
+    expected = apart(first, second) - apart(first, first) / 2 - apart(second, second) / 2
+    assert volume_crps(first, second) == pytest.approx(expected)

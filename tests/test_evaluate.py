@@ -1,0 +1,204 @@
+"""The tidy table: what gives a row, what gives NaN, and that files come back whole."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrprism.errors import InputError
+from mrprism.evaluate import (
+    Row,
+    pick_examples,
+    read_example,
+    read_table,
+    score,
+    summarise,
+    write_example,
+    write_table,
+)
+from mrprism.metrics import METRICS
+from mrprism.prediction import Prediction
+from mrprism.sample import MultiRaterSample, Task
+
+TASK = Task(channels=1, structures=("disc", "cup"), raters=("Ann, MD", "Bo", "Cy"))
+
+
+def make_sample(*, reference: bool = True, spacing: bool = False) -> MultiRaterSample:
+    rows, columns = np.mgrid[:32, :32]
+    away = np.hypot(rows - 15, columns - 16)
+    truth = np.stack([away < 10, away < 5])
+    masks = np.stack([truth, np.stack([away < 11, away < 6]), np.stack([away < 9, away < 4])])
+    rated = np.array([[True, True], [True, False], [True, True]])
+    return MultiRaterSample(
+        name="case 1",
+        image=np.zeros((1, 32, 32), np.float32),
+        masks=masks & rated[..., None, None],
+        rated=rated,
+        reference=truth if reference else None,
+        group="patient 7",
+        spacing_mm=(0.5, 0.5) if spacing else None,
+    )
+
+
+def make_prediction(sample: MultiRaterSample, *, full: bool = True) -> Prediction:
+    votes = sample.masks.sum(0) / np.maximum(sample.rated.sum(0), 1)[:, None, None]
+    probability = votes.astype(np.float32)
+    if not full:
+        return Prediction(probability=probability)
+    return Prediction(
+        probability=probability,
+        raters=sample.masks.astype(np.float32),
+        confidence=np.stack([np.full_like(probability, level) for level in (0.9, 0.7, 0.6)]),
+        steps=(np.zeros_like(probability), probability),
+    )
+
+
+def value(rows: list[Row], **where: str) -> float:
+    (found,) = [row.value for row in rows if all(getattr(row, key) == text for key, text in where.items())]
+    return found
+
+
+def test_the_mean_of_raters_keeps_the_votes_of_those_who_rated() -> None:
+    sample = make_sample()
+    rows = score(make_prediction(sample), sample, TASK)
+    for structure in TASK.structures:
+        at = {"structure": structure, "recurrence": "final", "target": "mean of raters"}
+        assert value(rows, **at, metric="soft_dice") == 1
+        assert value(rows, **at, metric="ece") == pytest.approx(0, abs=1e-7)
+    assert {row.group for row in rows} == {"patient 7"}
+
+
+def test_who_did_not_rate_is_no_target_but_is_trusted() -> None:
+    sample = make_sample()
+    rows = score(make_prediction(sample), sample, TASK)
+    absent = [row for row in rows if row.structure == "cup" and row.target == "rater:Bo"]
+    assert [row.metric for row in absent] == ["confidence"]
+    present = {row.metric for row in rows if row.structure == "disc" and row.target == "rater:Bo"}
+    assert present == {"soft_dice", "dice", "iou", "confidence", "rater_dice", "skill"}
+    assert value(rows, structure="disc", target="rater:Bo", metric="confidence") == pytest.approx(0.7)
+    assert value(rows, structure="disc", target="rater:Ann, MD", metric="skill") == 1
+
+
+def test_recurrences_stand_before_the_final_answer() -> None:
+    sample = make_sample()
+    rows = score(make_prediction(sample), sample, TASK, metrics=["dice"], targets=["reference"])
+    disc = [(row.recurrence, row.value) for row in rows if row.structure == "disc"]
+    assert [name for name, _ in disc] == ["Rec0", "Rec1", "final"]
+    assert disc[0][1] == 0
+    assert disc[1][1] == disc[2][1] > 0.9
+
+
+def test_only_what_is_asked_for() -> None:
+    sample = make_sample()
+    rows = score(make_prediction(sample, full=False), sample, metrics=("dice",), targets=("reference",))
+    assert [(row.structure, row.metric, row.target) for row in rows] == [
+        ("structure 1", "dice", "reference"),
+        ("structure 2", "dice", "reference"),
+    ]
+
+
+def test_what_is_lacking_gives_no_row_and_what_is_undefined_gives_nan() -> None:
+    sample = make_sample(reference=False)
+    rows = score(make_prediction(sample, full=False), sample, TASK)
+    assert {row.target for row in rows} == {"mean of raters", "rater:Ann, MD", "rater:Bo", "rater:Cy"}
+    assert all(math.isnan(row.value) == (row.metric == "hd95") for row in rows)
+    with_spacing = make_sample(spacing=True)
+    rows = score(make_prediction(with_spacing, full=False), with_spacing, TASK, metrics=["hd95"])
+    assert all(row.value >= 0 for row in rows)
+
+
+def test_every_metric_is_reached() -> None:
+    sample = make_sample(spacing=True)
+    rows = score(make_prediction(sample), sample, TASK)
+    assert {row.metric for row in rows} == set(METRICS)
+
+
+def test_a_fusion_is_marked() -> None:
+    sample = make_sample()
+    assert {row.reads for row in score(make_prediction(sample), sample, TASK, reads="masks")} == {"masks"}
+
+
+def test_wrong_arguments() -> None:
+    sample = make_sample()
+    with pytest.raises(ValueError, match="shape"):
+        score(Prediction(probability=np.zeros((2, 16, 16))), sample)
+    with pytest.raises(ValueError, match="unknown name 'dise'; known: soft_dice, dice"):
+        score(make_prediction(sample), sample, metrics=["dise"])
+
+
+def test_summary_counts_what_is_missing() -> None:
+    values = [0.2, 0.4, math.nan, 0.9]
+    rows = [Row(f"c{i}", f"c{i}", "cup", "final", "reference", "dice", v) for i, v in enumerate(values)]
+    (summary,) = summarise(rows)
+    assert (summary.n, summary.missing) == (3, 1)
+    assert summary.mean == pytest.approx(0.5)
+    assert summary.sd == pytest.approx(np.std([0.2, 0.4, 0.9], ddof=1))
+    assert math.isnan(summarise(rows[:1])[0].sd)
+
+
+def test_table_comes_back_exactly(tmp_path: Path) -> None:
+    sample = make_sample()
+    rows = score(make_prediction(sample), sample, TASK)
+    rows.append(Row('a "b",\nc', "é", "s", "final", "rater:=1+1", "dice", 1 / 3, "both"))
+    write_table(rows, tmp_path / "table.csv")
+    back = read_table(tmp_path / "table.csv")
+    assert len(back) == len(rows)
+    for one, two in zip(rows, back, strict=True):
+        np.testing.assert_equal(one, two)
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a,b\n1,2\n", "no table of scores"),
+        (b"", "no table of scores"),
+        (b"\xff\xfe", "cannot be read"),
+        (",".join(Row._fields).encode() + b"\nc,c,cup,final,refer", "damaged at line 2"),
+        (",".join(Row._fields).encode() + b"\nc,c,cup,final,reference,dice,x,image", "damaged at line 2"),
+    ],
+)
+def test_damaged_tables(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        read_table(tmp_path / "table.csv")
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_table(tmp_path / "table.csv")
+
+
+def test_examples_are_best_median_worst() -> None:
+    rows = [
+        Row(f"c{i}", f"c{i}", structure, "final", "reference", "dice", value)
+        for i, value in enumerate([0.5, 0.9, 0.7, math.nan, 0.1])
+        for structure in ("disc", "cup")
+    ]
+    assert pick_examples(rows) == {"best": "c1", "median": "c0", "worst": "c4"}
+    assert pick_examples(rows[:2]) == {"best": "c0"}
+    assert pick_examples([]) == {}
+
+
+def test_example_comes_back(tmp_path: Path) -> None:
+    sample = make_sample()
+    prediction = make_prediction(sample)
+    write_example(tmp_path / "0.npz", sample, prediction)
+    example = read_example(tmp_path / "0.npz")
+    assert example.name == "case 1"
+    np.testing.assert_array_equal(example.masks, sample.masks)
+    np.testing.assert_array_equal(example.reference, sample.reference)
+    np.testing.assert_allclose(example.probability, prediction.probability, atol=1e-3)
+    assert len(example.steps) == 2
+    write_example(tmp_path / "1.npz", make_sample(reference=False), Prediction(prediction.probability))
+    bare = read_example(tmp_path / "1.npz")
+    assert bare.reference is bare.raters is bare.confidence is None
+    assert bare.steps == ()
+
+
+def test_damaged_example(tmp_path: Path) -> None:
+    (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(InputError, match="no example case"):
+        read_example(tmp_path / "0.npz")

@@ -1,0 +1,1 @@
+"""Encoders and decoders, with no knowledge of raters."""

@@ -1,0 +1,24 @@
+"""One step of a convolutional LSTM, the way MRNet brings expertise into features."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ConvLSTMStep(nn.Module):
+    """Features as input, a condition as hidden and cell state; no peepholes.
+
+    Source: Shi et al., "Convolutional LSTM Network", NeurIPS 2015, as used by Ji et al., MRNet, CVPR 2021.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
+
+    def forward(
+        self, features: Float[Tensor, "B c h w"], state: Float[Tensor, "B c h w"]
+    ) -> Float[Tensor, "B c h w"]:
+        take, forget, give, candidate = self.gates(torch.cat([features, state], 1)).chunk(4, 1)
+        cell = forget.sigmoid() * state + take.sigmoid() * candidate.tanh()
+        hidden: Tensor = give.sigmoid() * cell.tanh()
+        return hidden

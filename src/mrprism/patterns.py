@@ -555,7 +555,7 @@ class _Lookup:
         self.known[code] = True
         if self.bytes:
             pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-            self.known_pairs: NDArray[np.bool_] = self.known[pairs].all(axis=1)
+            self.known_pairs = np.asarray(self.known[pairs].all(axis=1))
             wide: Any = {1: np.uint16, 2: np.uint32, 4: np.uint64, 8: np.complex128}[values.dtype.itemsize]
             self.value_pairs: NDArray[Any] = np.ascontiguousarray(self.value[:, pairs]).view(wide)[..., 0]
 

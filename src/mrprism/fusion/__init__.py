@@ -1,0 +1,34 @@
+"""Fusions: several raters' masks in, one consensus out.
+
+Every fusion is called alike, ``FUSIONS["staple"](masks, rated, **options)``, with masks (R, C, *space),
+bool, and rated (R, C); it returns a ``Prediction`` with the consensus probability (C, *space), each rater's
+confusion (R, C, 2, 2) against it, and ``ties`` where the method knows them. Above 0.5 is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mrprism.fusion.dawid_skene import dawid_skene
+from mrprism.fusion.jaccard_mean import jaccard_mean
+from mrprism.fusion.shape_average import shape_average
+from mrprism.fusion.simple import simple
+from mrprism.fusion.staple import LabelFusion, staple, staple_labels
+from mrprism.fusion.voting import LabelVote, best_rater, majority, soft_vote, vote_labels, weighted
+from mrprism.prediction import Prediction
+
+Fusion = Callable[..., Prediction]  # (masks (R, C, *space) bool, rated (R, C) bool, **options)
+
+FUSIONS: dict[str, Fusion] = {
+    "soft-vote": soft_vote,
+    "majority": majority,
+    "weighted": weighted,
+    "best-rater": best_rater,
+    "staple": staple,
+    "dawid-skene": dawid_skene,
+    "simple": simple,
+    "shape-average": shape_average,
+    "jaccard-mean": jaccard_mean,
+}
+
+__all__ = ["FUSIONS", "Fusion", "LabelFusion", "LabelVote", "staple_labels", "vote_labels"]

@@ -1,0 +1,117 @@
+"""`mrprism evaluate`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from mrprism.evaluate import Row, Summary
+    from mrprism.run import Run
+
+SHOWN = ("soft_dice", "dice", "ece", "brier", "hd95")
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="Where the data set is, if not where it was at training.")
+    ] = None,
+    split: Annotated[
+        Literal["test", "val", "train", "all"],
+        typer.Option(help="Cases to score; all: every case of another data set."),
+    ] = "test",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print means and spreads as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print nothing; the table is in the run folder.")] = False,
+) -> None:
+    """Score a run on its test cases, each at its own size.
+
+    Every number goes to RUN/table.csv (one row for each case, structure, recurrence, target and
+    metric), some cases with all that was predicted to RUN/examples for the report. Rows that read
+    "both" fuse the cases' own masks by the learned confidence; they know more than rows that read the
+    image alone and are no rivals of theirs.
+
+    Example: mrprism evaluate runs/prism --json
+    """
+    show_scores(run, dataset, split=split, device=device, quiet=quiet, as_json=as_json)
+
+
+def show_scores(
+    run: Path | Run, dataset: Path | None, *, split: str, device: str | None, quiet: bool, as_json: bool
+) -> None:
+    """Evaluate and print."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mrprism.predict import evaluate
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=None)
+        rows = evaluate(
+            run,
+            dataset,
+            split=split,
+            device=device,
+            each=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(_summaries(rows), indent=2, allow_nan=False))
+    elif not quiet:
+        _print_table(rows)
+
+
+def _summaries(rows: Sequence[Row]) -> list[dict[str, object]]:
+    from mrprism.evaluate import summarise
+
+    def plain(value: object) -> object:
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return [{name: plain(value) for name, value in s._asdict().items()} for s in summarise(rows)]
+
+
+def _print_table(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mrprism.evaluate import FINAL, MEAN, REFERENCE, summarise
+    from mrprism.metrics import METRICS
+
+    cases = len({row.case for row in rows})
+    table = Table(title=f"{cases} cases, mean ± standard deviation over cases")
+    for heading in ("structure", "answer", "against"):
+        table.add_column(heading)
+    for name in SHOWN:
+        arrow = "↑" if METRICS[name].better == "higher" else "↓"
+        table.add_column(f"{METRICS[name].label} {arrow}", justify="right")
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for summary in summarise(rows):
+        if summary.target in (REFERENCE, MEAN) and summary.metric in SHOWN:
+            answer = "raters' masks fused" if summary.reads == "both" else summary.recurrence
+            cells.setdefault((summary.structure, answer, summary.target), {})[summary.metric] = _cell(summary)
+    recurrences = sorted({answer for _, answer, _ in cells if answer.startswith("Rec")})
+    for (structure, answer, target), values in cells.items():
+        if recurrences and answer == FINAL:
+            continue  # it is the last recurrence
+        table.add_row(structure, answer, target, *(values.get(name, "–") for name in SHOWN))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table)
+
+
+def _cell(summary: Summary) -> str:
+    from mrprism.metrics import METRICS
+
+    scale, digits = (100, 1) if METRICS[summary.metric].unit == "%" else (1, 3)
+    if math.isnan(summary.mean):
+        return "–"
+    spread = "" if math.isnan(summary.sd) else f" ± {scale * summary.sd:.{digits}f}"
+    missing = f" ({summary.missing} without)" if summary.missing else ""
+    return f"{scale * summary.mean:.{digits}f}{spread}{missing}"

@@ -1,0 +1,123 @@
+"""`mrprism train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mrprism.errors import InputError
+
+
+def run(
+    dataset: Annotated[Path | None, typer.Argument(help="Folder of the data set; not with --resume.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
+    method: Annotated[str, typer.Option(help="What to train.")] = "mrprism",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the method as NAME=VALUE; may be given several times.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.")] = "resnet34",
+    epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
+    batch_size: Annotated[int, typer.Option(help="Cases a step.")] = 8,
+    size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-4,
+    schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate.")] = "constant",
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: not clipped.")] = 0.0,
+    augment: Annotated[
+        Literal["full", "light", "none"],
+        typer.Option(help="light: turn, scale, shift, contrast, brightness; full: flips as well."),
+    ] = "full",
+    select: Annotated[
+        Literal["last", "val", "val-reference"] | None,
+        typer.Option(
+            help="Epoch to keep: the last; the best against the mean of raters, or against the reference, "
+            "of the validation cases. Unless told: val-reference where every one has a reference, else val."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Of the split, where the data set does not fix it.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if any.")] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 on a GPU that has it.")
+    ] = "auto",
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
+    track: Annotated[
+        Literal["tensorboard", "mlflow", "wandb"] | None, typer.Option(help="Log to this tracker as well.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with, as it was set.")] = None,
+    evaluate: Annotated[bool, typer.Option(help="Score the test cases at the end.")] = True,
+    quiet: Annotated[bool, typer.Option(help="Say nothing but warnings.")] = False,
+) -> int:
+    """Train a method on a data set into a run folder, and score its test cases.
+
+    Cases are split by patient into training, validation and test, unless the data set fixes it.
+    Ctrl-C stops after the step under way and saves; so does a kill but for the steps since the last
+    checkpoint. On a CPU a resumed training gives the very weights of one never stopped.
+
+    Examples:
+
+        mrprism train fundus --out runs/prism
+
+        mrprism train fundus --out runs/vote --method fused-label --option label=majority --backbone small
+
+        mrprism train --resume runs/prism
+    """
+    from mrprism.cli.evaluate import show_scores
+    from mrprism.train import resume as go_on
+    from mrprism.train import train
+
+    if resume is not None and out is not None:
+        raise InputError("--resume goes on in the run folder it names: leave out --out")
+    try:
+        if resume is not None:
+            done = go_on(
+                resume, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
+            )
+        elif dataset is None or out is None:
+            raise InputError("train needs a data set and --out RUN, or --resume RUN")
+        else:
+            done = train(
+                dataset,
+                method,
+                out,
+                epochs=epochs,
+                batch_size=batch_size,
+                size=size,
+                learning_rate=learning_rate,
+                schedule=schedule,
+                clip=clip,
+                seed=seed,
+                split_seed=split_seed,
+                backbone=backbone,
+                options=_options(option or []),
+                augment=augment,
+                select=select,
+                device=device,
+                precision=precision,
+                checkpoint_every=checkpoint_every,
+                track=track,
+                quiet=quiet,
+            )
+    except KeyboardInterrupt as stop:
+        print(f"mrprism: {stop or 'interrupted'}", file=sys.stderr)
+        return 130
+    if evaluate:
+        show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
+    return 0
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value is read as JSON where it is JSON, and is text otherwise."""
+    options = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise InputError(f"--option '{pair}' is not of the form NAME=VALUE")
+        try:
+            options[name.replace("-", "_")] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name.replace("-", "_")] = value
+    return options

@@ -1,0 +1,396 @@
+"""A run and images in, predictions out, at each image's own size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrprism import __version__
+from mrprism.datasets import Dataset, open_dataset
+from mrprism.errors import InputError
+from mrprism.evaluate import Row, pick_examples, score, write_example, write_table
+from mrprism.images import ImageFile, format_of, read_image, write_file, write_mask, write_probability
+from mrprism.loading import collate, resize, resize_sample
+from mrprism.methods.method import Method
+from mrprism.prediction import Prediction
+from mrprism.run import Run, load_method
+from mrprism.sample import MultiRaterSample, Task
+from mrprism.types import Image
+
+MAPS = ("probability", "raters", "confidence", "draws", "steps")  # fields of a Prediction with pixel axes
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run's method, ready to predict."""
+
+    run: Run
+    method: Method
+
+    @property
+    def task(self) -> Task:
+        return self.run.config.task
+
+    def predict(self, case: Image | MultiRaterSample) -> Prediction:
+        """Predict one case; the answer is NumPy arrays of the case's own height and width.
+
+        Args:
+            case: An image (channel, H, W) with intensities in [0, 1], or a sample. Of a volume
+                (channel, D, H, W) every slice is predicted by itself. Masks of a sample are looked at
+                only by a method that reads masks.
+
+        Raises:
+            InputError: The image has other channels than the run was trained on, or wrong values.
+        """
+        sample = case if isinstance(case, MultiRaterSample) else self._bare(case)
+        _check_image(sample, self.task)
+        if sample.image.ndim == 4:
+            return _stack_slices([self._plane(plane) for plane in _slices(sample)])
+        return self._plane(sample)
+
+    def fuse(self, sample: MultiRaterSample, prediction: Prediction) -> Prediction | None:
+        """The sample's own masks, fused by the predicted confidence; None if the method cannot."""
+        fuse: Callable[..., Tensor] | None = getattr(self.method, "fuse", None)
+        if fuse is None or prediction.confidence is None or sample.image.ndim != 3:
+            return None
+        with torch.inference_mode():
+            masks = torch.from_numpy(sample.masks).float()[None].to(self.method.device)
+            rated = torch.from_numpy(sample.rated)[None].to(self.method.device)
+            confidence = torch.from_numpy(prediction.confidence).float()[None].to(self.method.device)
+            segmentation = torch.from_numpy(prediction.probability).float()[None].to(self.method.device)
+            fused = fuse(masks, confidence, rated, segmentation)
+        return Prediction(probability=fused[0].float().cpu().numpy())
+
+    def _plane(self, sample: MultiRaterSample) -> Prediction:
+        height, width = sample.image.shape[1:]
+        as_it_is = self.method.reads == "masks" and not any(True for _ in self.method.parameters())
+        resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
+        device = self.method.device
+        batch = collate([resized], device=device).only(self.method.reads)
+        bf16 = self.run.config.precision == "bf16" and device.type == "cuda"
+        torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            prediction = self.method.eval().predict(batch)
+        maps = {name: _sized(getattr(prediction, name), height, width) for name in MAPS}
+        (case,) = replace(prediction, **maps).cases()
+        return case
+
+    def _bare(self, image: np.ndarray) -> MultiRaterSample:
+        if image.ndim not in (3, 4):
+            raise InputError(f"an image has the axes (channel, H, W); this one has the shape {image.shape}")
+        raters, structures = len(self.task.raters), len(self.task.structures)
+        return MultiRaterSample(
+            name="image",
+            image=np.asarray(image, np.float32),
+            masks=np.zeros((raters, structures, *image.shape[1:]), bool),
+            rated=np.zeros((raters, structures), bool),
+        )
+
+
+def load(run: str | Path | Run, device: str | None = None) -> Predictor:
+    """Load a run for predicting.
+
+    Args:
+        device: "cpu", "cuda"; None: a GPU if there is one.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Predictor(run, load_method(run, device))
+
+
+def evaluate(
+    run: str | Path | Run,
+    dataset: Dataset | str | Path | None = None,
+    *,
+    split: str = "test",
+    device: str | None = None,
+    metrics: Collection[str] | None = None,
+    examples: int = 8,
+    each: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
+
+    `table.csv` and `examples/` are for the test cases; another split gets `table-SPLIT.csv`.
+    A method that gives confidences and can fuse is also scored as a fusion of the cases' own masks,
+    in rows that say they read "both".
+
+    Args:
+        dataset: Where the data are now; None: where they were.
+        split: "test", "val", "train"; or "all" for every case of another data set.
+        examples: How many cases to keep for pictures: best, median, worst, then spread evenly.
+        each: Called after each case with how many are done, of how many.
+
+    Raises:
+        InputError: The data set is gone, lacks a case, or has other structures than the run.
+    """
+    predictor = load(run, device)
+    run = predictor.run
+    data = _dataset(run, dataset)
+    names = data.names if split == "all" else _split(run, split)
+    if split == "all" and data.name == run.config.dataset:
+        raise InputError(
+            f"split 'all' is for another data set; {run.path} was trained on cases of '{data.name}'"
+        )
+    if not names:
+        raise InputError(f"{run.path} has no cases in its split '{split}'")
+    rows: list[Row] = []
+    for done, name in enumerate(names, 1):
+        sample = data[name]
+        prediction = _without_others(predictor.predict(sample), data.task, run.config.task)
+        rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
+        fused = predictor.fuse(sample, prediction)
+        if fused is not None and sample.rated.any(0).all():
+            rows += score(fused, sample, data.task, reads="both", metrics=metrics)
+        if each:
+            each(done, len(names))
+    table = {"test": "table.csv", "all": f"table-{_safe(data.name)}.csv"}.get(split, f"table-{split}.csv")
+    write_table(rows, run.path / table)
+    if split == "test" and examples:
+        _keep_examples(predictor, data, rows, _spread(names, rows, examples))
+    return rows
+
+
+def predict_files(
+    run: str | Path | Run | Predictor,
+    files: Iterable[str | Path],
+    out: str | Path,
+    *,
+    device: str | None = None,
+    each: Callable[[Path, bool], None] | None = None,
+) -> list[Path]:
+    """Outline image files: a folder for each image, in the image's size, geometry and format.
+
+    A folder holds for each structure `probability_*` and `mask_*` (above 0.5), and where the method
+    gives them `raters/` (each rater's predicted mask), `confidence/` (in each rater), `recurrences/`
+    and `draws/`. PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
+    and NIfTI give probabilities as float32. `prediction.json` says which run and image it came from.
+
+    Folders appear whole or not at all. An image already predicted by these weights is skipped.
+
+    Args:
+        files: Images, or folders of images.
+        each: Called after each image with its folder, and whether it was skipped.
+
+    Returns:
+        The folder of each image.
+
+    Raises:
+        InputError: No image, two images of one name, an unreadable image; what is done stays.
+    """
+    predictor = run if isinstance(run, Predictor) else load(run, device)
+    if predictor.method.reads != "image":
+        name = predictor.run.config.method
+        raise InputError(f"method '{name}' reads masks and cannot outline images alone: use mrprism fuse")
+    images, out = list(_images(files)), Path(out)
+    folders: dict[str, Path] = {}
+    for file in images:
+        stem = _stem(file)
+        if stem in folders:
+            both = f"{folders[stem]} and {file}"
+            raise InputError(f"{both} would be written to one folder, {out / stem}: predict them apart")
+        folders[stem] = file
+    weights = hashlib.sha256(predictor.run.weights_file.read_bytes()).hexdigest()
+    for stem, file in folders.items():
+        folder = out / stem
+        skip = _finished(folder, weights, file)
+        if not skip:
+            _predict_file(predictor, file, folder, weights)
+        if each:
+            each(folder, skip)
+    return [out / stem for stem in folders]
+
+
+def _predict_file(predictor: Predictor, file: Path, folder: Path, weights: str) -> None:
+    image = read_image(file)
+    array = image.array
+    if predictor.task.channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
+        array = array[:1]  # grey saved as colour
+    try:
+        prediction = predictor.predict(array)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    about = {
+        "mrprism": __version__,
+        "run": str(predictor.run.path),
+        "weights_sha256": weights,
+        "image": file.name,
+        "image_sha256": _sha256(file),
+        "structures": predictor.task.structures,
+        "raters": predictor.task.raters,
+        "recurrences": len(prediction.steps),
+        "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
+    }
+    try:
+        _write_maps(part, prediction, predictor.task, image, _suffix(file))
+        write_file(part / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except OSError as error:
+        raise InputError(f"cannot write '{folder}': {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFile, suffix: str) -> None:
+    def probability(name: str, array: np.ndarray) -> None:
+        write_probability(folder / f"{name}{suffix}", array, like=image, spacing_mm=image.spacing_mm)
+
+    def mask(name: str, array: np.ndarray) -> None:
+        write_mask(folder / f"{name}{suffix}", array > 0.5, like=image, spacing_mm=image.spacing_mm)
+
+    structures, raters = _file_names(task.structures), _file_names(task.raters)
+    for c, structure in enumerate(structures):
+        probability(f"probability_{structure}", prediction.probability[c])
+        mask(f"mask_{structure}", prediction.probability[c])
+        for r, rater in enumerate(raters):
+            if prediction.raters is not None:
+                mask(f"raters/{rater}_{structure}", prediction.raters[r, c])
+            if prediction.confidence is not None:
+                probability(f"confidence/{rater}_{structure}", prediction.confidence[r, c])
+        for i, step in enumerate(prediction.steps):
+            probability(f"recurrences/rec{i}_{structure}", step[c])
+        for i, draw in enumerate(() if prediction.draws is None else prediction.draws):
+            probability(f"draws/draw{i}_{structure}", draw[c])
+
+
+def _keep_examples(predictor: Predictor, data: Dataset, rows: Sequence[Row], names: Sequence[str]) -> None:
+    folder = predictor.run.examples
+    shutil.rmtree(folder, ignore_errors=True)
+    for number, name in enumerate(names):
+        sample = data[name]
+        write_example(folder / f"{number}-{_safe(name)}.npz", sample, predictor.predict(sample))
+
+
+def _spread(names: Sequence[str], rows: Sequence[Row], count: int) -> list[str]:
+    """Best, median and worst first, then others evenly over the order of the cases."""
+    picked = list(pick_examples(rows).values())[:count]
+    others = [name for name in names if name not in picked]
+    left = min(count - len(picked), len(others))
+    return picked + [others[round(i)] for i in np.linspace(0, len(others) - 1, left)]
+
+
+def _dataset(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
+    if dataset is None:
+        if run.config.dataset_path is None:
+            raise InputError(f"{run.path} was trained on data given from Python: say which data set to use")
+        dataset = run.config.dataset_path
+    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if data.task.structures != run.config.task.structures:
+        raise InputError(
+            f"data set '{data.name}' has the structures {', '.join(data.task.structures)}; "
+            f"{run.path} outlines {', '.join(run.config.task.structures)}"
+        )
+    return data
+
+
+def _split(run: Run, split: str) -> tuple[str, ...]:
+    if split not in ("train", "val", "test"):
+        raise InputError(f"there is no split '{split}'; known: train, val, test, all")
+    names: tuple[str, ...] = getattr(run.config, split)
+    return names
+
+
+def _without_others(prediction: Prediction, data: Task, run: Task) -> Prediction:
+    """Raters of another data set are other people: what was learned about ours says nothing of them."""
+    return prediction if data.raters == run.raters else replace(prediction, raters=None, confidence=None)
+
+
+def _check_image(sample: MultiRaterSample, task: Task) -> None:
+    if len(sample.image) != task.channels:
+        raise InputError(f"'{sample.name}' has {len(sample.image)} channels; the run takes {task.channels}")
+    low, high = float(sample.image.min()), float(sample.image.max())
+    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1:
+        raise InputError(f"'{sample.name}' has intensities from {low:g} to {high:g}; expected 0 to 1")
+
+
+def _sized(maps: Any, height: int, width: int) -> Any:
+    """Maps at another size; a tuple of them map by map, None stays None."""
+    if maps is None:
+        return None
+    if isinstance(maps, tuple):
+        return tuple(_sized(each, height, width) for each in maps)
+    flat = resize(maps.float().reshape(-1, *maps.shape[-2:]), height, width)
+    return flat.clamp(0, 1).reshape(*maps.shape[:-2], height, width)
+
+
+def _slices(sample: MultiRaterSample) -> Iterator[MultiRaterSample]:
+    for z in range(sample.image.shape[1]):
+        image, masks = sample.image[:, z], sample.masks[:, :, z]
+        yield replace(sample, image=image, masks=masks, reference=None, spacing_mm=None)
+
+
+def _stack_slices(slices: Sequence[Prediction]) -> Prediction:
+    def stacked(name: str) -> Any:
+        first = getattr(slices[0], name)
+        if first is None:
+            return None
+        if isinstance(first, tuple):
+            return tuple(np.stack([s.steps[i] for s in slices], axis=-3) for i in range(len(first)))
+        return np.stack([getattr(s, name) for s in slices], axis=-3)
+
+    return Prediction(**{name: stacked(name) for name in MAPS})
+
+
+def _images(files: Iterable[str | Path]) -> Iterator[Path]:
+    some = False
+    for file in map(Path, files):
+        inside = sorted(file.iterdir()) if file.is_dir() else [file]
+        for image in inside:
+            if not file.is_dir() or (image.is_file() and format_of(image) and not image.name.startswith(".")):
+                some = True
+                yield image
+    if not some:
+        raise InputError("there is no image to predict")
+
+
+def _finished(folder: Path, weights: str, image: Path) -> bool:
+    file = folder / "prediction.json"
+    if not file.is_file():
+        return False
+    if not image.is_file():
+        return False
+    about = json.loads(file.read_text(encoding="utf-8"))
+    made_from = (about.get("weights_sha256"), about.get("image_sha256"))
+    return made_from == (weights, _sha256(image))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _suffix(file: Path) -> str:
+    name = file.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        return ".nii.gz"
+    return ".tif" if name.endswith((".tif", ".tiff")) else ".png"
+
+
+def _stem(file: Path) -> str:
+    if format_of(file) == "nifti":
+        return re.sub(r"\.nii(\.gz)?$", "", file.name, flags=re.IGNORECASE)
+    return file.stem
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _file_names(names: Sequence[str]) -> list[str]:
+    """Names a file may have; numbered where two would become the same."""
+    safe = [_safe(name) for name in names]
+    return [name if safe.count(name) == 1 else f"{name}_{i + 1}" for i, name in enumerate(safe)]

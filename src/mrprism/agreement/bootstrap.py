@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +28,11 @@ class Estimate:
     high: np.ndarray
     cases: np.ndarray  # cases the value rests on
     undefined: np.ndarray  # cases that could have counted and were 0/0
+
+    def __getitem__(self, place: Any) -> Estimate:
+        """The estimate at a place of the arrays."""
+        fields = (self.value, self.low, self.high, self.cases, self.undefined)
+        return Estimate(*(np.asarray(field[place]) for field in fields))
 
 
 def resample(groups: Sequence[str], resamples: int, seed: int) -> Float[np.ndarray, "resample case"]:
@@ -53,7 +59,7 @@ def estimate(
     one_patient = len(weights) < 2 or not np.ptp(weights[1:], axis=0).any()
     unsure = (counted < 2) | one_patient
     low, high = np.where(unsure, np.nan, low), np.where(unsure, np.nan, high)
-    return Estimate(values[0], low, high, counted, np.broadcast_to(undefined, shape).copy())
+    return Estimate(np.asarray(values[0]), low, high, counted, np.broadcast_to(undefined, shape).copy())
 
 
 def interval(values: Float[np.ndarray, "resample *rest"]) -> tuple[np.ndarray, np.ndarray]:

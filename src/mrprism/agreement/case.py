@@ -114,7 +114,8 @@ def against_others(table: PatternTable) -> Float[np.ndarray, "R 5"]:
     columns = [drew & usable, majority, drew & majority, tie, drew & tie]
     counts = table.counts.astype(float)
     sums = np.stack([counts @ column for column in columns], axis=1)
-    return np.where(usable.any(axis=0)[:, None], sums, np.nan)
+    accompanied = np.asarray(usable.any(axis=0))
+    return np.where(accompanied[:, None], sums, np.nan)
 
 
 def bias_of(others: Float[np.ndarray, "*batch 5"]) -> Float[np.ndarray, "*batch 3"]:
@@ -161,7 +162,7 @@ def _others_hd95(masks: np.ndarray, rated: np.ndarray, spacing: tuple[float, ...
 
 def _box(masks: np.ndarray, rated: np.ndarray) -> tuple[slice, ...]:
     # distances between outlines do not change when the empty surround is cut off
-    union = masks[rated].any(axis=0)
+    union = np.logical_or.reduce(masks[rated], axis=0)
     box = []
     for axis in range(union.ndim):
         along = np.flatnonzero(union.any(axis=tuple(a for a in range(union.ndim) if a != axis)))

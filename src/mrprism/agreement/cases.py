@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mrprism.sample import MultiRaterSample, Task
 
 
+@runtime_checkable
 class Cases(Protocol):
     """A sequence of cases and what was to be outlined on them; any opened data set is one."""
 

@@ -164,7 +164,8 @@ def spread_test(
     usable = ~np.isnan(differences[:, candidate])
     kept = np.asarray(groups, str)[usable]
     if not usable.any():
-        nothing = Estimate(*(np.array(np.nan) for _ in range(3)), np.array(0), np.array(0))
+        unknown, none = np.array(np.nan), np.array(0)
+        nothing = Estimate(unknown, unknown, unknown, none, none)
         return Spread(structure, name, np.nan, np.nan, nothing, margin, np.nan, len(usable))
     weights = resample(kept.tolist(), resamples, seed)
     values = differences[usable]

@@ -13,15 +13,16 @@ from mrprism.agreement.case import pairs
 from mrprism.agreement.spread import NULL_EXCHANGE, Spread
 
 if TYPE_CHECKING:
-    from mrprism.agreement.agree import Agreement, StructureAgreement
+    from mrprism.agreement.agree import Agreement
+    from mrprism.agreement.structure import StructureAgreement
 
 Row = dict[str, Any]
 IN_SIZES = {"any_rater", "all_raters", "majority", "dissent", "ties", "size", "size_difference"}
 IN_SIZES |= {"size_lower_limit", "size_upper_limit"}
 WITHOUT_PERSONS = (
     "The raters are anonymous: a slot is not the same person from case to case. Statistics of persons "
-    "(rater against rater, bias, leave-one-rater-out, Cohen, Bland–Altman, ICC2 and ICC3, within the readers' "
-    "spread) would mean nothing and are left out."
+    "(rater against rater, bias, leave-one-rater-out, Cohen, Bland–Altman, ICC2 and ICC3, within the "
+    "readers' spread) would mean nothing and are left out."
 )
 
 

@@ -1,0 +1,58 @@
+"""Finding files in layouts other people made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mrprism.errors import InputError
+
+_JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx"}
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, in counting order, without what operating systems leave behind.
+
+    Raises:
+        InputError: There is no such folder, or two names differ in case only.
+    """
+    if not folder.is_dir():
+        raise InputError(f"folder '{folder}' does not exist")
+    found = [p for p in folder.iterdir() if p.name.lower() not in _JUNK and not p.name.startswith("._")]
+    found.sort(key=lambda p: natural(p.name))
+    seen: dict[str, Path] = {}
+    for path in found:
+        twin = seen.setdefault(path.name.lower(), path)
+        if twin is not path:
+            raise InputError(f"'{twin}' and '{path.name}' differ in case only; expected one of them")
+    return found
+
+
+def matching(folder: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
+    """The entries of a folder whose whole name matches, upper and lower case alike."""
+    tried = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in entries(folder))
+    return [(match, path) for match, path in tried if match]
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The first of these folders that is there; a folder inside one of its own name is stepped into."""
+    for name in names:
+        for path in entries(folder) if folder.is_dir() else []:
+            if path.is_dir() and path.name.lower() == name.lower():
+                inner = [p for p in entries(path) if p.is_dir() and p.name.lower() == name.lower()]
+                return inner[0] if inner else path
+    return None
+
+
+def needed(folder: Path, *names: str) -> Path:
+    """As `subfolder`, but it must be there."""
+    found = subfolder(folder, *names)
+    if found is None:
+        raise InputError(f"folder '{folder}' has no folder '{names[0]}'; expected this data set's own layout")
+    return found
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Sort key that counts: seg2 before seg10."""
+    parts = re.split(r"(\d+)", text.lower())
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -1,0 +1,84 @@
+"""LIDC-IDRI lung nodules, each outlined by four anonymous slots.
+
+Forms: `lidc.npz` (one slice a nodule), and the PNG crops of the Probabilistic U-Net,
+`{train,val,test}/images/PATIENT/SLICE.png` with `gt/PATIENT/SLICE_l{0..3}.png`. A slot is not a
+person: readers are anonymous and their order changes from scan to scan.
+
+Source: Armato et al., Medical Physics 38(2), 2011; licence CC BY 3.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mrprism.datasets.layout import entries, matching, subfolder
+from mrprism.datasets.source import Source
+from mrprism.errors import InputError
+from mrprism.images import read_image, read_mask
+from mrprism.sample import MultiRaterSample, Task
+
+SLOTS = 4
+TASK = Task(1, ("nodule",), tuple(f"slot {i + 1}" for i in range(SLOTS)), anonymous=True)
+
+
+def read(source: Path) -> Source:
+    """Read `lidc.npz`, its folder, or a folder with the PNG crops."""
+    archive = source / "lidc.npz" if source.is_dir() else source
+    if source.is_dir() and any(subfolder(source, split) for split in ("train", "val", "test")):
+        return Source("lidc", TASK, _crops(source), ("CT",))
+    if archive.suffix.lower() in (".pickle", ".pkl") or (source.is_dir() and list(source.glob("*.pickle"))):
+        raise InputError(f"'{source}' holds pickle files, which can run code; expected lidc.npz or PNG crops")
+    return Source("lidc", TASK, _archive(archive), ("CT",))
+
+
+def _archive(path: Path) -> Iterator[MultiRaterSample]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {key: file[key] for key in ("images", "masks_packed", "patient", "nodule", "slice")}
+    except FileNotFoundError:
+        raise InputError(f"file '{path}' does not exist; expected lidc.npz") from None
+    except Exception as error:  # zip, zlib and npy readers raise what they like
+        raise InputError(f"'{path}' is broken or not a LIDC archive: {error}") from error
+    images, packed = content["images"], content["masks_packed"]
+    height, width = images.shape[1:]
+    if packed.shape != (len(images), SLOTS, height, -(-width // 8)) or images.dtype != np.uint8:
+        raise InputError(f"'{path}' has masks of shape {packed.shape} for images of shape {images.shape}")
+    facts = zip(content["patient"], content["nodule"], content["slice"], strict=True)
+    for image, masks, (patient, nodule, slice_) in zip(images, packed, facts, strict=True):
+        yield MultiRaterSample(
+            name=f"{patient}_nodule{int(nodule):02d}_slice{int(slice_):03d}",
+            image=image[None].astype(np.float32) / np.float32(255),
+            masks=np.unpackbits(masks, axis=-1, count=width).astype(bool)[:, None],
+            rated=np.ones((SLOTS, 1), dtype=bool),
+            group=str(patient),
+        )
+
+
+def _crops(root: Path) -> Iterator[MultiRaterSample]:
+    for split in ("train", "val", "test"):
+        folder = subfolder(root, split)
+        if folder is None:
+            continue
+        for patient in entries(folder / "images"):
+            for match, path in matching(patient, r"(.+)\.png"):
+                stem = match[1]
+                drawn = folder / "gt" / patient.name
+                masks = [read_mask(drawn / f"{stem}_l{slot}.png").array for slot in range(SLOTS)]
+                image = read_image(path).array[:1]
+                for slot, mask in enumerate(masks):
+                    if mask.shape != image.shape[1:]:
+                        raise InputError(
+                            f"mask '{drawn / f'{stem}_l{slot}.png'}' has the size {mask.shape}, "
+                            f"its image {image.shape[1:]}"
+                        )
+                yield MultiRaterSample(
+                    name=f"{patient.name}_{stem}",
+                    image=image,
+                    masks=np.stack(masks)[:, None],
+                    rated=np.ones((SLOTS, 1), dtype=bool),
+                    group=patient.name,
+                    split=split,
+                )

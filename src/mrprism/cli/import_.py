@@ -60,8 +60,9 @@ def run(
         raise InputError("where to? expected mrprism import KIND SRC OUT")
     if not src.exists():
         raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
-    given = dict(_pair(text) for text in option or [])
-    given.update({k: v for k, v in (("set", set_), ("raters", raters), ("seed", seed)) if v is not None})
+    given: dict[str, str | int] = dict(_pair(text) for text in option or [])
+    short: dict[str, str | int | None] = {"set": set_, "raters": raters, "seed": seed}
+    given.update({key: value for key, value in short.items() if value is not None})
     source = DATASETS[kind](src, **_converted(kind, DATASETS[kind], given))
     write_dataset(
         _counted(source.samples),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,9 +122,7 @@ def _offsets(path: Path) -> dict[str, tuple[int, int, int, int]]:
         content = json.loads(path.read_text())
         return {k.lower(): (int(v["y"]), int(v["x"]), int(v["h"]), int(v["w"])) for k, v in content.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"'{path}' is not as expected: {error}; expected y, x, h, w for each case"
-        ) from error
+        raise InputError(f"'{path}' is broken: {error}; expected y, x, h, w for each case") from error
 
 
 def _select(case: _Case, prefix: str, raters: str, tool: str) -> _Case:
@@ -139,9 +137,7 @@ def _select(case: _Case, prefix: str, raters: str, tool: str) -> _Case:
             person, _, with_tool = rater.partition(" ")
             if with_tool in ("", tool):
                 kept[prefix + person] = path
-    return _Case(
-        prefix.replace(" ", "/") + case.name, case.image, case.gold, kept, case.inverted, case.window
-    )
+    return replace(case, name=prefix.replace(" ", "/") + case.name, masks=kept)
 
 
 def _samples(cases: list[_Case], task: Task) -> Iterator[MultiRaterSample]:

@@ -186,7 +186,7 @@ def _read(entry: _Entry) -> FileSample:
                 f"reference of case '{case.name}' lacks the structure '{absent}'; "
                 "expected every structure or no reference"
             )
-    votes = None if case.votes is None else _read_votes(root, manifest, case, first)
+    votes = None if case.votes is None else read_votes(root, manifest, case, first)
     spacing = tuple(case.spacing_mm) if case.spacing_mm is not None else first.spacing_mm
     if spacing is not None and len(spacing) != len(space):
         raise InputError(
@@ -259,7 +259,8 @@ def read_label_map(
     return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
 
 
-def _read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile) -> np.ndarray:
+def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile) -> Votes:
+    """How many of the voters marked each pixel, structure by structure."""
     assert case.votes is not None
     assert case.voters is not None
     votes = []

@@ -98,7 +98,8 @@ def _sample(name: str, path: Path, votes: list[np.ndarray], split: str) -> FileS
     for structure, count in zip(STRUCTURES, votes, strict=True):
         if count.shape != image.shape[1:]:
             raise InputError(
-                f"{structure} votes of '{name}' have the size {count.shape}, its image '{path}' {image.shape[1:]}"
+                f"{structure} votes of '{name}' have the size {count.shape}, "
+                f"their image '{path}' {image.shape[1:]}"
             )
     counts = np.stack(votes)
     return FileSample(

@@ -1,0 +1,92 @@
+"""mrprism check"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def run(
+    dataset: Annotated[Path, typer.Argument(help="A data set's folder, or its dataset.json.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> int:
+    """Say all that is wrong with a data set at once, and show what is in it.
+
+    Every file is read. Errors are what training, fusing or measuring would stumble over; warnings are
+    worth a look: raters who never differ, empty or shifted masks, a patient in two splits, the same
+    image twice. Exit code 2 if there are errors, otherwise 0.
+
+    Example:
+
+        mrprism check cells/
+    """
+    from mrprism.datasets.check import check_dataset
+
+    check = check_dataset(dataset)
+    if as_json:
+        print(json.dumps(check.as_json(), indent=1, ensure_ascii=False))
+    else:
+        _show(check)
+    return 2 if check.errors else 0
+
+
+def _show(check: Any) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(soft_wrap=True, highlight=False)
+    if check.summary:
+        _show_summary(console, check.summary)
+    for severity, colour, faults in (("error", "red", check.errors), ("warning", "yellow", check.warnings)):
+        for fault in faults:
+            console.print(f"[{colour}]{severity}[/]: {escape(fault.sentence)}")
+    console.print(f"{_count(check.errors, 'error')}, {_count(check.warnings, 'warning')}")
+
+
+def _show_summary(console: Any, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    def many(counts: dict[str, int]) -> str:
+        parts = [f"{key} ({count})" for key, count in list(counts.items())[:5]]
+        return ", ".join(parts) + (f" and {len(counts) - 5} more" if len(counts) > 5 else "")
+
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("data set", summary["name"])
+    facts.add_row("cases", f"{summary['cases']}, of {summary['groups']} patients or single cases")
+    facts.add_row("splits", many(summary["splits"]))
+    facts.add_row("image sizes", many(summary["sizes"]))
+    facts.add_row("spacing, mm", many(summary["spacing_mm"]))
+    facts.add_row("channels", ", ".join(summary["channels"]))
+    kind = "anonymous slots" if summary["anonymous"] else "named"
+    facts.add_row("raters", f"{len(summary['raters'])}, {kind}" if summary["raters"] else "none")
+    facts.add_row("missing masks", f"{summary['missing_masks']} of {summary['expected_masks']}")
+    facts.add_row("references", str(summary["references"]))
+    for key in ("votes", "diagnoses"):
+        if summary[key]:
+            facts.add_row(key, many(summary[key]) if isinstance(summary[key], dict) else str(summary[key]))
+    console.print(facts)
+    if not summary["raters"]:
+        return
+
+    masks = Table(title="masks (of them empty), and cases shared with the rater of that number", box=None)
+    masks.add_column("", justify="right")
+    masks.add_column("rater")
+    for structure in summary["structures"]:
+        masks.add_column(structure, justify="right")
+    few = len(summary["raters"]) <= 12
+    for number in range(1, len(summary["raters"]) + 1) if few else []:
+        masks.add_column(str(number), justify="right", style="dim")
+    for number, (rater, counts) in enumerate(summary["raters"].items(), 1):
+        cells = [f"{c['masks']} ({c['empty']})" if c["empty"] else str(c["masks"]) for c in counts.values()]
+        shared = [str(n) for n in summary["overlap"][rater].values()] if few else []
+        masks.add_row(str(number), rater, *cells, *shared)
+    console.print(masks)
+
+
+def _count(items: list[Any], word: str) -> str:
+    return f"{len(items) or 'no'} {word}{'' if len(items) == 1 else 's'}"

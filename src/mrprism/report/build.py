@@ -1,0 +1,317 @@
+"""One self-contained HTML page about runs, drawn from what they left in their folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from mrprism import __version__
+from mrprism.errors import InputError
+from mrprism.evaluate import FINAL, MEAN, REFERENCE, pick_examples
+from mrprism.images import write_file
+from mrprism.metrics import METRICS
+from mrprism.report import findings, pictures, plots, reading
+from mrprism.report.pictures import Flat, Panel, Window
+from mrprism.report.reading import Entry, Key, RunFolder
+
+HERE = Path(__file__).parent
+MOST_STEPS = 4  # recurrences shown side by side
+MOST_RIVALS = 8  # other methods drawn on an example
+
+
+def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
+    """Write a page about evaluated runs of one task: what was learned, a table, pictures.
+
+    Everything is read from the folders' tables, logs and example cases; nothing is computed
+    again. What a run does not have (recurrences, confidence, a reference, a log) leaves its
+    section out or shows a dash.
+
+    Args:
+        runs: Run folders with at least `config.json` and `table.csv`. Runs that differ in nothing
+            but the seed become one line, their mean.
+        out: The HTML file; one that is there is replaced.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: A folder is no evaluated run, the runs are of different tasks, or the page
+            cannot be written.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: name the HTML file to write")
+    folders = reading.read_runs([Path(run) for run in runs])
+    write_file(out, render(folders).encode())
+    return out
+
+
+def render(folders: Sequence[RunFolder]) -> str:
+    """The page as text."""
+    entries = reading.entries_of(folders)
+    main = reading.main_entry(entries)
+    structures = reading.structures_of(folders)
+    raters = reading.raters_of(folders)
+    anonymous = reading.anonymous(folders)
+    colours = _colours(entries, main)
+    cases = _cases(main, entries, structures, raters)
+    ranked = [] if anonymous else findings.rank_raters(main, raters, structures)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = findings.number
+    environment.filters["rater_colour"] = pictures.rater_colour
+    environment.globals.update(METRICS=METRICS, DASH=findings.DASH, isnan=math.isnan)
+    median = next((case for case in cases if case.role == "median"), cases[0] if cases else None)
+    return environment.get_template("page.html.jinja").render(
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        dataset=str(folders[0].config.get("dataset", "")),
+        headline=findings.headline(entries, main, structures),
+        remarks=findings.remarks(entries, main, structures),
+        table=findings.main_table(entries, structures),
+        bold=sum(entry.rival for entry in entries) > 1,
+        test_cases=len(main.groups),
+        patients=len(set(main.groups.values())),
+        missing=_missing(entries, structures),
+        main=main,
+        entries=entries,
+        colours=colours,
+        raters=raters,
+        hero=median,
+        cases=cases,
+        confidence=_confidence(median, main, structures, raters) if median else None,
+        recurrences=findings.recurrence_table(main, structures),
+        recurrence_plot=plots.recurrence_plot(main, entries, structures, colours),
+        training_plot=plots.training_plot(main, entries, colours),
+        ranked=ranked,
+        rank_axes=_rank_axes(ranked),
+        rank_agreement=findings.rank_agreement(ranked),
+        anonymous=anonymous,
+        bars={name: pictures.colour_bar(name) for name in (SHARE_COLOURS, CONFIDENCE_COLOURS)},
+        settings=_settings(folders),
+        version=__version__,
+    )
+
+
+def _colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
+    others = [entry.name for entry in entries if entry is not main]
+    palette = plots.METHOD_COLOURS
+    return {main.name: pictures.PREDICTION_COLOUR} | {
+        name: palette[i % len(palette)] for i, name in enumerate(others)
+    }
+
+
+def _missing(entries: Sequence[Entry], structures: Sequence[str]) -> list[str]:
+    """Which numbers of the table leave cases out, one phrase each."""
+    said = {}
+    for target, metrics in findings.COLUMNS:
+        for metric in metrics:
+            for structure in structures:
+                for entry in entries:
+                    cell = findings.cell(entry, Key(structure, target, metric))
+                    if cell.missing and cell.mean != findings.DASH:
+                        worst = max(cell.missing, said.get((metric, structure), 0))
+                        said[metric, structure] = worst
+    return [f"{METRICS[metric].label} of the {s} in up to {n} cases" for (metric, s), n in said.items()]
+
+
+# ---- example cases ------------------------------------------------------------------------------
+
+SHARE_COLOURS, CONFIDENCE_COLOURS = "magma", "viridis"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An example case with all its panels."""
+
+    role: str  # "best", "median", "worst" or ""
+    flat: Flat
+    identifier: str
+    definition: Markup
+    window: Window
+    hero: tuple[Panel, ...]
+    raters: tuple[Panel, ...]
+    steps: tuple[Panel, ...]
+    rivals: tuple[Panel, ...]
+    scored: str  # "Dice@0.5 disc · cup"
+
+
+def _cases(
+    main: Entry, entries: Sequence[Entry], structures: Sequence[str], raters: Sequence[str]
+) -> list[Case]:
+    """Best, median and worst as far as the run kept pictures of them; else those it kept."""
+    kept = {name: example for run in main.runs for name, example in run.examples.items()}
+    rows = [row for run in main.runs for row in run.rows if row.reads == main.reads and row.case in kept]
+    roles = {case: role for role, case in pick_examples(rows).items()} or dict.fromkeys(list(kept)[:3], "")
+    whole = {
+        case: role
+        for role, case in pick_examples(
+            [r for run in main.runs for r in run.rows if r.reads == main.reads]
+        ).items()
+    }
+    cases = []
+    for i, (name, role) in enumerate(roles.items()):
+        flat = pictures.flatten(kept[name])
+        said = role if not whole or whole.get(name) == role else ""
+        cases.append(_case(said, flat, f"case{i}", main, entries, structures, raters))
+    return cases
+
+
+def _case(
+    role: str,
+    flat: Flat,
+    identifier: str,
+    main: Entry,
+    entries: Sequence[Entry],
+    structures: Sequence[str],
+    raters: Sequence[str],
+) -> Case:
+    window, image = pictures.window_of(flat), pictures.use(identifier)
+    target = REFERENCE if flat.reference is not None else MEAN
+    hardest = _hardest(main, structures)
+    c = structures.index(hardest)
+    reference = pictures.reference_lines(flat)
+
+    def note(entry: Entry, recurrence: str) -> str:
+        values = [
+            entry.values(Key(s, target, "dice", recurrence)).get(flat.name, math.nan) for s in structures
+        ]
+        return " · ".join(findings.number(value, "dice") for value in values)
+
+    def drawn(title: str, probability: Any, entry: Entry, recurrence: str, colour: str = "") -> Panel:
+        lines = [image, *pictures.predicted_lines(probability, title), *reference]
+        return pictures.panel(title, lines, window, note=note(entry, recurrence), colour=colour)
+
+    count = int(flat.rated.any(axis=1).sum())
+    plain = pictures.panel("Image", [image], window)
+    everyone = pictures.panel(
+        f"{count} raters" if count != 1 else "1 rater", [image, *pictures.all_raters(flat, raters)], window
+    )
+    shares = pictures.panel(
+        f"Votes for the {hardest}",
+        [pictures.heat(flat.share(c), SHARE_COLOURS, 0, 1), *reference[c : c + 1]],
+        window,
+    )
+    probability = pictures.panel(
+        f"Probability of the {hardest}",
+        [pictures.heat(flat.probability[c], SHARE_COLOURS, 0, 1), *reference[c : c + 1]],
+        window,
+    )
+    steps = [
+        drawn(f"Rec{i}" if len(flat.steps) > 1 else main.name, step, main, f"Rec{i}")
+        for i, step in enumerate(flat.steps)
+    ] or [drawn(main.name, flat.probability, main, FINAL)]
+    steps = _some(steps, MOST_STEPS)
+    rivals = []
+    for entry in entries:
+        example = entry.example(flat.name) if entry is not main and entry.reads == "image" else None
+        if example is not None and len(rivals) < MOST_RIVALS:
+            other = pictures.flatten(example)
+            if other.size == flat.size:
+                rivals.append(drawn(entry.name, other.probability, entry, FINAL))
+    hero = (
+        [plain, everyone, *steps] if len(flat.steps) > 1 else [plain, everyone, shares, probability, *steps]
+    )
+    return Case(
+        role, flat, identifier, pictures.image_definition(flat, identifier), window,
+        tuple(hero), (plain, everyone, shares, probability), tuple(steps), tuple(rivals),
+        f"Dice@0.5 with {'the reference' if target == REFERENCE else 'the majority'}, {' · '.join(structures)}",
+    )  # fmt: skip
+
+
+def _some(panels: list[Panel], most: int) -> list[Panel]:
+    """At most so many, the first and the last among them."""
+    if len(panels) <= most:
+        return panels
+    return [panels[round(i * (len(panels) - 1) / (most - 1))] for i in range(most)]
+
+
+def _hardest(main: Entry, structures: Sequence[str]) -> str:
+    """The structure with the lowest Dice, which says most."""
+
+    def dice(structure: str) -> float:
+        for target in (REFERENCE, MEAN):
+            value = findings.mean_of(main, Key(structure, target, "dice"))
+            if not math.isnan(value):
+                return value
+        return math.inf
+
+    return min(structures, key=dice)
+
+
+def _confidence(
+    case: Case, main: Entry, structures: Sequence[str], raters: Sequence[str]
+) -> list[tuple[str, list[Panel]]] | None:
+    """For each structure, a map for each rater of the chance that they agree."""
+    maps = case.flat.confidence
+    if maps is None:
+        return None
+    rows = []
+    for c, structure in enumerate(structures):
+        panels = []
+        for r, name in enumerate(raters):
+            layers = [pictures.heat(maps[r, c], CONFIDENCE_COLOURS, 0.5, 1)]
+            if case.flat.rated[r, c]:
+                layers.append(pictures.cased(case.flat.masks[r, c], "own", name))
+            mean = findings.number(float(maps[r, c].mean()), "confidence")
+            note = mean if case.flat.rated[r, c] else f"{mean}, did not draw"
+            panels.append(
+                pictures.panel(name, layers, case.window, note=note, says=f"Confidence in {name}",
+                               colour=pictures.rater_colour(r))
+            )  # fmt: skip
+        rows.append((structure, panels))
+    return rows
+
+
+# ---- raters and settings ------------------------------------------------------------------------
+
+
+def _rank_axes(ranked: Sequence[findings.RankedRater]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each column that has values, with a little room."""
+    axes = {}
+    for column in ("confidence", "skill", "imitated"):
+        values = [value for rater in ranked if not math.isnan(value := getattr(rater, column))]
+        if values:
+            room = 0.08 * (max(values) - min(values)) or 0.01
+            axes[column] = (min(values) - room, max(values) + room)
+    return axes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the runs have in common, and in what they differ."""
+
+    common: Mapping[str, str]
+    names: tuple[str, ...]
+    differing: Mapping[str, tuple[str, ...]]  # setting to its value in each run
+
+
+def _settings(folders: Sequence[RunFolder]) -> Settings:
+    each = [reading.settings_of(run) | _result(run) for run in folders]
+    keys = list(dict.fromkeys(key for settings in each for key in settings))
+    rows = {key: tuple(settings.get(key, findings.DASH) for settings in each) for key in keys}
+    return Settings(
+        {key: values[0] for key, values in rows.items() if len(set(values)) == 1},
+        tuple(run.path.resolve().name for run in folders),
+        {key: values for key, values in rows.items() if len(set(values)) > 1},
+    )
+
+
+def _result(run: RunFolder) -> dict[str, str]:
+    said = {}
+    for key, name in (("parameters", "parameters"), ("device", "device"), ("chosen_epoch", "chosen epoch")):
+        if (value := run.result.get(key)) is not None:
+            said[name] = f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+    if isinstance(seconds := run.result.get("seconds"), (int, float)):
+        said["training time"] = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return said

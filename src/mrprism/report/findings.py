@@ -1,0 +1,349 @@
+"""What the numbers of a report say: its table, its first sentence, who ranks where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrprism.evaluate import FINAL, MEAN, RATER, REFERENCE
+from mrprism.metrics import METRICS, Difference, paired_difference
+from mrprism.report.reading import Entry, Key
+
+DASH = "–"
+COLUMNS = ((REFERENCE, ("soft_dice", "dice", "hd95")), (MEAN, ("soft_dice", "dice", "ece", "brier")))
+BLOCKS: tuple[tuple[str, Callable[[Entry], bool]], ...] = (
+    ("Look at the image only", lambda entry: entry.rival),
+    ("Ceiling: trained on the reference itself", lambda entry: entry.reads == "image" and entry.ceiling),
+    ("No rivals: were given the masks they are scored on", lambda entry: entry.reads != "image"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table as text; empty parts where it is not known."""
+
+    mean: str
+    spread: str
+    best: bool = False
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    entry: Entry
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class StructureTable:
+    structure: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods down, metrics across in groups of one target each, structures one below the other."""
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]  # target, its metrics
+    structures: tuple[StructureTable, ...]
+
+    @property
+    def width(self) -> int:
+        return 1 + sum(len(metrics) for _, metrics in self.groups)
+
+
+def main_table(entries: Sequence[Entry], structures: Sequence[str]) -> Table:
+    """The table of final answers; a column that no entry fills is left out."""
+    groups = []
+    for target, metrics in COLUMNS:
+        filled = tuple(
+            metric
+            for metric in metrics
+            if any(_known(entry, Key(s, target, metric)) for entry in entries for s in structures)
+        )
+        if filled:
+            groups.append((target, filled))
+    keys = [(target, metric) for target, metrics in groups for metric in metrics]
+    tables = []
+    for structure in structures:
+        blocks = []
+        for title, belongs in BLOCKS:
+            members = [entry for entry in entries if belongs(entry)]
+            best = [_best(members, Key(structure, *key)) if title == BLOCKS[0][0] else None for key in keys]
+            lines = tuple(
+                Line(entry, tuple(cell(entry, Key(structure, *key), best=top is entry)
+                                  for key, top in zip(keys, best, strict=True)))
+                for entry in members
+            )  # fmt: skip
+            if lines:
+                blocks.append(Block(title, lines))
+        tables.append(StructureTable(structure, tuple(blocks)))
+    return Table(tuple(groups), tuple(tables))
+
+
+def recurrence_table(entry: Entry, structures: Sequence[str]) -> Table | None:
+    """The same columns for each recurrence of one entry; None where it has none."""
+    if not entry.recurrences:
+        return None
+    groups = tuple((t, tuple(m for m in ms if m != "hd95")) for t, ms in COLUMNS if t in entry.targets)
+    keys = [(target, metric) for target, metrics in groups for metric in metrics]
+    tables = []
+    for structure in structures:
+        lines = tuple(
+            Line(Entry(recurrence, entry.reads, entry.runs),
+                 tuple(cell(entry, Key(structure, *key, recurrence)) for key in keys))
+            for recurrence in entry.recurrences
+        )  # fmt: skip
+        tables.append(StructureTable(structure, (Block("", lines),)))
+    return Table(groups, tuple(tables))
+
+
+def cell(entry: Entry, key: Key, *, best: bool = False) -> Cell:
+    """Mean and standard deviation over cases."""
+    values = list(entry.values(key).values())
+    known = np.array([value for value in values if not math.isnan(value)])
+    if not len(known):
+        return Cell(DASH, "")
+    spread = number(known.std(ddof=1), key.metric) if len(known) > 1 else ""
+    return Cell(number(known.mean(), key.metric), spread, best, len(values) - len(known))
+
+
+def number(value: float, metric: str) -> str:
+    """A value as tables show it: fractions times 100, the others with what digits they need."""
+    if math.isnan(value):
+        return DASH
+    unit = METRICS[metric].unit
+    text = f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}" if unit == "mm" else f"{value:.4f}"
+    return text.replace("-", "−")
+
+
+def mean_of(entry: Entry, key: Key) -> float:
+    """Mean over the cases that have a value; NaN where none has."""
+    known = [value for value in entry.values(key).values() if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def difference(first: Entry, second: Entry, key: Key) -> Difference:
+    """First minus second over the cases both have, resampling patients."""
+    one, two = first.values(key), second.values(key)
+    shared = [case for case in one if case in two]
+    return paired_difference(
+        np.array([one[case] for case in shared], dtype=float),
+        np.array([two[case] for case in shared], dtype=float),
+        [first.groups[case] for case in shared],
+    )
+
+
+def change(entry: Entry, key: Key, since: str) -> Difference:
+    """How one recurrence differs from another of the same entry."""
+    now, then = entry.values(key), entry.values(Key(key.structure, key.target, key.metric, since))
+    shared = [case for case in now if case in then]
+    return paired_difference(
+        np.array([now[case] for case in shared], dtype=float),
+        np.array([then[case] for case in shared], dtype=float),
+        [entry.groups[case] for case in shared],
+    )
+
+
+def _best(entries: Sequence[Entry], key: Key) -> Entry | None:
+    """The entry that is better than every other by more than chance, if there is one."""
+    sign = 1 if METRICS[key.metric].better == "higher" else -1
+    ranked = [entry for entry in entries if _known(entry, key)]
+    if len(ranked) < 2:
+        return None
+    top = max(ranked, key=lambda entry: sign * mean_of(entry, key))
+    for other in ranked:
+        if other is not top:
+            apart = difference(top, other, key)
+            if not apart.significant or sign * apart.mean < 0:
+                return None
+    return top
+
+
+def _known(entry: Entry, key: Key) -> bool:
+    return not math.isnan(mean_of(entry, key))
+
+
+# ---- the first sentence -------------------------------------------------------------------------
+
+
+def headline(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> str:
+    """What was learned, in one sentence that is as ready to say that the main method lost."""
+    target = REFERENCE if REFERENCE in main.targets else MEAN
+    keys = {s: Key(s, target, "dice") for s in structures if _known(main, Key(s, target, "dice"))}
+    if not keys:
+        return f"{main.name} has no Dice on these cases."
+    against = "the reference" if target == REFERENCE else "the raters' majority"
+    cases = len(main.values(next(iter(keys.values()))))
+    hardest = min(keys, key=lambda s: mean_of(main, keys[s]))
+    rivals = [entry for entry in entries if entry.rival and entry is not main]
+    rivals = [entry for entry in rivals if _known(entry, keys[hardest])]
+    if not rivals:
+        said = _listed(
+            f"the {s} with a Dice of {number(mean_of(main, key), 'dice')}" for s, key in keys.items()
+        )
+        return f"On {_count(cases, 'test case')}, {main.name} outlines {said} against {against}."
+    sentence = f"On {_count(cases, 'test case')}, {main.name} {_verdict(main, rivals, keys[hardest])}"
+    others = [
+        f"the {s} {_short_verdict(main, [r for r in rivals if _known(r, key)], key)}"
+        for s, key in keys.items()
+        if s != hardest
+    ]
+    return f"{sentence}; {_listed(others)}." if others else f"{sentence}."
+
+
+def _verdict(main: Entry, rivals: Sequence[Entry], key: Key) -> str:
+    rival = max(rivals, key=lambda entry: mean_of(entry, key))
+    apart = difference(main, rival, key)
+    ours, theirs = (number(mean_of(entry, key), "dice") for entry in (main, rival))
+    numbers = f"Dice {ours} against {theirs}{interval(apart)}"
+    who = rival.name if len(rivals) == 1 else f"the best of {len(rivals)} other methods, {rival.name}"
+    if not apart.significant:
+        return f"shows no clear difference to {who} on the {key.structure} ({numbers})"
+    if apart.mean > 0:
+        return f"outlines the {key.structure} better than {who} ({numbers})"
+    return f"falls behind {who} on the {key.structure} ({numbers})"
+
+
+def _short_verdict(main: Entry, rivals: Sequence[Entry], key: Key) -> str:
+    if not rivals:
+        return f"reaches {number(mean_of(main, key), 'dice')}"
+    rival = max(rivals, key=lambda entry: mean_of(entry, key))
+    apart = difference(main, rival, key)
+    how = "level with" if not apart.significant else "better than" if apart.mean > 0 else "worse than"
+    ours, theirs = (number(mean_of(entry, key), "dice") for entry in (main, rival))
+    return f"comes out {how} {rival.name} ({ours} against {theirs})"
+
+
+def interval(apart: Difference) -> str:
+    """A difference in points with its interval, to stand behind two numbers; empty where unknown."""
+    if math.isnan(apart.low):
+        return ""
+    low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in (apart.low, apart.high))
+    return f"; 95 % interval of the difference {low} to {high}"
+
+
+def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> list[str]:
+    """What else is worth a sentence: recurrences, calibration, and all that limits the table."""
+    target = REFERENCE if REFERENCE in main.targets else MEAN
+    said = [*_recurrence_remark(main, structures, target), *_calibration_remark(entries, main, structures)]
+    for entry in entries:
+        for run in entry.runs:
+            if run.result.get("collapsed"):
+                why = "; ".join(map(str, run.result.get("collapse", ()))) or "its answer is constant"
+                said.append(f"{entry.name} collapsed in {run.path.name}: {why}. Its numbers mean nothing.")
+    cases = [frozenset(entry.groups) for entry in entries]
+    if len(set(cases)) > 1:
+        shared = len(frozenset.intersection(*cases))
+        said.append(
+            f"The methods were scored on different cases ({shared} in common): means are not comparable, "
+            "only the intervals, which use the cases both methods share, are."
+        )
+    return list(dict.fromkeys(said))
+
+
+def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> list[str]:
+    if len(main.recurrences) < 2:
+        return []
+    first, last = main.recurrences[0], main.recurrences[-1]
+    parts = []
+    for structure in structures:
+        moved = change(main, Key(structure, target, "dice", last), first)
+        if not math.isnan(moved.mean):
+            sure = "" if moved.significant or math.isnan(moved.low) else ", within chance"
+            parts.append(f"{100 * moved.mean:+.1f} points on the {structure}{sure}".replace("-", "−"))
+    return [f"From {first} to {last} its Dice changes by {_listed(parts)}."] if parts else []
+
+
+def _calibration_remark(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> list[str]:
+    rivals = [entry for entry in entries if entry.rival and entry is not main]
+    keys = [Key(structure, MEAN, "brier") for structure in structures]
+
+    def mean_over_structures(entry: Entry) -> float:
+        return float(np.mean([mean_of(entry, key) for key in keys]))
+
+    rivals = [entry for entry in rivals if not math.isnan(mean_over_structures(entry))]
+    if not rivals or math.isnan(mean_over_structures(main)):
+        return []
+    ranked = sorted([main, *rivals], key=mean_over_structures)
+    place, nearest = ranked.index(main) + 1, ranked[0]
+    if nearest is main:
+        return [
+            f"Its probabilities are the closest to the raters' votes of {len(ranked)} methods (Brier score)."
+        ]
+    return [
+        f"Its probabilities are number {place} of {len(ranked)} in closeness to the raters' votes "
+        f"(Brier score); {nearest.name} is closest."
+    ]
+
+
+def _listed(parts: Iterable[str]) -> str:
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+# ---- raters -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RankedRater:
+    """One rater: how far the method trusts them, and how good they are where that is known."""
+
+    name: str
+    index: int  # in the task's order, for the colour
+    confidence: float  # mean over cases and structures, in [0, 1]
+    skill: float  # Dice with the reference, likewise; NaN where unknown
+    imitated: float  # Dice of what the method thinks they draw with what they drew; NaN where unknown
+    cases: int
+
+
+def rank_raters(entry: Entry, raters: Sequence[str], structures: Sequence[str]) -> list[RankedRater]:
+    """Raters by mean confidence, the most trusted first; empty where a method gives none."""
+    ranked = []
+    for index, name in enumerate(raters):
+
+        def over_structures(metric: str, name: str = name) -> float:
+            means = [mean_of(entry, Key(s, RATER + name, metric, FINAL)) for s in structures]
+            known = [mean for mean in means if not math.isnan(mean)]
+            return float(np.mean(known)) if known else math.nan
+
+        drawn = {case for s in structures for case in entry.values(Key(s, RATER + name, "dice", FINAL))}
+        ranked.append(
+            RankedRater(
+                name, index, over_structures("confidence"), over_structures("skill"),
+                over_structures("rater_dice"), len(drawn),
+            )
+        )  # fmt: skip
+    if all(math.isnan(rater.confidence) for rater in ranked):
+        return []
+    return sorted(
+        ranked, key=lambda rater: -rater.confidence if not math.isnan(rater.confidence) else math.inf
+    )
+
+
+def rank_agreement(ranked: Sequence[RankedRater]) -> float:
+    """Spearman's correlation of confidence and skill; NaN with fewer than three raters that have both."""
+    both = [
+        (r.confidence, r.skill) for r in ranked if not math.isnan(r.confidence) and not math.isnan(r.skill)
+    ]
+    if len(both) < 3:
+        return math.nan
+    from scipy.stats import rankdata
+
+    confidence, skill = (rankdata(column) for column in zip(*both, strict=True))
+    if confidence.std() == 0 or skill.std() == 0:
+        return math.nan
+    return float(np.corrcoef(confidence, skill)[0, 1])

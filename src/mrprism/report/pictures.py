@@ -1,0 +1,268 @@
+"""Pictures of cases as inline SVG: the image once as pixels, outlines as lines that stay sharp.
+
+Everything is drawn in pixel coordinates of the image; a panel shows a window of it. Line widths
+are in CSS pixels whatever the scale.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from mrprism.evaluate import Example
+
+RATER_COLOURS = (  # matplotlib's tab10, then its lighter twins
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
+    "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
+    "#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5",
+    "#c49c94", "#f7b6d2", "#c7c7c7", "#dbdb8d", "#9edae5",
+)  # fmt: skip
+PREDICTION_COLOUR = "#d1495b"
+LARGEST = 640  # pixels along the longer side that an embedded image keeps
+
+
+def rater_colour(index: int) -> str:
+    """The same colour for the same rater everywhere."""
+    return RATER_COLOURS[index % len(RATER_COLOURS)]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """An example in the plane: a volume is cut where most of it is drawn."""
+
+    name: str
+    image: np.ndarray  # (H, W, 3) uint8
+    masks: np.ndarray  # (R, C, H, W)
+    rated: np.ndarray  # (R, C)
+    probability: np.ndarray  # (C, H, W)
+    reference: np.ndarray | None
+    raters: np.ndarray | None
+    confidence: np.ndarray | None  # (R, C, H, W)
+    steps: tuple[np.ndarray, ...]
+    cut: int | None  # which slice of a volume; None for an image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+    def share(self, c: int) -> np.ndarray:
+        """Share of those who did the structure that marked each pixel."""
+        rated = self.rated[:, c]
+        return np.asarray(self.masks[rated, c].mean(axis=0) if rated.any() else np.zeros(self.size))
+
+
+def flatten(example: Example) -> Flat:
+    """An example as pictures show it."""
+    cut = None
+    if example.image.ndim == 4:
+        drawn = example.masks.sum(axis=(0, 1, 3, 4)) + example.probability.sum(axis=(0, 2, 3))
+        cut = int(drawn.argmax())
+
+    def plane(array: Any) -> Any:
+        return array if array is None or cut is None else array[..., cut, :, :]
+
+    return Flat(
+        name=example.name,
+        image=_colours(plane(example.image)),
+        masks=plane(example.masks),
+        rated=example.rated,
+        probability=plane(example.probability),
+        reference=plane(example.reference),
+        raters=plane(example.raters),
+        confidence=plane(example.confidence),
+        steps=tuple(plane(step) for step in example.steps),
+        cut=cut,
+    )
+
+
+def _colours(image: np.ndarray) -> np.ndarray:
+    """(channel, H, W) in [0, 1] to (H, W, 3) bytes; the first channel alone unless there are three."""
+    shown = image if len(image) == 3 else np.repeat(image[:1], 3, axis=0)
+    bright = np.clip(np.nan_to_num(shown), 0, 1) * 255 + 0.5
+    return np.asarray(bright.astype(np.uint8).transpose(1, 2, 0))
+
+
+# ---- windows ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of an image that a panel shows, in pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def view_box(self) -> str:
+        return f"{self.left:g} {self.top:g} {self.width:g} {self.height:g}"
+
+
+def window_of(flat: Flat) -> Window:
+    """A square around all that anybody drew, with room about it; the whole image if that is most of it."""
+    drawn: np.ndarray = flat.masks.any(axis=(0, 1)) | (flat.probability > 0.5).any(axis=0)
+    if flat.reference is not None:
+        drawn = drawn | flat.reference.any(axis=0)
+    height, width = flat.size
+    if not drawn.any():
+        return Window(0, 0, width, height)
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    side = max(1.35 * extent, 32)
+    if side >= 0.85 * min(height, width):
+        return Window(0, 0, width, height)
+    left = np.clip((columns[0] + columns[-1] + 1) / 2 - side / 2, 0, width - side)
+    top = np.clip((rows[0] + rows[-1] + 1) / 2 - side / 2, 0, height - side)
+    return Window(round(float(left)), round(float(top)), round(side), round(side))
+
+
+# ---- parts of a panel ---------------------------------------------------------------------------
+
+
+def embedded(pixels: np.ndarray, *, photograph: bool) -> str:
+    """A picture as a data address: JPEG for a coloured photograph, else PNG."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    grey = pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all())
+    if photograph and not grey:
+        picture.save(content, "JPEG", quality=92, subsampling=0)
+        kind = "jpeg"
+    else:
+        (picture.convert("L") if grey else picture).save(content, "PNG", optimize=True)
+        kind = "png"
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def image_definition(flat: Flat, identifier: str) -> Markup:
+    """The image, to be put once into the page and used by many panels."""
+    height, width = flat.size
+    return Markup('<image id="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>').format(
+        identifier, width, height, embedded(flat.image, photograph=True)
+    )
+
+
+def heat(values: np.ndarray, colours: str, low: float, high: float) -> Markup:
+    """A map of numbers as a coloured picture; `colours` is one of matplotlib's colour maps."""
+    from matplotlib import colormaps
+
+    scaled = np.clip((np.nan_to_num(values.astype(np.float64)) - low) / (high - low), 0, 1)
+    pixels = colormaps[colours](scaled, bytes=True)[..., :3]
+    height, width = values.shape
+    return Markup('<image width="{}" height="{}" preserveAspectRatio="none" href="{}"/>').format(
+        width, height, embedded(np.ascontiguousarray(pixels), photograph=False)
+    )
+
+
+def colour_bar(colours: str) -> str:
+    """The colours of a map as a CSS gradient from left to right."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    stops = [to_hex(colormaps[colours](x)) for x in np.linspace(0, 1, 9)]
+    return f"linear-gradient(to right, {', '.join(stops)})"
+
+
+def outline(values: np.ndarray, kind: str, colour: str = "", title: str = "") -> Markup:
+    """The 0.5 outline of a mask or a probability as a path; `kind` is its class in the style sheet."""
+    path = outline_path(values)
+    if not path:
+        return Markup("")
+    return Markup('<path class="{}" d="{}"{}>{}</path>').format(
+        f"line {kind}",
+        path,
+        Markup(' style="stroke:{}"').format(colour) if colour else "",
+        Markup("<title>{}</title>").format(title) if title else "",
+    )
+
+
+def cased(values: np.ndarray, kind: str, title: str = "") -> Markup:
+    """An outline with a lighter or darker edge, so that it shows on any image."""
+    path = outline_path(values)
+    if not path:
+        return Markup("")
+    return Markup(
+        '<path class="line {0}-edge" d="{1}"/><path class="line {0}" d="{1}"><title>{2}</title></path>'
+    ).format(kind, path, title)
+
+
+def outline_path(values: np.ndarray) -> str:
+    """The 0.5 level of a map as an SVG path; closed at the border of the image."""
+    from matplotlib.figure import Figure
+
+    is_mask = values.dtype == bool
+    framed = np.pad(values.astype(np.float64), 1)
+    if not (framed > 0.5).any():
+        return ""
+    levels = Figure().add_subplot().contour(framed, levels=[0.5])
+    parts = []
+    for polygon in levels.get_paths()[0].to_polygons(closed_only=False):
+        points = np.asarray(polygon)[:-1] - 0.5  # -1: the frame; +0.5: pixels are squares around centres
+        if len(points) >= 3:
+            smooth = _round_corners(_round_corners(points)) if is_mask else points
+            parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in smooth) + "Z")
+    return "".join(parts)
+
+
+def _round_corners(points: np.ndarray) -> np.ndarray:
+    """One round of Chaikin's corner cutting on a closed polygon."""
+    after = np.roll(points, -1, axis=0)
+    return np.stack([0.75 * points + 0.25 * after, 0.25 * points + 0.75 * after], axis=1).reshape(-1, 2)
+
+
+# ---- panels -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small picture with a title above and a line below."""
+
+    title: str
+    drawing: Markup
+    note: str = ""
+    colour: str = ""  # a swatch before the title
+
+
+def panel(
+    title: str, layers: Sequence[Markup], window: Window, *, note: str = "", says: str = "", colour: str = ""
+) -> Panel:
+    """Layers on top of one another, seen through a window; `says` is for those who cannot see it."""
+    drawing = Markup(
+        '<svg viewBox="{}" role="img" aria-label="{}" style="aspect-ratio:{:.4g}">{}</svg>'
+    ).format(window.view_box, says or title, window.width / window.height, Markup("").join(layers))
+    return Panel(title, drawing, note, colour)
+
+
+def use(identifier: str) -> Markup:
+    """The image that `image_definition` put into the page."""
+    return Markup('<use href="#{}"/>').format(identifier)
+
+
+def all_raters(flat: Flat, names: Sequence[str]) -> list[Markup]:
+    """Every rater's outlines, each in the rater's colour."""
+    return [
+        outline(flat.masks[r, c], "rater", rater_colour(r), names[r])
+        for c in range(flat.masks.shape[1])
+        for r in range(len(flat.masks))
+        if flat.rated[r, c]
+    ]
+
+
+def reference_lines(flat: Flat) -> list[Markup]:
+    """The reference's outlines, dashed."""
+    if flat.reference is None:
+        return []
+    return [cased(mask, "reference", "reference") for mask in flat.reference]
+
+
+def predicted_lines(probability: np.ndarray, name: str) -> list[Markup]:
+    """Where a probability passes one half, for each structure."""
+    return [cased(values, "prediction", name) for values in probability]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -32,6 +32,7 @@ from torch import Tensor
 from mrprism import __version__
 from mrprism.errors import InputError
 from mrprism.images import write_file
+from mrprism.methods import method_class
 from mrprism.methods.method import Method
 from mrprism.sample import Task
 
@@ -165,11 +166,10 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     Raises:
         InputError: No such method, or it has no such option or refuses its value.
     """
-    from mrprism.methods import METHODS
+    from mrprism.methods import method_class
 
-    if name not in METHODS:
-        raise InputError(f"unknown method '{name}'; known: {', '.join(METHODS)}")
-    known = inspect.signature(METHODS[name]).parameters
+    make = method_class(name)
+    known = inspect.signature(make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         own = [p for p in known if p not in ("task", "backbone")]
         for option in options:
@@ -180,7 +180,7 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     if "encoder_weights" in options:
         options = {**options, "encoder_weights": Path(options["encoder_weights"])}
     try:
-        method: Method = METHODS[name](task, backbone=backbone, **options)
+        method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
     except (ValueError, TypeError) as error:
         given = f"backbone '{backbone}' and options {dict(options)}"
         raise InputError(f"method '{name}' with {given}: {error}") from error

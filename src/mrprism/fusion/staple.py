@@ -81,7 +81,8 @@ def staple(
 
         fused = fuse_by_pattern(masks, rated, rule, margin)
     else:
-        fused = _fuse_with_skill(masks, rated, skill, prior, margin)
+        known = None if prior is None else np.full(masks.shape[1], prior)
+        fused = fuse_with_skill(masks, rated, skill, known, margin=margin)
     if smoothing:
         fused = _smooth(fused, masks, rated, smoothing, margin)
     return fused
@@ -134,15 +135,27 @@ def pseudo_pixels(skill_prior: tuple[float, float], size: int) -> Float[np.ndarr
     return np.where(np.eye(size, dtype=bool), float(right), float(wrong))
 
 
-def _fuse_with_skill(
-    masks: Masks, rated: Rated, skill: Float[np.ndarray, "R C 2 2"], prior: float | None, margin: int | None
+def fuse_with_skill(
+    masks: Masks,
+    rated: Rated,
+    skill: Float[np.ndarray, "R C 2 2"],
+    prior: Float[np.ndarray, " C"] | None = None,
+    *,
+    margin: int | None = MARGIN,
 ) -> Prediction:
+    """The E-step of STAPLE for raters whose skill is known, for instance pooled over a data set.
+
+    Args:
+        skill: P(drawn | true) of each rater and structure; what absent raters have there is not used.
+        prior: P(inside) of each structure in its region of interest. None: the mean vote there.
+        margin: As for ``staple``.
+    """
     probability = np.zeros(masks.shape[1:], np.float32)
     for c, drawn, present in each_structure(masks, rated):
         table, region = survey_region(drawn, present, margin)
         if region is None:
             continue
-        inside = mean_vote(table) if prior is None else prior
+        inside = mean_vote(table) if prior is None else float(prior[c])
         posterior = posterior_given(table.indices(), skill[:, c], np.array([1 - inside, inside]))
         paint(table, drawn, present, posterior[:, 1].astype(np.float32), probability[c], region=region)
     return Prediction(probability=probability, confusion=skill)

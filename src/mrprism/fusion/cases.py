@@ -1,0 +1,285 @@
+"""Fusing the cases of a data set, and what they say together about each rater."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import betaincinv
+
+from mrprism.errors import InputError
+from mrprism.fusion import FUSIONS
+from mrprism.fusion.by_pattern import MARGIN, confusion_counts, each_structure, survey_region
+from mrprism.fusion.em import expectation_maximisation
+from mrprism.fusion.staple import fuse_with_skill, pseudo_pixels
+from mrprism.patterns import PatternTable
+from mrprism.prediction import Prediction
+from mrprism.sample import MultiRaterSample
+from mrprism.types import Masks, Probability, Rated
+
+POOLED = ("staple", "dawid-skene")  # the methods whose skill can be shared by all cases
+
+
+def fuse_cases(
+    cases: Sequence[MultiRaterSample], method: str, *, pooled: bool = False, **options: Any
+) -> Iterator[Prediction]:
+    """Fuse every case of a data set, one after the other.
+
+    Args:
+        cases: Read twice when pooled; one case is in memory at a time.
+        method: A name in ``FUSIONS``.
+        pooled: Estimate one skill per rater from all cases together (``pool_skill``), and fuse each case
+            with it, instead of rating the raters anew on every image. Raters must be the same persons
+            from case to case.
+        options: Of the fusion; when pooled, of ``pool_skill``.
+
+    Raises:
+        InputError: An unknown method, one that cannot be pooled, or a case whose structure nobody drew.
+    """
+    known(method)
+    skill = pool_skill(cases, method, **options) if pooled else None
+    for number in range(len(cases)):
+        case = cases[number]
+        yield fuse_case(case, method, skill.of(number) if skill else None, **options)
+
+
+def fuse_case(
+    case: MultiRaterSample, method: str, skill: CaseSkill | None = None, **options: Any
+) -> Prediction:
+    """Fuse one case, by a method alone or with the skill found by ``pool_skill``."""
+    try:
+        if skill is None:
+            return FUSIONS[method](case.masks, case.rated, **options)
+        return fuse_with_skill(
+            case.masks, case.rated, skill.confusion, skill.prior, margin=options.get("margin", MARGIN)
+        )
+    except InputError as error:
+        raise InputError(f"case '{case.name}': {error}") from error
+
+
+def known(method: str) -> None:
+    """Refuse a method that does not exist."""
+    if method not in FUSIONS:
+        raise InputError(f"unknown method '{method}'; known: {', '.join(FUSIONS)}")
+
+
+@dataclass(frozen=True)
+class CaseSkill:
+    """What fusing one case of a pool needs."""
+
+    confusion: Float[np.ndarray, "R C 2 2"]
+    prior: Float[np.ndarray, " C"]
+
+
+@dataclass(frozen=True)
+class PooledSkill:
+    """Skill shared by all cases, and each case's own prior."""
+
+    confusion: Float[np.ndarray, "R C 2 2"]  # P(drawn | true); 0.5 for who rated nothing
+    prior: Float[np.ndarray, "N C"]  # P(inside) in the region of interest of each case
+
+    def of(self, number: int) -> CaseSkill:
+        """What fusing this case needs."""
+        return CaseSkill(self.confusion, self.prior[number])
+
+
+def pool_skill(
+    cases: Sequence[MultiRaterSample],
+    method: str = "staple",
+    *,
+    margin: int | None = MARGIN,
+    prior: float | None = None,
+    skill_prior: tuple[float, float] | None = None,
+    iterations: int = 1000,
+    tolerance: float = 1e-7,
+) -> PooledSkill:
+    """Estimate one confusion per rater and structure from the vote patterns of all cases.
+
+    Each case keeps its own prior and region of interest; cases weigh by the size of that region. With
+    "staple" the prior of a case is its mean vote, with "dawid-skene" it is estimated.
+
+    Args:
+        cases: Read once, one at a time; only their pattern tables are kept.
+        method: "staple" or "dawid-skene".
+        margin, prior, skill_prior, iterations, tolerance: As for the method; ``prior`` is STAPLE's.
+
+    Raises:
+        InputError: Another method, no cases, or a case whose structure nobody drew.
+    """
+    if method not in POOLED:
+        raise InputError(f"skill can be pooled for {' and '.join(POOLED)}, not for '{method}'")
+    if not len(cases):
+        raise InputError("no cases to pool")
+    tables: list[list[PatternTable | None]] = []
+    for number in range(len(cases)):
+        case = cases[number]
+        try:
+            tables.append(
+                [
+                    _nonempty(*survey_region(drawn, present, margin))
+                    for _, drawn, present in each_structure(case.masks, case.rated)
+                ]
+            )
+        except InputError as error:
+            raise InputError(f"case '{case.name}': {error}") from error
+    raters, structures = cases[0].rated.shape
+    confusion = np.full((raters, structures, 2, 2), 0.5)
+    priors = np.zeros((len(cases), structures))
+    default = (0.0, 0.0) if method == "staple" else (1.0, 1.0)
+    for c in range(structures):
+        drawn_on = [(n, table) for n, row in enumerate(tables) if (table := row[c]) is not None]
+        if not drawn_on:
+            continue
+        numbers = [n for n, _ in drawn_on]
+        case_of = np.concatenate([np.full(len(t.counts), i) for i, (_, t) in enumerate(drawn_on)])
+        estimate = expectation_maximisation(
+            np.concatenate([t.indices() for _, t in drawn_on]),
+            np.concatenate([t.counts for _, t in drawn_on]),
+            2,
+            prior=None if prior is None else np.tile([1 - prior, prior], (len(drawn_on), 1)),
+            case=case_of,
+            pseudo=pseudo_pixels(default if skill_prior is None else skill_prior, 2),
+            learn_prior=method == "dawid-skene",
+            iterations=iterations,
+            tolerance=tolerance,
+        )
+        confusion[:, c] = estimate.confusion
+        priors[numbers, c] = estimate.prior[:, 1]
+    return PooledSkill(confusion, priors)
+
+
+def _nonempty(table: PatternTable, region: Any) -> PatternTable | None:
+    return None if region is None else table
+
+
+def skill_counts(
+    masks: Masks, rated: Rated, probability: Probability, *, margin: int | None = MARGIN
+) -> Float[np.ndarray, "R C 2 2"]:
+    """Expected pixels by consensus and drawing, [true, drawn], in the region of interest of each structure.
+
+    0 for absent raters. Where nobody marked anything the region is the whole field.
+    """
+    counts = np.zeros((*rated.shape, 2, 2))
+    for c, drawn, present in each_structure(masks, rated):
+        table, region = survey_region(drawn, present, margin)
+        if region is None:
+            counts[:, c] = confusion_counts(table, np.zeros(len(table.counts)))
+            continue
+        inside = probability[c][region].astype(np.float64)
+        for r in np.flatnonzero(present):
+            marked = drawn[r][region]
+            both = inside[marked].sum()
+            counts[r, c] = [
+                [marked.size - marked.sum() - (inside.sum() - both), marked.sum() - both],
+                [inside.sum() - both, both],
+            ]
+    return counts
+
+
+@dataclass(frozen=True)
+class SkillRow:
+    """How far one rater can be trusted on one structure; None where nothing is known."""
+
+    structure: str
+    rater: str
+    cases: int
+    sensitivity: float | None
+    sensitivity_low: float | None
+    sensitivity_high: float | None
+    specificity: float | None
+    specificity_low: float | None
+    specificity_high: float | None
+    dice: float | None  # expected Dice with the consensus, pixels of all cases together
+    dice_low: float | None
+    dice_high: float | None
+    interval: str  # how low and high (95 %) were found
+
+
+def skill_table(
+    counts: Float[np.ndarray, "N R C 2 2"],
+    raters: Sequence[str],
+    structures: Sequence[str],
+    groups: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[SkillRow]:
+    """Each rater's skill over a data set with 95 % intervals.
+
+    Intervals are percentiles of a bootstrap over patients. A rater seen on one patient only gets
+    Jeffreys' Beta interval over pixels instead, which takes neighbouring pixels for independent and is
+    therefore too narrow; the row says so.
+
+    Args:
+        counts: ``skill_counts`` of each case.
+        groups: The patient of each case.
+    """
+    names = sorted(set(groups))
+    member = np.array([names.index(group) for group in groups])
+    by_group = np.zeros((len(names), *counts.shape[1:]))
+    np.add.at(by_group, member, counts)
+    draws = np.random.default_rng(seed).multinomial(len(names), [1 / len(names)] * len(names), resamples)
+    rows = []
+    for c, structure in enumerate(structures):
+        for r, rater in enumerate(raters):
+            mine = by_group[:, r, c]
+            seen = mine.any(axis=(1, 2))
+            total = mine.sum(axis=0)
+            found = _scores(total)
+            if seen.sum() > 1:
+                resampled = _scores(np.tensordot(draws, mine, 1))
+                bounds = [_percentiles(values) for values in resampled]
+                how = f"bootstrap over {len(names)} patients"
+            else:
+                bounds = [_beta(total[1, 1], total[1, 0]), _beta(total[0, 0], total[0, 1]), (None, None)]
+                how = "beta over pixels, too narrow: one patient" if seen.any() else "none: did not rate"
+            sensitivity, specificity, dice = (_known(value) for value in found)
+            rows.append(
+                SkillRow(
+                    structure,
+                    rater,
+                    int(counts[:, r, c].any(axis=(1, 2)).sum()),
+                    sensitivity,
+                    *bounds[0],
+                    specificity,
+                    *bounds[1],
+                    dice,
+                    *bounds[2],
+                    how,
+                )
+            )
+    return rows
+
+
+def _scores(counts: Float[np.ndarray, "*draws 2 2"]) -> tuple[Float[np.ndarray, "*draws"], ...]:
+    """Sensitivity, specificity, Dice; NaN where undefined."""
+    hit, miss = counts[..., 1, 1], counts[..., 1, 0]
+    clear, extra = counts[..., 0, 0], counts[..., 0, 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (
+            np.asarray(hit / (hit + miss)),
+            np.asarray(clear / (clear + extra)),
+            np.asarray(2 * hit / (2 * hit + miss + extra)),
+        )
+
+
+def _percentiles(values: Float[np.ndarray, " B"]) -> tuple[float | None, float | None]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None, None
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _beta(right: float, wrong: float) -> tuple[float | None, float | None]:
+    if right + wrong <= 0:
+        return None, None
+    low, high = (float(betaincinv(right + 0.5, wrong + 0.5, p)) for p in (0.025, 0.975))
+    return low, high
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,300 @@
+"""Fusing mask files of one case, read and written block by block.
+
+A NIfTI mask is read front to back as often as needed and never held whole, and the results are written
+the same way, so a 512 x 512 x 1024 volume of five raters needs tens of megabytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from mrprism.errors import InputError
+from mrprism.fusion import FUSIONS
+from mrprism.fusion.by_pattern import MARGIN, PatternFusion, confusion_counts, survey_region
+from mrprism.fusion.dawid_skene import dawid_skene_rule
+from mrprism.fusion.jaccard_mean import jaccard_mean_rule
+from mrprism.fusion.simple import simple_rule
+from mrprism.fusion.staple import staple_rule
+from mrprism.fusion.voting import best_rater_rule, majority_rule, soft_vote_rule, weighted_rule
+from mrprism.images import Geometry, format_of, read_mask, write_mask, write_probability
+from mrprism.patterns import PatternTable, Region, paint_blocks
+
+RULES: dict[str, Callable[..., PatternFusion]] = {  # fusions that need the pattern table alone
+    "soft-vote": soft_vote_rule,
+    "majority": majority_rule,
+    "weighted": weighted_rule,
+    "best-rater": best_rater_rule,
+    "staple": staple_rule,
+    "dawid-skene": dawid_skene_rule,
+    "simple": simple_rule,
+    "jaccard-mean": jaccard_mean_rule,
+}
+
+
+@dataclass(frozen=True)
+class FusedFiles:
+    """What was written, and what was found on the way."""
+
+    mask: Path
+    probability: Path
+    counts: Float[np.ndarray, "R 2 2"]  # expected pixels by consensus and drawing in the region of interest
+    inside: int  # pixels of the consensus
+    ties: int | None  # pixels where the vote was even, where the method knows
+
+
+def fuse_files(
+    paths: Sequence[Path], method: str, out: Path, *, margin: int | None = MARGIN, **options: Any
+) -> FusedFiles:
+    """Fuse the masks several raters drew of one structure of one image, one file each.
+
+    Writes ``consensus`` and ``probability`` into the folder, with the geometry of the first file:
+    ``.nii`` or ``.nii.gz`` as that one is, else PNG (probability 16 bit, 65535 is 1).
+
+    Raises:
+        InputError: Fewer than two files, files that lie on different grids (both files and both values are
+            named), more than one value besides 0, a broken file, or an unknown method.
+    """
+    if method not in FUSIONS:
+        raise InputError(f"unknown method '{method}'; known: {', '.join(FUSIONS)}")
+    if len(paths) < 2:
+        raise InputError(f"one rater only ({paths[0]}): fusing needs the masks of two or more")
+    kinds = {path: format_of(path) for path in paths}
+    if all(kind == "nifti" for kind in kinds.values()):
+        streams = [NiftiMask(path) for path in paths]
+        _check_grids(streams)
+        if method in RULES:
+            return _fuse_streams(streams, lambda table: RULES[method](table, **options), out, margin)
+    return _fuse_arrays(paths, method, out, margin, options)
+
+
+class NiftiMask:
+    """A NIfTI mask that is read front to back, a block at a time, as true and false.
+
+    It stands for an array (x, y, z): it has a shape and is sliced, each slice further on in the file than
+    the last one, or from the start again. The one value besides 0 may be any.
+    """
+
+    dtype = np.dtype(bool)
+    order = "F"
+
+    def __init__(self, path: Path) -> None:
+        import nibabel
+
+        if not path.is_file():
+            raise InputError(f"file '{path}' does not exist")
+        try:
+            image: Any = nibabel.load(path)
+            self.stored = np.dtype(image.header.get_data_dtype())
+            shape = tuple(int(n) for n in image.shape)
+            offset = int(image.dataobj.offset)
+            slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+        except Exception as error:  # decoders raise what they like on broken files
+            raise InputError(f"'{path}' is broken or not a NIfTI file: {error}") from error
+        if self.stored.kind not in "iuf":
+            raise InputError(f"mask '{path}' holds {self.stored} values; expected whole numbers")
+        if any(n != 1 for n in shape[3:]):
+            raise InputError(f"mask '{path}' has the shape {shape}; expected a volume of one structure")
+        self.path, self.shape, self.offset = path, shape[:3], offset
+        self.slope, self.intercept = slope, intercept
+        self.geometry = Geometry(np.asarray(image.affine, np.float64), shape, image.header)
+        self.value: float | None = None  # the one besides 0, once seen
+        with path.open("rb") as file:
+            self.packed = file.read(2) == b"\x1f\x8b"
+        self.file: Any = None
+        self.position = 0
+
+    def __getitem__(self, where: Region) -> NDArray[np.bool_]:
+        start = math.prod(self.shape)
+        strides = [math.prod(self.shape[:axis]) for axis in range(len(self.shape))]
+        start = sum(s.start * stride for s, stride in zip(where, strides, strict=True))
+        shape = tuple(s.stop - s.start for s in where)
+        values = np.frombuffer(self._bytes(start, math.prod(shape)), self.stored)
+        return self._marked(values).reshape(shape, order="F")
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        size = self.stored.itemsize
+        try:
+            if self.file is None or start < self.position:
+                self.close()
+                self.file = gzip.GzipFile(self.path) if self.packed else self.path.open("rb")
+            self.file.seek(self.offset + start * size)
+            content: bytes = self.file.read(count * size)
+            self.position = start + count
+            if len(content) == count * size and self.position == math.prod(self.shape):
+                while self.file.read(1 << 20):  # only at the end gzip compares its checksum
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"'{self.path}' is broken or cut short: {error}") from error
+        if len(content) < count * size:
+            raise InputError(f"'{self.path}' is cut short: it ends before its {self.shape} voxels do")
+        return content
+
+    def _marked(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        marked = values != 0
+        if (self.slope, self.intercept) != (1.0, 0.0):
+            scaled = values * self.slope + self.intercept
+            marked, values = np.abs(scaled) > 1e-3, scaled
+        if marked.any():
+            if self.value is None:
+                self.value = float(values[marked.argmax()])
+                if not abs(self.value - round(self.value)) <= 1e-3:
+                    raise InputError(f"mask '{self.path}' holds {self.value:g}, which is not a whole number")
+            same = values == self.value if values.dtype.kind != "f" else np.abs(values - self.value) < 1e-3
+            odd = marked & ~same
+            if odd.any():
+                raise InputError(
+                    f"mask '{self.path}' holds the values {self.value:g} and {float(values[odd.argmax()]):g} "
+                    "besides 0; expected one value for the structure"
+                )
+        return np.asarray(marked)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+def _check_grids(streams: Sequence[NiftiMask]) -> None:
+    first = streams[0]
+    for other in streams[1:]:
+        if other.shape != first.shape:
+            raise InputError(
+                f"masks differ in shape: '{first.path}' has {first.shape}, '{other.path}' has {other.shape}"
+            )
+        difference = first.geometry.differs(other.geometry)
+        if difference is not None:
+            raise InputError(f"masks '{first.path}' and '{other.path}' lie on different grids: {difference}")
+
+
+def _fuse_streams(
+    streams: Sequence[NiftiMask],
+    rule: Callable[[PatternTable], PatternFusion],
+    out: Path,
+    margin: int | None,
+) -> FusedFiles:
+    first = streams[0]
+    present = np.ones(len(streams), bool)
+    table, region = survey_region(streams, present, margin)
+    fused = rule(table) if region is not None else None
+    probability = np.zeros(len(table.counts)) if fused is None else fused.probability
+    suffix = ".nii.gz" if first.path.name.lower().endswith(".gz") else ".nii"
+    mask_path, probability_path = out / f"consensus{suffix}", out / f"probability{suffix}"
+    out.mkdir(parents=True, exist_ok=True)
+    inside = 0
+    with ExitStack() as stack:
+        mask_file = stack.enter_context(_NiftiWriter(mask_path, first.geometry, np.dtype(np.uint8)))
+        chance_file = stack.enter_context(
+            _NiftiWriter(probability_path, first.geometry, np.dtype(np.float32))
+        )
+        for where, block in paint_blocks(table, streams, present, probability.astype(np.float32)):
+            clear_outside(block, where, region)
+            marked = block > 0.5
+            inside += int(marked.sum())
+            mask_file.append(marked.astype(np.uint8))
+            chance_file.append(block)
+    for stream in streams:
+        stream.close()
+    ties = None if fused is None or fused.ties is None else int(table.counts[fused.ties].sum())
+    return FusedFiles(mask_path, probability_path, confusion_counts(table, probability), inside, ties)
+
+
+def clear_outside(block: NDArray[Any], where: Region, region: Region | None) -> None:
+    """Set to 0 what lies outside the region of interest."""
+    if region is None:
+        block[...] = 0
+        return
+    for axis, (here, keep) in enumerate(zip(where, region, strict=True)):
+        at = [slice(None)] * block.ndim
+        for gap in (
+            slice(0, max(keep.start - here.start, 0)),
+            slice(max(keep.stop - here.start, 0), None),
+        ):
+            at[axis] = gap
+            block[tuple(at)] = 0
+
+
+class _NiftiWriter:
+    """A NIfTI file written front to back under a temporary name, and renamed when complete."""
+
+    def __init__(self, path: Path, geometry: Geometry, dtype: np.dtype[Any]) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        header = geometry.header.copy()
+        header.set_data_dtype(dtype)
+        header.set_slope_inter(1, 0)
+        header["cal_max"] = header["cal_min"] = 0
+        header.extensions.clear()
+        header["vox_offset"] = 0
+        self.header, self.dtype = header, dtype.newbyteorder(header.endianness)
+
+    def __enter__(self) -> _NiftiWriter:
+        self.raw = self.temporary.open("wb")
+        self.file: Any = self.raw
+        if self.path.name.endswith(".gz"):
+            self.file = gzip.GzipFile("", "wb", compresslevel=1, fileobj=self.raw, mtime=0)
+        start = 352 if self.header["sizeof_hdr"] == 348 else 544
+        self.header["vox_offset"] = start
+        head = self.header.binaryblock
+        self.file.write(head + bytes(start - len(head)))
+        return self
+
+    def append(self, block: NDArray[Any]) -> None:
+        self.file.write(np.ravel(block, order="F").astype(self.dtype, copy=False).data)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self.file is not self.raw:
+                self.file.close()
+            self.raw.flush()
+            os.fsync(self.raw.fileno())
+        finally:
+            self.raw.close()
+            if kind is not None:
+                with suppress(OSError):
+                    self.temporary.unlink()
+        if kind is None:
+            os.replace(self.temporary, self.path)
+
+
+def _fuse_arrays(
+    paths: Sequence[Path], method: str, out: Path, margin: int | None, options: dict[str, Any]
+) -> FusedFiles:
+    files = [read_mask(path) for path in paths]
+    first = files[0]
+    for other in files[1:]:
+        if other.array.shape != first.array.shape:
+            raise InputError(
+                f"masks differ in shape: '{first.path}' has {first.array.shape}, "
+                f"'{other.path}' has {other.array.shape}"
+            )
+    masks = np.stack([file.array for file in files])[:, None]
+    rated = np.ones((len(files), 1), bool)
+    fused = FUSIONS[method](masks, rated, margin=margin, **options)
+    chance = fused.probability[0]
+    if first.format == "nifti":
+        suffix = ".nii.gz" if first.path.name.lower().endswith(".gz") else ".nii"
+    else:
+        suffix = ".png" if chance.ndim == 2 else ".tif"
+    mask_path, probability_path = out / f"consensus{suffix}", out / f"probability{suffix}"
+    write_mask(mask_path, chance > 0.5, like=first)
+    write_probability(probability_path, chance, like=first)
+    table, region = survey_region(masks[:, 0], rated[:, 0], margin)
+    counts = confusion_counts(table, np.zeros(len(table.counts)))
+    if region is not None:
+        from mrprism.fusion.cases import skill_counts
+
+        counts = skill_counts(masks, rated, fused.probability, margin=margin)[:, 0]
+    ties = None if fused.ties is None else int(fused.ties.sum())
+    return FusedFiles(mask_path, probability_path, counts, int((chance > 0.5).sum()), ties)

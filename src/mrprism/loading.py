@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, overload
+from typing import Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ Augment = Literal["full", "light", "none"]
 SPLITS = ("train", "val", "test")
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything that gives a sample by its name, such as a data set."""
 

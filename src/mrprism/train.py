@@ -29,6 +29,7 @@ from mrprism.datasets import Dataset, open_dataset
 from mrprism.errors import InputError
 from mrprism.images import write_file
 from mrprism.loading import Augment, Cases, split_cases, steps_per_epoch, training_batches
+from mrprism.methods import check_needs
 from mrprism.methods.method import Method
 from mrprism.progress import Display
 from mrprism.run import (
@@ -300,7 +301,7 @@ class _Training:
                 break
             loss = torch.stack([term.float() for term in terms.values()]).sum()
             if not bool(loss.isfinite()):
-                wrong = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+                wrong = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
                 raise InputError(
                     f"the loss is no number any more ({wrong}) in epoch {self.progress.epoch + 1}, "
                     f"step {self.progress.step + 1}, with cases {', '.join(batch.names)}: "
@@ -469,26 +470,10 @@ def _prepared(config: RunConfig, cases: Cases) -> Method:
     """A method with fresh weights that has seen the training cases."""
     torch.manual_seed(_seed(config.seed, "weights"))
     method = build_method(config.method, config.task, config.backbone, config.options)
-    _check_needs(method, config, cases)
+    check_needs(method, config.task, not _lacking(cases, "diagnosis"), not _lacking(cases, "reference"))
     torch.manual_seed(_seed(config.seed, "prepare"))
     method.prepare(cases)
     return method
-
-
-def _check_needs(method: Method, config: RunConfig, cases: Cases) -> None:
-    name, data = config.method, config.dataset
-    if "named raters" in method.needs and config.task.anonymous:
-        raise InputError(
-            f"method '{name}' learns each rater as a person, but the raters of '{data}' are anonymous"
-        )
-    if "two raters" in method.needs and len(config.task.raters) < 2:
-        raise InputError(f"method '{name}' needs at least two raters; '{data}' has one")
-    for need in ("diagnosis", "reference"):
-        lacking = _lacking(cases, need)
-        if need in method.needs and lacking:
-            raise InputError(
-                f"method '{name}' needs a {need} for every training case; '{lacking[0]}' has none"
-            )
 
 
 def _lacking(cases: Cases, need: str) -> list[str]:

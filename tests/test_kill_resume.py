@@ -1,0 +1,111 @@
+"""A training killed at any moment and resumed equals one never stopped, bit for bit on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+PROGRAM = """
+import sys
+from mrprism.cli import call
+from mrprism.methods import METHODS
+from toy import TOYS
+METHODS.update(TOYS)
+sys.exit(call(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from toy import TASK, samples
+
+    from mrprism.datasets import write_dataset
+
+    folder = tmp_path_factory.mktemp("data") / "squares"
+    write_dataset(samples(12), folder, name="squares", task=TASK)
+    return folder
+
+
+def arguments(data: Path, out: Path, wait: float) -> list[str]:
+    # fmt: off
+    return [
+        "train", str(data), "--out", str(out), "--method", "toy", "--option", f"wait={wait}", "--epochs", "6",
+        "--size", "20", "--batch-size", "2", "--learning-rate", "0.01", "--device", "cpu",
+        "--checkpoint-every", "0.05", "--no-evaluate",
+    ]
+    # fmt: on
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(command: list[str]) -> None:
+    process = start(command)
+    output = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+
+
+def log(run: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def wait_for_steps(run: Path, steps: int, process: subprocess.Popen[str]) -> None:
+    state = run / "checkpoint" / "state.json"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        if state.is_file() and json.loads(state.read_text())["progress"]["total_steps"] >= steps:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"never got to {steps} steps: {process.communicate()}")
+
+
+def test_kill_nine_and_resume_is_bit_equal(data: Path, tmp_path: Path) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    finish(arguments(data, straight, 0.04))
+    process = start(arguments(data, killed, 0.04))
+    moments = random.Random(0)
+    for steps in (2, 11):  # a step takes 0.04 s and a checkpoint comes at every other one
+        wait_for_steps(killed, steps, process)
+        time.sleep(moments.uniform(0, 0.12))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (killed / "result.json").exists()
+        process = start(["train", "--resume", str(killed), "--checkpoint-every", "0.05", "--no-evaluate"])
+    output = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert log(killed) == log(straight)
+    assert (killed / "weights.safetensors").read_bytes() == (straight / "weights.safetensors").read_bytes()
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(arguments(data, run, 0.1))
+    wait_for_steps(run, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: mrprism train --resume" in error
+    assert "Traceback" not in error
+    saved = json.loads((run / "checkpoint" / "state.json").read_text())["progress"]
+    steps = [line["step"] for line in log(run) if "loss" in line]
+    assert steps == list(range(1, saved["total_steps"] + 1))  # not one step is lost

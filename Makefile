@@ -1,0 +1,34 @@
+# Needs only Python 3.11 or newer, git and make. `make demo` and `make test` install what they need into .venv.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo-installed
+	$(BIN)/mrprism demo
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -q --durations 15
+
+lint: .venv/test-installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/test-installed: .venv/made pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[test]'
+	touch $@ .venv/demo-installed
+
+.venv/demo-installed: .venv/made pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[learn]'
+	touch $@
+
+.venv/made:
+	@test -n "$(PYTHON)" || { echo "mrprism needs Python 3.11 or newer with venv; name one: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	touch $@

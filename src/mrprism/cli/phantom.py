@@ -1,0 +1,64 @@
+"""`mrprism phantom`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrprism.datasets.simulate import phantom_dataset
+
+
+def run(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    scenario: Annotated[
+        str, typer.Option(help="Group of raters: symmetric, crowd, majority, anonymous or missing.")
+    ] = "crowd",
+    size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
+    cases: Annotated[int, typer.Option(help="How many images.")] = 300,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same data set.")] = 0,
+    over: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw no images: lay the raters over the references of this data set.", metavar="DATASET"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Draw a data set of fundus-like images with a disc and a cup, outlined by simulated raters.
+
+    The truth is known and kept as each case's reference. Six cases in ten are for training, one for
+    validation, three for testing.
+
+    - **symmetric**: seven raters whose over- and under-drawing cancels out
+    - **crowd**: two good raters and five noisy ones who mostly draw too large
+    - **majority**: four of seven raters share a bias
+    - **anonymous**: the crowd, its members in another order on every image
+    - **missing**: the crowd, with a third of its masks not there
+
+    Examples:
+
+        mrprism phantom fundus --scenario crowd --cases 300
+
+        mrprism phantom drishti-crowd --scenario crowd --over drishti
+    """
+    made = phantom_dataset(scenario, size=size, cases=cases, seed=seed, over=over, out=out)
+    task, splits = made.task, list(made.splits.values())
+    counts = {name: splits.count(name) for name in ("train", "val", "test")}
+    if as_json:
+        about = {
+            "path": str(out),
+            "cases": len(made),
+            "structures": task.structures,
+            "raters": task.raters,
+            "anonymous": task.anonymous,
+            "splits": counts,
+        }
+        print(json.dumps(about))
+        return
+    shares = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    who = f"{len(task.raters)} raters, {' and '.join(task.structures)}"
+    print(f"{out}: {len(made)} cases ({shares or 'no split'}), {who}")
+    print(f"look at them with: mrprism view {out}    train on them with: mrprism train {out} --out run")

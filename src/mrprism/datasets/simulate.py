@@ -1,0 +1,85 @@
+"""Data sets outlined by simulated raters: phantoms, or any images that have a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from mrprism.datasets.dataset import Dataset, FileSample, open_dataset
+from mrprism.datasets.overlay import lay_raters
+from mrprism.datasets.phantom import phantom, phantom_task
+from mrprism.datasets.write import write_dataset
+from mrprism.sample import MultiRaterSample
+
+# Of every ten cases in turn; four cases have all three, and a longer data set begins with a shorter one.
+SPLITS = ("train", "test", "train", "val", "train", "test", "train", "train", "test", "train")
+
+
+def phantom_dataset(
+    scenario: str = "crowd",
+    *,
+    size: int = 128,
+    cases: int = 300,
+    seed: int = 0,
+    over: Dataset | str | Path | None = None,
+    out: str | Path | None = None,
+) -> Dataset:
+    """Draw fundus-like images with a disc and a cup, outlined by simulated raters.
+
+    The truth is known, and the reference. Six cases in ten are for training, one for validation, three for testing.
+
+    Args:
+        scenario: The group of raters: "symmetric", "crowd", "majority", "anonymous" or "missing".
+        size: Height and width in pixels.
+        seed: The same seed draws the same data set.
+        over: Draw no images: lay the raters over the references of this data set, which keeps its
+            names, patients and split.
+        out: Folder to make. None: the data set stays in memory.
+
+    Raises:
+        InputError: No such scenario, a case of `over` without a reference, or `out` exists.
+    """
+    if over is None:
+        task = phantom_task(scenario)
+        name = f"{scenario} phantom"
+        samples: Iterable[MultiRaterSample] = _split(phantom(scenario, size=size, cases=cases, seed=seed))
+        channels, image_format = None, "png"
+    else:
+        source = over if isinstance(over, Dataset) else open_dataset(over)
+        task, samples = lay_raters(_without_votes(source), source.task, scenario, seed=seed)
+        name = f"{source.name} under {scenario} raters"
+        channels = None if source.manifest is None else tuple(source.manifest.channels)
+        image_format = _format(source)
+    if out is None:
+        return Dataset.from_samples(name, task, samples)
+    folder = write_dataset(
+        samples,
+        out,
+        name=name,
+        task=task,
+        channels=channels,
+        image_format=image_format,
+        description=f"Outlined by simulated raters: scenario {scenario}, seed {seed}.",
+    )
+    return open_dataset(folder)
+
+
+def _split(samples: Iterable[MultiRaterSample]) -> Iterator[MultiRaterSample]:
+    for number, sample in enumerate(samples):
+        yield replace(sample, split=SPLITS[number % len(SPLITS)])
+
+
+def _without_votes(source: Dataset) -> Iterator[MultiRaterSample]:
+    """The cases without the votes of the real raters, who are replaced."""
+    for sample in source:
+        yield replace(sample, votes=None, voters=None) if isinstance(sample, FileSample) else sample
+
+
+def _format(source: Dataset) -> Literal["png", "tiff"]:
+    """PNG, unless images were TIFF, whose finer grey values PNG would round."""
+    manifest = source.manifest
+    image = "" if manifest is None else manifest.cases[0].image
+    first = image if isinstance(image, str) else image[0]
+    return "tiff" if first.lower().endswith((".tif", ".tiff")) else "png"

@@ -1,0 +1,209 @@
+"""The page of an agreement: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrprism.agreement.agree import Agreement
+from mrprism.agreement.bootstrap import Estimate
+from mrprism.agreement.case import pairs
+from mrprism.agreement.cases import Cases
+from mrprism.agreement.charts import (
+    VERDICTS,
+    bias_plot,
+    colour,
+    figure,
+    heatmap,
+    percent,
+    spread_rows,
+    words,
+)
+from mrprism.agreement.findings import answer, finding
+from mrprism.agreement.pictures import Panel, panel
+from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
+from mrprism.agreement.structure import StructureAgreement
+from mrprism.agreement.tables import WITHOUT_PERSONS
+
+LISTED = 30  # cases in the table before the fold
+PANELS = 2  # structures shown of a case
+NAMED = 20  # raters up to which names are written out as a legend
+
+
+def page(
+    agreement: Agreement,
+    dataset: Cases,
+    *,
+    candidates: Sequence[Spread] = (),
+    pictures: int = 6,
+    tables: Sequence[str] = (),
+) -> str:
+    """The HTML page.
+
+    Args:
+        agreement: What `agree` found.
+        dataset: Read again for the pictures.
+        candidates: Models tested with `within_spread`.
+        pictures: How many of the cases people most disagree on are shown.
+        tables: File names beside the page to link to.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(words=words, percent=percent, colour=colour)
+    raters = agreement.task.raters
+    hardest = agreement.hardest()
+    rows = [_case_row(agreement, place) for place in hardest]
+    return environment.get_template("page.html.jinja").render(
+        agreement=agreement,
+        raters=raters,
+        legend=len(raters) <= NAMED and not agreement.task.anonymous,
+        finding=finding(agreement),
+        answer=answer(candidates),
+        note=WITHOUT_PERSONS if agreement.task.anonymous else "",
+        key_figures=[_key_figures(agreement, part) for part in agreement.structures],
+        sections=[_section(agreement, part, candidates) for part in agreement.structures],
+        margin_null=NULL_MARGIN.format(margin=candidates[0].margin if candidates else agreement.margin),
+        exchange_null=NULL_EXCHANGE,
+        verdicts=VERDICTS,
+        shown=[_shown(agreement, dataset, place) for place in hardest[:pictures]],
+        rows=rows[:LISTED],
+        more=rows[LISTED:],
+        left_out=len(agreement.cases) - len(hardest),
+        tables=tables,
+    )
+
+
+def _key_figures(agreement: Agreement, part: StructureAgreement) -> dict[str, Any]:
+    overall = part.overall
+    icc = "ICC1" if agreement.task.anonymous else "ICC2"
+    figures = [
+        figure(overall["dice"]),
+        figure(overall["hd95"], unit=agreement.distance_unit),
+        figure(overall["fleiss_kappa"]),
+        figure(overall["gwet_ac1"]),
+        figure(overall["krippendorff_alpha"]),
+        figure(overall[icc]),
+        figure(overall["dissent_share"], share=True),
+    ]
+    return {"structure": part.structure, "figures": figures}
+
+
+def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequence[Spread]) -> dict[str, Any]:
+    raters = agreement.task.raters
+    section: dict[str, Any] = {"structure": part.structure, "unit": agreement.unit, "maps": [], "bias": None}
+    overall = part.overall
+    section["extents"] = [
+        (label, figure(overall[key], unit=agreement.unit))
+        for label, key in (
+            ("drawn by anyone", "any_rater"),
+            ("by the majority", "majority"),
+            ("by everyone", "all_raters"),
+            ("in dispute", "dissent"),
+        )
+    ]
+    tests = [*(s for s in candidates if s.structure == part.structure), *part.spread]
+    section["spread"], section["zero"], section["margin"] = (
+        spread_rows(tests, raters, tests[0].margin) if tests else ((), 0.0, 0.0)
+    )
+    if agreement.task.anonymous:
+        return section
+    matrix = {key: agreement.matrix(part.structure, key) for key in ("dice", "hd95", "cohen_kappa")}
+    section["maps"] = [
+        heatmap("Dice", "mean over cases; dark is agreement", raters, matrix["dice"], best=1.0),
+        heatmap(
+            "HD95",
+            f"mean over cases, {agreement.distance_unit}; dark is agreement",
+            raters,
+            matrix["hd95"],
+            best=0.0,
+            unit=agreement.distance_unit,
+        ),
+        heatmap("Cohen’s κ", "over all pixels; dark is agreement", raters, matrix["cohen_kappa"], best=1.0),
+    ]
+    section["bias"] = bias_plot(raters, part.raters)
+    section["raters"] = [_rater_row(agreement, part, r) for r in range(len(raters))]
+    section["bland_altman"] = _bland_altman_rows(part, raters) if len(raters) <= NAMED else []
+    return section
+
+
+def _rater_row(agreement: Agreement, part: StructureAgreement, r: int) -> dict[str, Any]:
+    def of(key: str, **how: Any) -> Any:
+        return figure(part.raters[key][r], **how)
+
+    return {
+        "rater": agreement.task.raters[r],
+        "colour": colour(r),
+        "figures": [
+            of("dice_to_others"),
+            of("sensitivity_to_others"),
+            of("precision_to_others"),
+            of("hd95_to_others", unit=agreement.distance_unit),
+            of("size", unit=agreement.unit),
+        ],
+    }
+
+
+def _bland_altman_rows(part: StructureAgreement, raters: Sequence[str]) -> list[dict[str, Any]]:
+    found = part.pairs
+    return [
+        {
+            "first": raters[first],
+            "second": raters[second],
+            "colours": (colour(first), colour(second)),
+            "bias": figure(_at(found["size_difference"], place)),
+            "lower": figure(_at(found["size_lower_limit"], place)),
+            "upper": figure(_at(found["size_upper_limit"], place)),
+        }
+        for place, (first, second) in enumerate(zip(*pairs(len(raters)), strict=True))
+    ]
+
+
+def _at(found: Estimate, place: int) -> Estimate:
+    return found[place]
+
+
+def _case_row(agreement: Agreement, place: int) -> dict[str, Any]:
+    return {
+        "case": agreement.cases[place],
+        "patient": agreement.patients[place],
+        "structures": [
+            {
+                "raters": int(part.cases["raters"][place]),
+                "dice": words(float(part.cases["dice"][place])),
+                "lowest": words(float(part.cases["lowest_dice"][place])),
+                "dispute": percent(float(part.cases["dissent_share"][place])),
+                "ties": words(float(part.cases["ties"][place]), 0),
+            }
+            for part in agreement.structures
+        ],
+    }
+
+
+def _shown(agreement: Agreement, dataset: Cases, place: int) -> dict[str, Any]:
+    sample = dataset[place]
+    scores = [float(part.cases["dice"][place]) for part in agreement.structures]
+    order = [int(c) for c in np.argsort(scores, kind="stable") if not np.isnan(scores[c])][:PANELS]
+    panels: list[Panel] = [panel(sample, c, agreement.structures[c].structure) for c in sorted(order)]
+    return {
+        "case": sample.name,
+        "patient": sample.group,
+        "panels": [
+            {
+                "panel": one,
+                "dice": words(scores[agreement.task.structures.index(one.structure)]),
+                "dispute": percent(float(agreement[one.structure].cases["dissent_share"][place])),
+                "empty": [agreement.task.raters[r] for r in one.empty],
+            }
+            for one in panels
+        ],
+    }

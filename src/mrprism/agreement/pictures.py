@@ -1,0 +1,124 @@
+"""One case as two small panels: every rater's outline, and where they disagree.
+
+Panels are SVG in pixel coordinates of the shown part of the image, so outlines stay sharp.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from mrprism.sample import MultiRaterSample
+
+LARGEST = 480  # pixels along the longer side of an embedded image
+HEAT = np.array([(253, 231, 76), (244, 140, 50), (196, 30, 58)], float)  # few disagree ... half against half
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What one rater drew, as an SVG path."""
+
+    rater: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A structure of a case: the image, the outlines, and the map of disagreement."""
+
+    structure: str
+    width: float  # of the view, in steps of the columns
+    height: float  # the same unit, so pixels that are not square look as they are
+    columns: int
+    rows: int
+    image: str  # data URI
+    disagreement: str  # data URI, transparent where all agree
+    outlines: tuple[Outline, ...]
+    empty: tuple[int, ...]  # raters who looked and drew nothing here
+    slice: int | None  # which slice of a volume
+
+
+def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
+    """Draw one structure, cropped to where anybody drew; of a volume, the slice disputed most."""
+    rated = sample.rated[:, structure]
+    masks = sample.masks[:, structure] & rated.reshape(-1, *[1] * (sample.masks.ndim - 2))
+    image, where = sample.image, None
+    if masks.ndim == 4:
+        votes = masks.sum(axis=0)
+        disputed = np.minimum(votes, rated.sum() - votes).sum(axis=(1, 2))
+        where = int(disputed.argmax())
+        masks, image = masks[:, where], image[:, where]
+    rows, columns = _window(masks)
+    masks, image = masks[:, rows, columns], image[:, rows, columns]
+    spacing = sample.spacing_mm[-2:] if sample.spacing_mm else (1.0, 1.0)
+    height, width = masks.shape[1:]
+    return Panel(
+        structure=name,
+        width=width,
+        height=height * spacing[0] / spacing[1],
+        columns=width,
+        rows=height,
+        image=_picture(_visible(image)),
+        disagreement=_picture(_heat(disagreement(masks, rated))),
+        outlines=tuple(Outline(int(r), outline(masks[r])) for r in np.flatnonzero(rated) if masks[r].any()),
+        empty=tuple(int(r) for r in np.flatnonzero(rated) if not masks[r].any()),
+        slice=where,
+    )
+
+
+def disagreement(masks: Bool[np.ndarray, "R H W"], rated: Bool[np.ndarray, "R"]) -> Float[np.ndarray, "H W"]:
+    """0 where all who rated agree, 1 where half stands against half (the most there can be)."""
+    raters = max(int(rated.sum()), 1)
+    votes = masks[rated].sum(axis=0)
+    return np.minimum(votes, raters - votes) / max(raters // 2, 1)
+
+
+def outline(mask: Bool[np.ndarray, "H W"]) -> str:
+    """The border of a mask as an SVG path in pixel coordinates."""
+    from contourpy import contour_generator
+
+    padded = np.pad(mask, 1).astype(float)
+    places = [np.arange(size) - 0.5 for size in padded.shape]  # centre of the first true pixel: 0.5
+    lines = contour_generator(x=places[1], y=places[0], z=padded).lines(0.5)
+    return " ".join("M" + " ".join(f"{x:g},{y:g}" for x, y in line[:-1]) + "Z" for line in lines)
+
+
+def _window(masks: np.ndarray) -> tuple[slice, slice]:
+    """Where anybody drew, with a margin; a square if the image allows."""
+    size = np.array(masks.shape[1:])
+    drawn = np.argwhere(masks.any(axis=0))
+    if not len(drawn):
+        return slice(0, int(size[0])), slice(0, int(size[1]))
+    low, high = drawn.min(axis=0), drawn.max(axis=0) + 1
+    side = np.minimum(max(int(1.3 * (high - low).max()), 32), size)
+    start = np.clip((low + high - side) // 2, 0, size - side)
+    return slice(int(start[0]), int(start[0] + side[0])), slice(int(start[1]), int(start[1] + side[1]))
+
+
+def _visible(image: np.ndarray) -> np.ndarray:
+    """(channel, H, W) as bytes; a grey image is stretched between its 1 % and 99 % points."""
+    if len(image) == 3:
+        return np.asarray(np.clip(image.transpose(1, 2, 0) * 255, 0, 255)).astype(np.uint8)
+    grey = image[0].astype(float)
+    low, high = np.percentile(grey, [1, 99])
+    return np.asarray(np.clip((grey - low) / max(high - low, 1e-6) * 255, 0, 255)).astype(np.uint8)
+
+
+def _heat(values: np.ndarray) -> np.ndarray:
+    place = np.linspace(0, 1, len(HEAT))
+    colour = np.stack([np.interp(values, place, HEAT[:, c]) for c in range(3)], axis=-1)
+    alpha = np.where(values > 0, 150 + 85 * values, 0)
+    return np.concatenate([colour, alpha[..., None]], axis=-1).astype(np.uint8)
+
+
+def _picture(pixels: np.ndarray) -> str:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LARGEST, LARGEST))
+    data = io.BytesIO()
+    picture.save(data, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

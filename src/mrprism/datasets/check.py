@@ -130,9 +130,9 @@ class _Seen:
         if len(filled) < 3:
             return  # with two, nobody can say which of them moved
         centres = {r: np.array([axis.mean() for axis in np.nonzero(mask)]) for r, mask in filled.items()}
+        middle = np.median(list(centres.values()), axis=0)
         for r, centre in centres.items():
-            others = np.median([c for o, c in centres.items() if o != r], axis=0)
-            self.moves[r, structure].append(centre - others)
+            self.moves[r, structure].append(centre - middle)
 
 
 def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen) -> Iterator[Fault]:

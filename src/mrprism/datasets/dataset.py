@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -25,7 +25,13 @@ class FileSample(MultiRaterSample):
     geometry: Geometry | None = None
 
 
-class Dataset(Sequence[MultiRaterSample]):
+if TYPE_CHECKING:
+    _Samples = Sequence[MultiRaterSample]
+else:
+    _Samples = Sequence  # checkers of types at run time would read a file to see what is in it
+
+
+class Dataset(_Samples):
     """Samples of one task, by position or by name.
 
     Samples of a data set on disk are read each time they are asked for. Shapes and positions of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrprism.errors import InputError
 
@@ -17,6 +17,15 @@ FORMAT: Literal["mrprism-dataset/1"] = "mrprism-dataset/1"
 MANIFEST = "dataset.json"
 
 Name = Annotated[str, Field(min_length=1)]
+
+
+def _rises(window: tuple[float, float]) -> tuple[float, float]:
+    if not window[0] < window[1]:
+        raise ValueError("a window must rise from its first number to its second")
+    return window
+
+
+Window = Annotated[tuple[float, float], AfterValidator(_rises)]
 Drawn = dict[Name, Name] | Name  # a file for each structure, or one label map
 
 
@@ -52,7 +61,7 @@ class Case(_Strict):
         default=None, description="pixel size along each axis: row, column or slice, row, column"
     )
     diagnosis: Literal[0, 1] | None = Field(default=None, description="a case label such as glaucoma")
-    window: tuple[float, float] | None = Field(default=None, strict=False, description="as for the data set")
+    window: Window | None = Field(default=None, strict=False, description="as for the data set")
 
     @model_validator(mode="after")
     def _votes_have_voters(self) -> Case:
@@ -76,7 +85,7 @@ class Manifest(_Strict):
         default=None,
         description="for label maps: the values that make up each structure; structures may share some",
     )
-    window: tuple[float, float] | None = Field(
+    window: Window | None = Field(
         default=None,
         strict=False,
         description="the file values that become 0 and 1; without it see the images' rule",
@@ -215,8 +224,6 @@ def _contents(file: str, manifest: Manifest) -> Iterator[Fault]:
         yield fault("the data set is empty: no cases")
     for name in _repeated([case.name for case in manifest.cases]):
         yield fault(f"case '{name}' stands twice", name)
-    if manifest.window is not None and not manifest.window[0] < manifest.window[1]:
-        yield fault(f"window {list(manifest.window)} does not rise")
     for structure in manifest.labels or {}:
         if structure not in structures:
             yield fault(f"labels name the structure '{structure}'; known: {', '.join(structures)}")
@@ -235,8 +242,6 @@ def _contents(file: str, manifest: Manifest) -> Iterator[Fault]:
                 f"{len(manifest.channels)} channels",
                 case.name,
             )
-        if case.window is not None and not case.window[0] < case.window[1]:
-            yield fault(f"{of} has the window {list(case.window)}, which does not rise", case.name)
         for entry in files(case):
             if entry.structure is not None and entry.structure not in structures:
                 yield fault(

@@ -377,8 +377,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_mask(tmp_path / "m.png", np.ones((3, 3, 3), bool))
     with pytest.raises(InputError, match="must not be negative, found -1"):
         write_mask(tmp_path / "m.png", np.array([[-1, 0]]))
+    geometry = Geometry(np.eye(4), (5, 5, 5))
     with pytest.raises(InputError, match="differs from"):
-        geometry = Geometry(np.eye(4), (5, 5, 5))
         write_mask(tmp_path / "m.nii.gz", np.ones((3, 3, 3), bool), like=geometry)
     assert not list(tmp_path.iterdir())
 

@@ -177,7 +177,10 @@ def test_examples_are_best_median_worst() -> None:
         for i, value in enumerate([0.5, 0.9, 0.7, math.nan, 0.1])
         for structure in ("disc", "cup")
     ]
-    assert pick_examples(rows) == {"best": "c1", "median": "c0", "worst": "c4"}
+    assert pick_examples(rows) == {"best": "c1", "median": "c0", "worst": "c4"}  # "c0" is also the first
+    others = [row for row in rows if row.case != "c1"]
+    assert pick_examples(others) == {"best": "c2", "median": "c0", "worst": "c4"}
+    assert pick_examples([*rows, rows[0]._replace(case="c00", value=0.6)])["first"] == "c0"
     assert pick_examples(rows[:2]) == {"best": "c0"}
     assert pick_examples([]) == {}
 

@@ -248,13 +248,14 @@ def read_table(path: str | Path) -> list[Row]:
 
 
 def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
-    """The best, the median and the worst case of a table by Dice of the final answer.
+    """The best, the median and the worst case of a table by Dice of the final answer, and the first.
 
     The mean over structures counts, against the reference where there is one and the mean of
-    raters elsewhere. Small tables give fewer than three cases.
+    raters elsewhere. The first by name is the same for every method, so pictures of it can be
+    laid side by side. Small tables give fewer cases.
 
     Returns:
-        "best", "median" and "worst" to the names of cases.
+        "best", "median", "worst" and "first" to the names of cases.
     """
     final = [row for row in rows if row.recurrence == FINAL and row.metric == "dice"]
     reference = [row for row in final if row.target == REFERENCE]
@@ -263,11 +264,13 @@ def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
         if not math.isnan(row.value):
             dices.setdefault(row.case, []).append(row.value)
     ranked = sorted(dices, key=lambda case: (-float(np.mean(dices[case])), case))
-    roles = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    if not ranked:
+        return {}
+    roles = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1], "first": min(ranked)}
     picked: dict[str, str] = {}
-    for role, place in roles.items() if ranked else ():
-        if ranked[place] not in picked.values():
-            picked[role] = ranked[place]
+    for role, case in roles.items():
+        if case not in picked.values():
+            picked[role] = case
     return picked
 
 

@@ -22,7 +22,9 @@ from mrprism.report.reading import Entry, Key, RunFolder
 
 HERE = Path(__file__).parent
 MOST_STEPS = 4  # recurrences shown side by side
-MOST_RIVALS = 8  # other methods drawn on an example
+MOST_RIVALS = 12  # other methods drawn on an example
+MOST_CASES = 4
+ROLES = ("best", "median", "worst")
 
 
 def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
@@ -73,7 +75,7 @@ def render(folders: Sequence[RunFolder]) -> str:
     environment.filters["rater_colour"] = pictures.rater_colour
     environment.globals.update(METRICS=METRICS, DASH=findings.DASH, isnan=math.isnan)
     median = next((case for case in cases if case.role == "median"), cases[0] if cases else None)
-    return environment.get_template("page.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         dataset=str(folders[0].config.get("dataset", "")),
         headline=findings.headline(entries, main, structures),
@@ -97,10 +99,13 @@ def render(folders: Sequence[RunFolder]) -> str:
         rank_axes=_rank_axes(ranked),
         rank_agreement=findings.rank_agreement(ranked),
         anonymous=anonymous,
+        share_colours=SHARE_COLOURS,
+        confidence_colours=CONFIDENCE_COLOURS,
         bars={name: pictures.colour_bar(name) for name in (SHARE_COLOURS, CONFIDENCE_COLOURS)},
         settings=_settings(folders),
         version=__version__,
     )
+    return page.strip() + "\n"
 
 
 def _colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
@@ -113,7 +118,7 @@ def _colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
 
 def _missing(entries: Sequence[Entry], structures: Sequence[str]) -> list[str]:
     """Which numbers of the table leave cases out, one phrase each."""
-    said = {}
+    said: dict[tuple[str, str], int] = {}
     for target, metrics in findings.COLUMNS:
         for metric in metrics:
             for structure in structures:
@@ -127,7 +132,7 @@ def _missing(entries: Sequence[Entry], structures: Sequence[str]) -> list[str]:
 
 # ---- example cases ------------------------------------------------------------------------------
 
-SHARE_COLOURS, CONFIDENCE_COLOURS = "magma", "viridis"
+SHARE_COLOURS, CONFIDENCE_COLOURS = "magma", "YlGnBu_r"
 
 
 @dataclass(frozen=True)
@@ -149,22 +154,17 @@ class Case:
 def _cases(
     main: Entry, entries: Sequence[Entry], structures: Sequence[str], raters: Sequence[str]
 ) -> list[Case]:
-    """Best, median and worst as far as the run kept pictures of them; else those it kept."""
+    """Best, median and worst as far as the run kept pictures of them, then others it kept."""
     kept = {name: example for run in main.runs for name, example in run.examples.items()}
-    rows = [row for run in main.runs for row in run.rows if row.reads == main.reads and row.case in kept]
-    roles = {case: role for role, case in pick_examples(rows).items()} or dict.fromkeys(list(kept)[:3], "")
-    whole = {
-        case: role
-        for role, case in pick_examples(
-            [r for run in main.runs for r in run.rows if r.reads == main.reads]
-        ).items()
-    }
-    cases = []
-    for i, (name, role) in enumerate(roles.items()):
-        flat = pictures.flatten(kept[name])
-        said = role if not whole or whole.get(name) == role else ""
-        cases.append(_case(said, flat, f"case{i}", main, entries, structures, raters))
-    return cases
+    picked = pick_examples([row for run in main.runs for row in run.rows if row.reads == main.reads])
+    roles = {case: role for role, case in picked.items() if role in ROLES and case in kept}
+    order = [*roles, *(name for name in kept if name not in roles)][:MOST_CASES]
+    return [
+        _case(
+            roles.get(name, ""), pictures.flatten(kept[name]), f"case{i}", main, entries, structures, raters
+        )
+        for i, name in enumerate(order)
+    ]
 
 
 def _case(
@@ -178,6 +178,7 @@ def _case(
 ) -> Case:
     window, image = pictures.window_of(flat), pictures.use(identifier)
     target = REFERENCE if flat.reference is not None else MEAN
+    against = "the reference" if target == REFERENCE else "the majority"
     hardest = _hardest(main, structures)
     c = structures.index(hardest)
     reference = pictures.reference_lines(flat)
@@ -189,7 +190,7 @@ def _case(
         return " · ".join(findings.number(value, "dice") for value in values)
 
     def drawn(title: str, probability: Any, entry: Entry, recurrence: str, colour: str = "") -> Panel:
-        lines = [image, *pictures.predicted_lines(probability, title), *reference]
+        lines = [image, *reference, *pictures.predicted_lines(probability, title)]
         return pictures.panel(title, lines, window, note=note(entry, recurrence), colour=colour)
 
     count = int(flat.rated.any(axis=1).sum())
@@ -199,12 +200,12 @@ def _case(
     )
     shares = pictures.panel(
         f"Votes for the {hardest}",
-        [pictures.heat(flat.share(c), SHARE_COLOURS, 0, 1), *reference[c : c + 1]],
+        [pictures.heat(flat.share(c), SHARE_COLOURS, 0.0, 1.0), *reference[c : c + 1]],
         window,
     )
     probability = pictures.panel(
         f"Probability of the {hardest}",
-        [pictures.heat(flat.probability[c], SHARE_COLOURS, 0, 1), *reference[c : c + 1]],
+        [pictures.heat(flat.probability[c], SHARE_COLOURS, 0.0, 1.0), *reference[c : c + 1]],
         window,
     )
     steps = [
@@ -212,7 +213,7 @@ def _case(
         for i, step in enumerate(flat.steps)
     ] or [drawn(main.name, flat.probability, main, FINAL)]
     steps = _some(steps, MOST_STEPS)
-    rivals = []
+    rivals: list[Panel] = []
     for entry in entries:
         example = entry.example(flat.name) if entry is not main and entry.reads == "image" else None
         if example is not None and len(rivals) < MOST_RIVALS:
@@ -225,7 +226,7 @@ def _case(
     return Case(
         role, flat, identifier, pictures.image_definition(flat, identifier), window,
         tuple(hero), (plain, everyone, shares, probability), tuple(steps), tuple(rivals),
-        f"Dice@0.5 with {'the reference' if target == REFERENCE else 'the majority'}, {' · '.join(structures)}",
+        f"Dice@0.5 with {against}, {' · '.join(structures)}",
     )  # fmt: skip
 
 
@@ -260,7 +261,7 @@ def _confidence(
     for c, structure in enumerate(structures):
         panels = []
         for r, name in enumerate(raters):
-            layers = [pictures.heat(maps[r, c], CONFIDENCE_COLOURS, 0.5, 1)]
+            layers = [pictures.heat(maps[r, c], CONFIDENCE_COLOURS, 0.5, 1.0)]
             if case.flat.rated[r, c]:
                 layers.append(pictures.cased(case.flat.masks[r, c], "own", name))
             mean = findings.number(float(maps[r, c].mean()), "confidence")

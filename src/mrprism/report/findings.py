@@ -179,57 +179,51 @@ def _known(entry: Entry, key: Key) -> bool:
 def headline(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> str:
     """What was learned, in one sentence that is as ready to say that the main method lost."""
     target = REFERENCE if REFERENCE in main.targets else MEAN
-    keys = {s: Key(s, target, "dice") for s in structures if _known(main, Key(s, target, "dice"))}
+    keys = [Key(s, target, "dice") for s in structures if _known(main, Key(s, target, "dice"))]
     if not keys:
         return f"{main.name} has no Dice on these cases."
-    against = "the reference" if target == REFERENCE else "the raters' majority"
-    cases = len(main.values(next(iter(keys.values()))))
-    hardest = min(keys, key=lambda s: mean_of(main, keys[s]))
+    start = f"On {_count(len(main.values(keys[0])), 'test case')}, {main.name}"
     rivals = [entry for entry in entries if entry.rival and entry is not main]
-    rivals = [entry for entry in rivals if _known(entry, keys[hardest])]
+    rivals = [entry for entry in rivals if all(_known(entry, key) for key in keys)]
     if not rivals:
         said = _listed(
-            f"the {s} with a Dice of {number(mean_of(main, key), 'dice')}" for s, key in keys.items()
+            f"the {key.structure} with a Dice of {number(mean_of(main, key), 'dice')}" for key in keys
         )
-        return f"On {_count(cases, 'test case')}, {main.name} outlines {said} against {against}."
-    sentence = f"On {_count(cases, 'test case')}, {main.name} {_verdict(main, rivals, keys[hardest])}"
-    others = [
-        f"the {s} {_short_verdict(main, [r for r in rivals if _known(r, key)], key)}"
-        for s, key in keys.items()
-        if s != hardest
-    ]
-    return f"{sentence}; {_listed(others)}." if others else f"{sentence}."
+        against = "the reference" if target == REFERENCE else "the raters' majority"
+        return f"{start} outlines {said} against {against}."
+    best = {key: max(rivals, key=lambda entry: mean_of(entry, key)) for key in keys}
+    verdicts: dict[str, list[str]] = {}
+    for key in keys:
+        apart = difference(main, best[key], key)
+        ours, theirs = (number(mean_of(entry, key), "dice") for entry in (main, best[key]))
+        name = f" by {best[key].name}" if len(set(best.values())) > 1 else ""
+        numbers = f"(Dice {ours} against {theirs}{name}{interval(apart)})"
+        verdicts.setdefault(_verdict(apart), []).append(f"the {key.structure} {numbers}")
+    if len(rivals) == 1:
+        who = rivals[0].name
+    elif len(set(best.values())) == 1:
+        who = f"{best[keys[0]].name}, the best of {len(rivals)} other methods,"
+    else:
+        who = f"the best of {len(rivals)} other methods"
+    first, *others = (f"{verdict} {{}} on {_listed(parts)}" for verdict, parts in verdicts.items())
+    rest = "".join(
+        f", and {said.format('it' if len(rivals) == 1 else 'the best of them')}" for said in others
+    )
+    return f"{start} {first.format(who)}{rest}.".replace(",,", ",")
 
 
-def _verdict(main: Entry, rivals: Sequence[Entry], key: Key) -> str:
-    rival = max(rivals, key=lambda entry: mean_of(entry, key))
-    apart = difference(main, rival, key)
-    ours, theirs = (number(mean_of(entry, key), "dice") for entry in (main, rival))
-    numbers = f"Dice {ours} against {theirs}{interval(apart)}"
-    who = rival.name if len(rivals) == 1 else f"the best of {len(rivals)} other methods, {rival.name}"
+def _verdict(apart: Difference) -> str:
     if not apart.significant:
-        return f"shows no clear difference to {who} on the {key.structure} ({numbers})"
-    if apart.mean > 0:
-        return f"outlines the {key.structure} better than {who} ({numbers})"
-    return f"falls behind {who} on the {key.structure} ({numbers})"
-
-
-def _short_verdict(main: Entry, rivals: Sequence[Entry], key: Key) -> str:
-    if not rivals:
-        return f"reaches {number(mean_of(main, key), 'dice')}"
-    rival = max(rivals, key=lambda entry: mean_of(entry, key))
-    apart = difference(main, rival, key)
-    how = "level with" if not apart.significant else "better than" if apart.mean > 0 else "worse than"
-    ours, theirs = (number(mean_of(entry, key), "dice") for entry in (main, rival))
-    return f"comes out {how} {rival.name} ({ours} against {theirs})"
+        return "shows no clear difference to"
+    return "does better than" if apart.mean > 0 else "falls behind"
 
 
 def interval(apart: Difference) -> str:
-    """A difference in points with its interval, to stand behind two numbers; empty where unknown."""
+    """The 95 % interval of a difference in points, to stand behind two numbers; empty where unknown."""
     if math.isnan(apart.low):
         return ""
     low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in (apart.low, apart.high))
-    return f"; 95 % interval of the difference {low} to {high}"
+    return f", difference {low} to {high}"
 
 
 def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> list[str]:

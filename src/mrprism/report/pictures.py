@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,32 +97,33 @@ def _colours(image: np.ndarray) -> np.ndarray:
 class Window:
     """The part of an image that a panel shows, in pixels."""
 
-    left: float
-    top: float
-    width: float
-    height: float
+    left: int
+    top: int
+    width: int
+    height: int
 
     @property
     def view_box(self) -> str:
-        return f"{self.left:g} {self.top:g} {self.width:g} {self.height:g}"
+        return f"{self.left} {self.top} {self.width} {self.height}"
 
 
 def window_of(flat: Flat) -> Window:
     """A square around all that anybody drew, with room about it; the whole image if that is most of it."""
-    drawn: np.ndarray = flat.masks.any(axis=(0, 1)) | (flat.probability > 0.5).any(axis=0)
+    layers = [flat.masks.any(axis=0), flat.probability > 0.5]
     if flat.reference is not None:
-        drawn = drawn | flat.reference.any(axis=0)
+        layers.append(flat.reference)
     height, width = flat.size
-    if not drawn.any():
+    _, rows, columns = np.nonzero(np.concatenate(layers))
+    if not len(rows):
         return Window(0, 0, width, height)
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    side = max(1.35 * extent, 32)
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    side = max(round(1.35 * int(max(bottom - top, right - left))), 32)
     if side >= 0.85 * min(height, width):
         return Window(0, 0, width, height)
-    left = np.clip((columns[0] + columns[-1] + 1) / 2 - side / 2, 0, width - side)
-    top = np.clip((rows[0] + rows[-1] + 1) / 2 - side / 2, 0, height - side)
-    return Window(round(float(left)), round(float(top)), round(side), round(side))
+    start = np.clip(
+        ((left + right - side) // 2, (top + bottom - side) // 2), 0, (width - side, height - side)
+    )
+    return Window(int(start[0]), int(start[1]), side, side)
 
 
 # ---- parts of a panel ---------------------------------------------------------------------------
@@ -196,13 +198,12 @@ def cased(values: np.ndarray, kind: str, title: str = "") -> Markup:
 
 def outline_path(values: np.ndarray) -> str:
     """The 0.5 level of a map as an SVG path; closed at the border of the image."""
-    from matplotlib.figure import Figure
-
     is_mask = values.dtype == bool
     framed = np.pad(values.astype(np.float64), 1)
     if not (framed > 0.5).any():
         return ""
-    levels = Figure().add_subplot().contour(framed, levels=[0.5])
+    levels = _canvas().contour(framed, levels=[0.5])
+    levels.remove()
     parts = []
     for polygon in levels.get_paths()[0].to_polygons(closed_only=False):
         points = np.asarray(polygon)[:-1] - 0.5  # -1: the frame; +0.5: pixels are squares around centres
@@ -210,6 +211,14 @@ def outline_path(values: np.ndarray) -> str:
             smooth = _round_corners(_round_corners(points)) if is_mask else points
             parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in smooth) + "Z")
     return "".join(parts)
+
+
+@cache
+def _canvas() -> Any:
+    """Axes on which outlines are traced; making them takes longer than tracing."""
+    from matplotlib.figure import Figure
+
+    return Figure().add_subplot()
 
 
 def _round_corners(points: np.ndarray) -> np.ndarray:

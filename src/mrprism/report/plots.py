@@ -21,12 +21,14 @@ INK, MUTED, GRID = "#1c2430", "#5d6778", "#e3e7ed"
 METHOD_COLOURS = ("#30638e", "#c98a06", "#00798c", "#7a4988", "#6a8d3a", "#8d6a4f", "#4a5568", "#b0578d")
 _STYLE = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "mrprism",  # the same page from the same runs
     "text.parse_math": False,  # names of raters and methods are no formulas
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 12.5,
     "text.color": INK,
     "axes.labelcolor": MUTED,
+    "axes.labelpad": 8,
     "axes.edgecolor": "#b8c0cc",
     "axes.linewidth": 1.0,
     "axes.spines.top": False,
@@ -98,7 +100,8 @@ def _label_lines(axes: Any, ends: Sequence[tuple[float, str, str]], x: float, he
         axes.annotate(
             name if len(name) <= 27 else name[:26] + "…",
             (x, y), xytext=(14, (place - y) / per_pixel), textcoords="offset points",
-            color=colour, va="center", fontsize=12, annotation_clip=False, arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8},
+            color=colour, va="center", fontsize=12, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8},
         )  # fmt: skip
 
 

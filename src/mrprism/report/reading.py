@@ -40,7 +40,7 @@ class Key:
     recurrence: str = FINAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One line of a report: a method with its options, from one run or several seeds of it."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from mrprism.agreement.chance import Tally, tally
 from mrprism.agreement.ratio import ratio
-from mrprism.metrics.distance import hd95
+from mrprism.metrics.distance import hd95, pairwise_hd95
 from mrprism.patterns import PatternTable, count_patterns
 
 Spacing = tuple[float, ...] | None
@@ -65,8 +65,9 @@ def measure(
     pair_hd95, others_hd95 = np.full(len(first), np.nan), np.full(len(rated), np.nan)
     if distances and rated.sum() > 1:
         cropped = masks[(slice(None), *_box(masks, rated))]
+        there = rated.reshape(-1, *[1] * (masks.ndim - 1))
         steps = spacing_mm or (1.0,) * (masks.ndim - 1)  # unknown: pixels
-        pair_hd95 = _pair_hd95(cropped, both, steps)
+        pair_hd95 = np.where(both, pairwise_hd95(cropped & there, steps)[first, second], np.nan)
         others_hd95 = _others_hd95(cropped, rated, steps)
     return CaseMeasures(
         rated=rated,
@@ -140,14 +141,6 @@ def overlap_of(others: Float[np.ndarray, "*batch 5"]) -> Float[np.ndarray, "*bat
     total = drawn + majority
     score = np.where(total == 0, 1.0, ratio(2 * both, total))
     return np.stack([score, ratio(both, majority), ratio(both, drawn)], axis=-1)
-
-
-def _pair_hd95(masks: np.ndarray, both: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    values = [
-        float(hd95(masks[r], masks[s], spacing)) if wanted else np.nan
-        for r, s, wanted in zip(*pairs(len(masks)), both, strict=True)
-    ]
-    return np.asarray(values, float)
 
 
 def _others_hd95(masks: np.ndarray, rated: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

@@ -50,7 +50,8 @@ def percent(value: float, sign: bool = False) -> str:
     """A share as per cent; a dash where it is undefined."""
     if math.isnan(value):
         return DASH
-    return f"{value * 100:{'+' if sign else ''}.0f} %".replace("-", "−")
+    whole = round(value * 100) + 0  # no −0
+    return f"{whole:{'+' if sign and whole else ''}}\u202f%".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def heatmap(
         caption=caption,
         side=side,
         left=left,
-        width=left + count * side + (tail * 0.5 if slant else 4),
+        width=left + count * side + (tail * 0.9 - side / 2 if slant else 4),
         height=count * side + tail,
         font=font,
         cells=tuple(cells),

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrprism.agreement.agree import Agreement
+from mrprism.agreement.case import pairs
 from mrprism.agreement.charts import percent, words
 from mrprism.agreement.spread import Spread
 from mrprism.agreement.structure import StructureAgreement
 
+MOST = 5  # remarks on equal masks
 VERDICT_TEXT = {
     "within": "is within the readers’ spread",
     "outside": "is outside the readers’ spread",
@@ -49,6 +51,21 @@ def answer(candidates: Sequence[Spread]) -> str:
             if where:
                 sentences.append(f"{name} {text} on the {_listed(where)}.")
     return " ".join(sentences)
+
+
+def identical(agreement: Agreement) -> list[str]:
+    """Pairs of raters whose masks are equal in every case, which two people hardly ever draw."""
+    first, second = pairs(len(agreement.task.raters))
+    same = np.ones(len(first), bool)
+    for part in agreement.structures:
+        known = ~np.isnan(part.pair_dice)
+        same &= (np.where(known, part.pair_dice, 1.0) == 1).all(axis=0) & (known.sum(axis=0) > 1)
+    names = agreement.task.raters
+    return [
+        f"{names[first[p]]} and {names[second[p]]} have the same mask in every case. If one is a copy of the "
+        "other, leave it out: it makes the agreement look better than it is."
+        for p in np.flatnonzero(same)
+    ][:MOST]
 
 
 def _dice(part: StructureAgreement) -> float:

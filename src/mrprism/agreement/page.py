@@ -22,7 +22,7 @@ from mrprism.agreement.charts import (
     spread_rows,
     words,
 )
-from mrprism.agreement.findings import answer, finding
+from mrprism.agreement.findings import answer, finding, identical
 from mrprism.agreement.pictures import Panel, panel
 from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
@@ -69,7 +69,7 @@ def page(
         legend=len(raters) <= NAMED and not agreement.task.anonymous,
         finding=finding(agreement),
         answer=answer(candidates),
-        note=WITHOUT_PERSONS if agreement.task.anonymous else "",
+        notes=[WITHOUT_PERSONS] if agreement.task.anonymous else identical(agreement),
         key_figures=[_key_figures(agreement, part) for part in agreement.structures],
         sections=[_section(agreement, part, candidates) for part in agreement.structures],
         margin_null=NULL_MARGIN.format(margin=candidates[0].margin if candidates else agreement.margin),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -75,7 +76,7 @@ def disagreement(masks: Bool[np.ndarray, "R H W"], rated: Bool[np.ndarray, "R"])
     """0 where all who rated agree, 1 where half stands against half (the most there can be)."""
     raters = max(int(rated.sum()), 1)
     votes = masks[rated].sum(axis=0)
-    return np.minimum(votes, raters - votes) / max(raters // 2, 1)
+    return np.asarray(np.minimum(votes, raters - votes) / max(raters // 2, 1))
 
 
 def outline(mask: Bool[np.ndarray, "H W"]) -> str:
@@ -84,8 +85,16 @@ def outline(mask: Bool[np.ndarray, "H W"]) -> str:
 
     padded = np.pad(mask, 1).astype(float)
     places = [np.arange(size) - 0.5 for size in padded.shape]  # centre of the first true pixel: 0.5
-    lines = contour_generator(x=places[1], y=places[0], z=padded).lines(0.5)
-    return " ".join("M" + " ".join(f"{x:g},{y:g}" for x, y in line[:-1]) + "Z" for line in lines)
+    generator = contour_generator(x=places[1], y=places[0], z=padded, line_type="Separate")
+    lines = cast(list[np.ndarray], generator.lines(0.5))
+    return "".join("M" + " ".join(f"{x:g},{y:g}" for x, y in _corners(line[:-1])) + "Z" for line in lines)
+
+
+def _corners(line: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "corner 2"]:
+    """The points of a closed line where it turns."""
+    before, after = line - np.roll(line, 1, axis=0), np.roll(line, -1, axis=0) - line
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.asarray(line[turns])
 
 
 def _window(masks: np.ndarray) -> tuple[slice, slice]:
@@ -117,8 +126,9 @@ def _heat(values: np.ndarray) -> np.ndarray:
 
 
 def _picture(pixels: np.ndarray) -> str:
+    """A data URI: PNG where something is transparent, else JPEG."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((LARGEST, LARGEST))
-    data = io.BytesIO()
-    picture.save(data, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    data, kind = io.BytesIO(), "png" if picture.mode == "RGBA" else "jpeg"
+    picture.save(data, kind, optimize=True, quality=90)
+    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"

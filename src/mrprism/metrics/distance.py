@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
 
@@ -32,6 +32,23 @@ def hd95(
     to_first = ndimage.distance_transform_edt(~first, sampling=spacing)
     to_second = ndimage.distance_transform_edt(~second, sampling=spacing)
     return float(max(np.percentile(to_second[first], 95), np.percentile(to_first[second], 95)))
+
+
+def pairwise_hd95(
+    masks: Bool[np.ndarray, "R *space"], spacing_mm: Sequence[float] | None
+) -> Float[np.ndarray, "R R"]:
+    """`hd95` of every two masks, each mask's distances computed once; the diagonal is 0 (empty: NaN)."""
+    drawn = np.flatnonzero(masks.any(axis=tuple(range(1, masks.ndim))))
+    found = np.full((len(masks), len(masks)), np.nan)
+    if spacing_mm is None or not len(drawn):
+        return found
+    box = _bounding_box(np.logical_or.reduce(masks, axis=0))
+    outlines = {r: _outline(masks[r][box]) for r in drawn}
+    for r in drawn:
+        away = ndimage.distance_transform_edt(~outlines[r], sampling=[float(step) for step in spacing_mm])
+        for s in drawn:
+            found[r, s] = np.percentile(away[outlines[s]], 95)
+    return np.asarray(np.maximum(found, found.T))
 
 
 def _bounding_box(mask: Bool[np.ndarray, "*space"]) -> tuple[slice, ...]:

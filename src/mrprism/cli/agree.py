@@ -1,0 +1,113 @@
+"""`mrprism agree`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mrprism.errors import InputError
+
+if TYPE_CHECKING:
+    from mrprism.agreement import Agreement, Spread
+    from mrprism.agreement.candidate import CandidateMasks
+    from mrprism.datasets.dataset import Dataset
+
+
+def run(
+    dataset: Annotated[Path, typer.Argument(help="The data set: its folder or its dataset.json.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    candidate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A model's masks of the same cases: a folder (CASE/mask_STRUCTURE.png, as `mrprism predict` "
+            "writes, or CASE_STRUCTURE.png), or a data set with one rater. May be given several times."
+        ),
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, help="How much lower a mean Dice is still within the readers' spread."),
+    ] = 0.05,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Resamples of the patients for the intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    pictures: Annotated[int, typer.Option(min=0, help="How many of the most disputed cases to show.")] = 6,
+    distances: Annotated[
+        bool, typer.Option("--distances/--no-distances", help="Also HD95, which takes most of the time.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what agreement.json holds.")] = False,
+) -> None:
+    """Measure how much the raters of a data set differ, and show it.
+
+    Writes agreement.html (open it in a browser: it needs nothing else), agreement.json and a CSV for
+    each table: overall statistics (Dice, HD95, Fleiss, Cohen, Gwet AC1, Krippendorff, ICC, consensus and
+    disputed sizes), pairs of raters (with Bland–Altman), raters (over- and under-drawing, each against
+    the consensus of the others), spread (is this reader, or this model, within the readers' spread?),
+    cases (most disputed first) and sizes. Intervals are 95 %, by resampling patients.
+
+    A rater who did not do a case is left out of it; one who drew nothing counts as empty. With
+    anonymous raters, statistics of persons are left out. Undefined values (0/0) are empty in CSV, null
+    in JSON, and counted.
+
+    Example: mrprism agree fundus --out fundus-agreement
+
+    mrprism agree fundus --out fundus-agreement --candidate outlines
+    """
+    from mrprism.agreement import agree, within_spread
+    from mrprism.agreement.findings import answer, finding
+    from mrprism.agreement.write import report, write_agreement
+    from mrprism.datasets.dataset import open_dataset
+
+    data = open_dataset(dataset)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file; expected a folder to write to")
+    models = [(path, _masks_of(path, data)) for path in candidate or ()]
+    found = agree(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
+    tests: list[Spread] = []
+    for path, masks in models:
+        name = path.resolve().name
+        tests += within_spread(data, masks, margin=margin, seed=seed, resamples=resamples, name=name)
+    page = write_agreement(found, data, out, candidates=tests, pictures=pictures)
+    if as_json:
+        print(json.dumps(report(found, tests), indent=1, allow_nan=False))
+        return
+    for sentence in (finding(found), answer(tests)):
+        if sentence:
+            print(sentence)
+    _print_table(found)
+    print(f"\n{page}")
+
+
+def _masks_of(path: Path, data: Dataset) -> CandidateMasks:
+    """A model's masks by case name."""
+    from mrprism.agreement.candidate import candidate_dataset, candidate_folder
+    from mrprism.datasets.dataset import open_dataset
+
+    if (path / "dataset.json").is_file() or path.suffix == ".json":
+        return candidate_dataset(open_dataset(path), data.names, data.task.structures)
+    return candidate_folder(path, data.names, data.task.structures)
+
+
+def _print_table(found: Agreement) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mrprism.agreement.charts import figure
+
+    shown = {
+        "dice": "Dice",
+        "hd95": f"HD95 {found.distance_unit}",
+        "fleiss_kappa": "Fleiss κ",
+        "gwet_ac1": "AC1",
+    }
+    shown |= {"krippendorff_alpha": "α", "ICC1" if found.task.anonymous else "ICC2": "ICC"}
+    table = Table("", *shown.values(), box=None, pad_edge=False)
+    for part in found.structures:
+        figures = [figure(part.overall[key]) for key in shown]
+        table.add_row(part.structure, *(f"{f.value}\n[dim]{f.interval}[/dim]" for f in figures))
+    console = Console()
+    console.print()
+    console.print(table)

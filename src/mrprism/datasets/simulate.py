@@ -45,7 +45,8 @@ def phantom_dataset(
         task = phantom_task(scenario)
         name = f"{scenario} phantom"
         samples: Iterable[MultiRaterSample] = _split(phantom(scenario, size=size, cases=cases, seed=seed))
-        channels, image_format = None, "png"
+        channels = None
+        image_format: Literal["png", "tiff"] = "png"
     else:
         source = over if isinstance(over, Dataset) else open_dataset(over)
         task, samples = lay_raters(_without_votes(source), source.task, scenario, seed=seed)

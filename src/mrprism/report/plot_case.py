@@ -1,0 +1,112 @@
+"""One case as a figure for notebooks and papers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrprism.prediction import Prediction
+from mrprism.report.pictures import PREDICTION_COLOUR, rater_colour
+from mrprism.sample import MultiRaterSample
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INCHES = 2.6  # a panel's width
+
+
+def plot_case(
+    sample: MultiRaterSample,
+    prediction: Prediction | None = None,
+    *,
+    raters: Sequence[str] | None = None,
+    columns: int = 7,
+) -> Figure:
+    """Draw the image, all raters' outlines, their majority, and the prediction, each recurrence by itself.
+
+    Outlines of the prediction and the majority are solid, those of the reference dashed. Of a volume
+    the slice is shown on which most was drawn.
+
+    Args:
+        prediction: From a fusion or a method, at the sample's size.
+        raters: Their names, for a legend below.
+        columns: Panels in a row, at most; more are spread evenly over rows.
+
+    Returns:
+        A figure; a notebook shows it, `savefig` writes it.
+    """
+    flat = _slice(sample)
+    image, masks, reference = flat(sample.image), flat(sample.masks), flat(sample.reference)
+    voters = sample.rated.sum(axis=0)[:, None, None]
+    panels: list[tuple[str, Any]] = [("image", None), (f"{int(voters.max())} raters", "raters")]
+    panels.append(("majority of the raters", masks.sum(axis=0) > voters / 2))
+    if prediction is not None and len(prediction.steps) > 1:
+        panels += [(f"Rec{i}", flat(step)) for i, step in enumerate(prediction.steps)]
+    elif prediction is not None:
+        panels.append(("prediction", flat(prediction.probability)))
+
+    rows = -(-len(panels) // columns)
+    count = -(-len(panels) // rows)
+    height, width = image.shape[1:]
+    figure = _figure(count * INCHES, rows * (INCHES * height / width + 0.35))
+    shown = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+    for number, (title, what) in enumerate(panels, 1):
+        axes = figure.add_subplot(rows, count, number)
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+        if isinstance(what, str):
+            for r in np.flatnonzero(sample.rated.any(axis=1)).tolist():
+                for mask in masks[r]:
+                    _outline(axes, mask, rater_colour(r), 1.2)
+                if raters is not None:
+                    axes.plot([], [], color=rater_colour(r), label=raters[r])
+        elif what is not None:
+            for mask in reference if reference is not None else ():
+                _outline(axes, mask, "white", 1.2, dashed=True)
+            for probability in what:
+                _outline(axes, probability, "black", 3.0)
+                _outline(axes, probability, PREDICTION_COLOUR, 1.8)
+    if raters is not None:
+        figure.legend(loc="outside lower left", ncols=3 * count, frameon=False, fontsize=9)
+    return figure
+
+
+def _slice(sample: MultiRaterSample) -> Any:
+    """What takes an array to the plane that is shown."""
+    if sample.image.ndim == 3:
+        return lambda array: array
+    drawn = sample.masks.sum(axis=(0, 1, 3, 4))
+    if sample.reference is not None:
+        drawn = drawn + sample.reference.sum(axis=(0, 2, 3))
+    cut = int(drawn.argmax())
+    return lambda array: None if array is None else array[..., cut, :, :]
+
+
+def _outline(axes: Any, values: np.ndarray, colour: str, width: float, *, dashed: bool = False) -> None:
+    """Where a mask or a probability passes one half."""
+    if (values > 0.5).any() and not (values > 0.5).all():
+        axes.contour(
+            values.astype(np.float64),
+            levels=[0.5],
+            colors=[colour],
+            linewidths=width,
+            linestyles="dashed" if dashed else "solid",
+        )
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    class CaseFigure(Figure):
+        """Shows itself in a notebook, without pyplot's state."""
+
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, format="png", dpi=110)
+            return content.getvalue()
+
+    return CaseFigure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,156 @@
+"""The floors of the house: every file imports from below itself or from its own package.
+
+Also which files must work without torch.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mrprism
+
+HOUSE = Path(mrprism.__file__).parent
+
+FLOORS = {  # first part of the module's name inside mrprism: its floor
+    "": 0,  # the package itself: the version; its lazy names are looked up when used
+    "errors": 0,
+    "types": 0,
+    "sample": 1,
+    "prediction": 1,
+    "batch": 1,
+    "images": 1,
+    "metrics": 1,
+    "patterns": 1,
+    "networks": 1,
+    "losses": 1,
+    "progress": 1,
+    "datasets": 2,
+    "fusion": 2,
+    "agreement": 2,
+    "loading": 3,
+    "evaluate": 3,
+    "methods": 3,
+    "validation": 4,
+    "run": 4,
+    "train": 5,
+    "predict": 5,
+    "report": 5,
+    "viewer": 5,
+    "export": 5,
+    "compare": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+
+WITHOUT_TORCH = (
+    "", "errors", "types", "sample", "prediction", "images", "metrics", "patterns", "datasets", "fusion",
+    "agreement", "evaluate", "report",
+)  # fmt: skip
+TORCHY = {"torch", "monai", "accelerate", "safetensors", "torchvision", "timm"}
+LAZY = {"monai", "matplotlib"}  # seconds to import: only inside functions
+
+
+def files() -> list[Path]:
+    return sorted(HOUSE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """`datasets.phantom` for its file; `datasets` for its package's file; "" for the package itself."""
+    parts = file.relative_to(HOUSE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def first(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports(file: Path) -> Iterator[tuple[str, int, bool]]:
+    """Every import: absolute name, line, and whether it runs when the file is imported."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    yield from _imports(tree, at_once=True)
+
+
+def _imports(node: ast.AST, at_once: bool) -> Iterator[tuple[str, int, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield alias.name, child.lineno, at_once
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports name the whole way"
+            assert child.module is not None
+            if child.module == "mrprism":
+                for alias in child.names:
+                    is_file = (HOUSE / alias.name).is_dir() or (HOUSE / f"{alias.name}.py").is_file()
+                    yield f"mrprism.{alias.name}" if is_file else "mrprism", child.lineno, at_once
+            else:
+                yield child.module, child.lineno, at_once
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for part in child.orelse:
+                yield from _imports(part, at_once)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(child, at_once and not inside)
+
+
+def inner(name: str) -> str:
+    """A module's name inside mrprism."""
+    return name.removeprefix("mrprism").removeprefix(".")
+
+
+def is_ours(name: str) -> bool:
+    return first(name) == "mrprism"
+
+
+@pytest.mark.parametrize("file", files(), ids=name_of)
+def test_imports_come_from_below(file: Path) -> None:
+    own = first(name_of(file))
+    assert own in FLOORS, f"{file.name} stands on no floor: add it to FLOORS"
+    for name, line, _ in imports(file):
+        if is_ours(name):
+            other = first(inner(name))
+            assert other == own or FLOORS[other] < FLOORS[own], (
+                f"{name_of(file)} (floor {FLOORS[own]}), line {line}, imports {name} (floor {FLOORS[other]})"
+            )
+
+
+@pytest.mark.parametrize("file", [f for f in files() if first(name_of(f)) in WITHOUT_TORCH], ids=name_of)
+def test_no_torch_where_none_is_needed(file: Path) -> None:
+    for name, line, _ in imports(file):
+        assert first(name) not in TORCHY, f"{name_of(file)}, line {line}, imports {name}"
+        if is_ours(name):
+            assert first(inner(name)) in WITHOUT_TORCH, f"{name_of(file)}, line {line}, imports {name}"
+
+
+@pytest.mark.parametrize("file", files(), ids=name_of)
+def test_slow_packages_are_imported_inside_functions(file: Path) -> None:
+    for name, line, at_once in imports(file):
+        assert not (at_once and first(name) in LAZY), f"{name_of(file)}, line {line}, imports {name} at once"
+
+
+@pytest.mark.parametrize("file", [f for f in files() if first(name_of(f)) == "cli"], ids=name_of)
+def test_a_verb_imports_torch_only_when_it_runs(file: Path) -> None:
+    for name, line, at_once in imports(file):
+        if at_once:
+            assert first(name) not in TORCHY
+            if is_ours(name) and first(inner(name)) != "cli":
+                assert first(inner(name)) in WITHOUT_TORCH, f"{name_of(file)}, line {line}, imports {name}"
+
+
+def test_this_test_sees_imports_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "some.py"
+    file.write_text(
+        "import torch\n"
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import monai\n"
+        "class A:\n    def f(self):\n        try:\n            from mrprism.run import Run\n"
+        "        except ImportError:\n            pass\n"
+    )
+    assert list(imports(file)) == [
+        ("torch", 1, True),
+        ("typing", 2, True),
+        ("mrprism.run", 8, False),
+    ]

@@ -181,7 +181,7 @@ def _case(
     against = "the reference" if target == REFERENCE else "the majority"
     hardest = _hardest(main, structures)
     c = structures.index(hardest)
-    reference = pictures.reference_lines(flat)
+    dashed = pictures.target_lines(flat)
 
     def note(entry: Entry, recurrence: str) -> str:
         values = [
@@ -190,7 +190,7 @@ def _case(
         return " · ".join(findings.number(value, "dice") for value in values)
 
     def drawn(title: str, probability: Any, entry: Entry, recurrence: str, colour: str = "") -> Panel:
-        lines = [image, *reference, *pictures.predicted_lines(probability, title)]
+        lines = [image, *dashed, *pictures.predicted_lines(probability, title)]
         return pictures.panel(title, lines, window, note=note(entry, recurrence), colour=colour)
 
     count = int(flat.rated.any(axis=1).sum())
@@ -200,12 +200,12 @@ def _case(
     )
     shares = pictures.panel(
         f"Votes for the {hardest}",
-        [pictures.heat(flat.share(c), SHARE_COLOURS, 0.0, 1.0), *reference[c : c + 1]],
+        [pictures.heat(flat.share(c), SHARE_COLOURS, 0.0, 1.0), *dashed[c : c + 1]],
         window,
     )
     probability = pictures.panel(
         f"Probability of the {hardest}",
-        [pictures.heat(flat.probability[c], SHARE_COLOURS, 0.0, 1.0), *reference[c : c + 1]],
+        [pictures.heat(flat.probability[c], SHARE_COLOURS, 0.0, 1.0), *dashed[c : c + 1]],
         window,
     )
     steps = [
@@ -263,7 +263,7 @@ def _confidence(
         for r, name in enumerate(raters):
             layers = [pictures.heat(maps[r, c], CONFIDENCE_COLOURS, 0.5, 1.0)]
             if case.flat.rated[r, c]:
-                layers.append(pictures.cased(case.flat.masks[r, c], "own", name))
+                layers.append(pictures.cased(case.flat.masks[r, c], "own", name, pictures.rater_colour(r)))
             mean = findings.number(float(maps[r, c].mean()), "confidence")
             note = mean if case.flat.rated[r, c] else f"{mean}, did not draw"
             panels.append(

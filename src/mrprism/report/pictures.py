@@ -53,6 +53,17 @@ class Flat:
     def size(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
 
+    @property
+    def target_name(self) -> str:
+        return "reference" if self.reference is not None else "majority of raters"
+
+    @property
+    def target(self) -> np.ndarray:
+        """The reference; where there is none, what more than half of those who did a structure marked."""
+        if self.reference is not None:
+            return self.reference
+        return np.stack([self.share(c) > 0.5 for c in range(len(self.probability))])
+
     def share(self, c: int) -> np.ndarray:
         """Share of those who did the structure that marked each pixel."""
         rated = self.rated[:, c]
@@ -186,14 +197,13 @@ def outline(values: np.ndarray, kind: str, colour: str = "", title: str = "") ->
     )
 
 
-def cased(values: np.ndarray, kind: str, title: str = "") -> Markup:
+def cased(values: np.ndarray, kind: str, title: str = "", colour: str = "") -> Markup:
     """An outline with a lighter or darker edge, so that it shows on any image."""
     path = outline_path(values)
     if not path:
         return Markup("")
-    return Markup(
-        '<path class="line {0}-edge" d="{1}"/><path class="line {0}" d="{1}"><title>{2}</title></path>'
-    ).format(kind, path, title)
+    edge = Markup('<path class="line {}-edge" d="{}"/>').format(kind, path)
+    return edge + outline(values, kind, colour, title)
 
 
 def outline_path(values: np.ndarray) -> str:
@@ -265,11 +275,9 @@ def all_raters(flat: Flat, names: Sequence[str]) -> list[Markup]:
     ]
 
 
-def reference_lines(flat: Flat) -> list[Markup]:
-    """The reference's outlines, dashed."""
-    if flat.reference is None:
-        return []
-    return [cased(mask, "reference", "reference") for mask in flat.reference]
+def target_lines(flat: Flat) -> list[Markup]:
+    """The outlines a prediction should have, dashed, one for each structure."""
+    return [cased(mask, "target", flat.target_name) for mask in flat.target]
 
 
 def predicted_lines(probability: np.ndarray, name: str) -> list[Markup]:

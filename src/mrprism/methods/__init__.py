@@ -15,6 +15,26 @@ if TYPE_CHECKING:
 METHODS: dict[str, str | type[Method]] = {
     "mrprism": "mrprism:MrPrism",
     "fused-label": "fused_label:FusedLabel",
+    # learning from several raters (Table 1)
+    "wdnet": "wdnet:WDNet",
+    "crowd-layer": "crowd_layer:CrowdLayer",
+    "aggnet": "aggnet:AggNet",
+    "confusion-matrix": "confusion_matrix:ConfusionMatrix",
+    "max-mig": "max_mig:MaxMIG",
+    "mrnet": "mrnet:MRNet",
+    "diagnosis-first": "diagnosis_first:DiagnosisFirst",
+    # segmentation, calibrated or not (Table 2)
+    "agnet": "agnet:AGNet",
+    "posal": "posal:POSAL",
+    "beal": "beal:BEAL",
+    "multiple-hypotheses": "multiple_hypotheses:MultipleHypotheses",
+    "label-sampling": "label_sampling:LabelSampling",
+    "deep-ensemble": "deep_ensemble:DeepEnsemble",
+    "mc-dropout": "mc_dropout:MCDropout",
+    # fusion of the evaluated case's own masks (Table 3)
+    "fuse": "fuse:Fuse",
+    "max-mig-forecaster": "max_mig:MaxMIGForecaster",
+    "diagnosis-first-fusion": "diagnosis_first:DiagnosisFirstFusion",
 }
 
 
@@ -54,9 +74,13 @@ def check_needs(method: type[Method] | Method, task: Task, has_diagnosis: bool, 
             f"method '{name}' learns from the differences between raters, but there is only one rater here"
         )
     if "diagnosis" in method.needs and not has_diagnosis:
-        raise InputError(f"method '{name}' needs a diagnosis for every training case, and not all cases have one")
+        raise InputError(
+            f"method '{name}' needs a diagnosis for every training case, and not all cases have one"
+        )
     if "reference" in method.needs and not has_reference:
-        raise InputError(f"method '{name}' needs a reference mask for every training case, and not all have one")
+        raise InputError(
+            f"method '{name}' needs a reference mask for every training case, and not all have one"
+        )
 
 
 def _name(method: type[Method] | Method) -> str:

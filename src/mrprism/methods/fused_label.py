@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -10,11 +10,15 @@ from torch import Tensor
 
 from mrprism.batch import Batch
 from mrprism.errors import InputError
+from mrprism.fusion import FUSIONS
 from mrprism.losses import bce
+from mrprism.methods.fuse import fuse_batch
 from mrprism.methods.method import Method
 from mrprism.networks.unet import UNet
 from mrprism.prediction import Prediction
-from mrprism.sample import Task
+from mrprism.sample import MultiRaterSample, Task
+
+LABELS = ("soft-vote", "majority", "label-sampling", "reference")
 
 
 class FusedLabel(Method):
@@ -22,7 +26,8 @@ class FusedLabel(Method):
 
     `label` is "soft-vote" (the mean of the masks), "label-sampling" (one rater's mask, drawn anew each time;
     Jensen et al., MICCAI 2019), "rater:NAME" (one named rater), "reference" (the arbitrated mask: a ceiling)
-    or any fusion of `mrprism.fusion.FUSIONS`, such as "majority" (the hard vote) and "staple".
+    or any fusion of `mrprism.fusion.FUSIONS`, such as "majority" (the hard vote) and "staple". Fusions are
+    made of each batch's masks as augmented: what moves a mask moves its fusion.
     """
 
     def __init__(
@@ -34,8 +39,20 @@ class FusedLabel(Method):
         encoder_weights: Path | None = None,
     ) -> None:
         super().__init__(task)
+        self.rater = _named(label, task) if label.startswith("rater:") else None
+        if self.rater is None and label not in (*LABELS, *FUSIONS):
+            known = [*LABELS, "rater:NAME", *(name for name in FUSIONS if name not in LABELS)]
+            raise InputError(f"unknown label '{label}'; known: {', '.join(known)}")
         self.label = label
         self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
+
+    def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
+        if self.label == "reference" and all(sample.reference is None for sample in samples):
+            raise InputError(
+                "label 'reference' needs cases with a reference mask, and no training case has one"
+            )
+        if self.rater is not None and not any(sample.rated[self.rater].any() for sample in samples):
+            raise InputError(f"{self.label.removeprefix('rater:')} rated no training case")
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         target, known = self.targets(batch)
@@ -49,7 +66,8 @@ class FusedLabel(Method):
         """The label (B, C, H, W), and which cases and structures (B, C) have one."""
         masks, rated = batch.masks, batch.rated
         assert masks is not None and rated is not None
-        votes = (masks * rated[..., None, None]).sum(1)
+        masks = masks.masked_fill(~rated[..., None, None], 0.0)
+        votes = masks.sum(1)
         voters = rated.sum(1)
         some = voters > 0
         if self.label == "soft-vote":
@@ -64,4 +82,17 @@ class FusedLabel(Method):
             assert batch.reference is not None
             known = ~batch.reference.isnan().flatten(2).any(-1)
             return batch.reference.nan_to_num(), known
-        raise InputError(f"unknown label '{self.label}'")
+        if self.rater is not None:
+            return masks[:, self.rater], rated[:, self.rater]
+        fused, known, _ = fuse_batch(self.label, masks, rated)
+        return fused, known
+
+
+def _named(label: str, task: Task) -> int:
+    """Which rater `rater:NAME` is."""
+    name = label.removeprefix("rater:")
+    if task.anonymous:
+        raise InputError(f"label '{label}' names a rater, but the raters of this data set are anonymous")
+    if name not in task.raters:
+        raise InputError(f"there is no rater '{name}'; known: {', '.join(task.raters)}")
+    return task.raters.index(name)

@@ -1,0 +1,25 @@
+"""Label sampling: one rater's mask, drawn anew each time (called UECNN in the MrPrism paper).
+
+Source: Jensen et al., "Improving uncertainty estimation in convolutional neural networks using inter-rater
+agreement", MICCAI 2019.
+
+Departures: whole masks are drawn, one rater per case and structure, for the paper labels single images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mrprism.methods.fused_label import FusedLabel
+from mrprism.sample import Task
+
+
+class LabelSampling(FusedLabel):
+    """`FusedLabel` on one random rater's mask; equal to the soft vote in expectation, and noisier."""
+
+    needs = frozenset({"two raters"})
+
+    def __init__(
+        self, task: Task, *, backbone: str = "resnet34", encoder_weights: Path | None = None
+    ) -> None:
+        super().__init__(task, label="label-sampling", backbone=backbone, encoder_weights=encoder_weights)

@@ -65,7 +65,7 @@ def page(
     rows = [_case_row(agreement, place) for place in hardest]
     return environment.get_template("page.html.jinja").render(
         agreement=agreement,
-        raters=raters,
+        raters=["a reader"] * len(raters) if agreement.task.anonymous else raters,
         legend=len(raters) <= NAMED and not agreement.task.anonymous,
         finding=finding(agreement),
         answer=answer(candidates),
@@ -159,7 +159,7 @@ def _bland_altman_rows(part: StructureAgreement, raters: Sequence[str]) -> list[
         {
             "first": raters[first],
             "second": raters[second],
-            "colours": (colour(first), colour(second)),
+            "colours": (colour(int(first)), colour(int(second))),
             "bias": figure(_at(found["size_difference"], place)),
             "lower": figure(_at(found["size_lower_limit"], place)),
             "upper": figure(_at(found["size_upper_limit"], place)),
@@ -202,8 +202,15 @@ def _shown(agreement: Agreement, dataset: Cases, place: int) -> dict[str, Any]:
                 "panel": one,
                 "dice": words(scores[agreement.task.structures.index(one.structure)]),
                 "dispute": percent(float(agreement[one.structure].cases["dissent_share"][place])),
-                "empty": [agreement.task.raters[r] for r in one.empty],
+                "empty": _empty(agreement, one),
             }
             for one in panels
         ],
     }
+
+
+def _empty(agreement: Agreement, shown: Panel) -> str:
+    """Who looked and drew nothing."""
+    if agreement.task.anonymous:
+        return f"{len(shown.empty)} of them" if shown.empty else ""
+    return ", ".join(agreement.task.raters[r] for r in shown.empty)

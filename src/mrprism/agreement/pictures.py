@@ -60,8 +60,8 @@ def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
     height, width = masks.shape[1:]
     return Panel(
         structure=name,
-        width=width,
-        height=height * spacing[0] / spacing[1],
+        width=float(width),
+        height=float(height * spacing[0] / spacing[1]),
         columns=width,
         rows=height,
         image=_picture(_visible(image)),

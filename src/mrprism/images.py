@@ -114,6 +114,17 @@ class LabelFile:
 
 
 @dataclass(frozen=True)
+class ValueFile:
+    """A map of one value per pixel, unscaled."""
+
+    array: Shaped[np.ndarray, "*space"]
+    spacing_mm: tuple[float, ...] | None
+    geometry: Geometry | None
+    format: str
+    path: Path
+
+
+@dataclass(frozen=True)
 class MaskFile:
     """A mask of one structure."""
 
@@ -153,16 +164,7 @@ def read_labels(path: str | Path) -> LabelFile:
             whole numbers.
     """
     raw = _read(Path(path), mask=True)
-    pixels = raw.pixels
-    if raw.channel_axis is not None:
-        pixels = np.moveaxis(pixels, raw.channel_axis, 0)
-        if raw.alpha and len(pixels) in (2, 4):
-            pixels = pixels[:-1]
-        if any(not np.array_equal(pixels[0], other) for other in pixels[1:]):
-            raise InputError(
-                f"mask '{raw.path}' has {len(pixels)} different channels; expected one value per pixel"
-            )
-        pixels = pixels[0]
+    pixels = _one_channel(raw)
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
@@ -174,6 +176,19 @@ def read_labels(path: str | Path) -> LabelFile:
             )
         pixels = pixels.astype(np.int64)
     return LabelFile(np.ascontiguousarray(pixels), raw.spacing_mm, raw.geometry, raw.format, raw.path)
+
+
+def read_values(path: str | Path) -> ValueFile:
+    """Read a map of one value per pixel as it stands, unscaled: votes, soft maps, labels kept as floats.
+
+    Raises:
+        InputError: As `read_labels`, but for values that are not whole; NaN and infinite ones are refused.
+    """
+    raw = _read(Path(path), mask=True)
+    pixels = _one_channel(raw)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"'{raw.path}' has NaN or infinite pixels; expected finite values")
+    return ValueFile(pixels, raw.spacing_mm, raw.geometry, raw.format, raw.path)
 
 
 def read_mask(path: str | Path) -> MaskFile:
@@ -634,6 +649,20 @@ def _distinct(array: np.ndarray) -> list[int]:
     if array.dtype == np.uint8:
         return [int(v) for v in np.flatnonzero(np.bincount(array.ravel(), minlength=1))]
     return [int(v) for v in np.unique(array)]
+
+
+def _one_channel(raw: _Raw) -> np.ndarray:
+    pixels = raw.pixels
+    if raw.channel_axis is not None:
+        pixels = np.moveaxis(pixels, raw.channel_axis, 0)
+        if raw.alpha and len(pixels) in (2, 4):
+            pixels = pixels[:-1]
+        if any(not np.array_equal(pixels[0], other) for other in pixels[1:]):
+            raise InputError(
+                f"mask '{raw.path}' has {len(pixels)} different channels; expected one value per pixel"
+            )
+        pixels = pixels[0]
+    return np.ascontiguousarray(pixels)
 
 
 def _examples(array: np.ndarray) -> str:

@@ -1,10 +1,17 @@
-"""What a reader of another layout returns."""
+"""What a reader of another layout returns, and how it puts a case together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from mrprism.datasets.dataset import FileSample
+from mrprism.errors import InputError
+from mrprism.images import Window
 from mrprism.sample import MultiRaterSample, Task
 
 
@@ -18,3 +25,79 @@ class Source:
     channels: tuple[str, ...] | None = None
     image_format: str = "png"
     notes: list[str] = field(default_factory=list)  # what was decided or left out; grows while reading
+
+
+def assemble(
+    task: Task,
+    name: str,
+    image: np.ndarray,
+    masks: Mapping[tuple[str, str], np.ndarray],
+    reference: Mapping[str, np.ndarray] | None = None,
+    **facts: Any,
+) -> FileSample:
+    """A case from the masks there are, by rater and structure; whatever is not given was not rated.
+
+    A reference that lacks a structure is left out.
+    """
+    space = image.shape[1:]
+    drawn = np.zeros((len(task.raters), len(task.structures), *space), dtype=bool)
+    rated = np.zeros(drawn.shape[:2], dtype=bool)
+    for (rater, structure), mask in masks.items():
+        key = task.raters.index(rater), task.structures.index(structure)
+        drawn[key], rated[key] = mask, True
+    whole = reference is not None and all(structure in reference for structure in task.structures)
+    arbitrated = np.stack([reference[s] for s in task.structures]) if reference and whole else None
+    return FileSample(name, image, drawn, rated, arbitrated, **facts)
+
+
+def fitting(array: np.ndarray, path: Path | str, image: np.ndarray, image_path: Path | str) -> np.ndarray:
+    """The mask, if it has the size of its image."""
+    if array.shape != image.shape[1:]:
+        raise InputError(
+            f"mask '{path}' has the size {size(array.shape)}, its image '{image_path}' "
+            f"{size(image.shape[1:])}; expected the same"
+        )
+    return array
+
+
+def size(shape: tuple[int, ...]) -> str:
+    return " × ".join(str(n) for n in shape)
+
+
+def parse_window(text: str) -> Window | None:
+    """Read "low:high"; nothing for an empty text."""
+    if not text:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise InputError(f"window '{text}' is not understood; expected LOW:HIGH, such as -160:240") from None
+    if not low < high:
+        raise InputError(f"window '{text}' does not rise; expected LOW:HIGH, such as -160:240")
+    return low, high
+
+
+def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
+    """Read "disc:1+2,cup:2": the values that make up each structure."""
+    labels = {}
+    try:
+        for part in text.split(","):
+            structure, values = part.rsplit(":", 1)
+            labels[structure.strip()] = tuple(int(v) for v in values.split("+"))
+    except ValueError:
+        raise InputError(f"labels '{text}' are not understood; expected such as disc:1+2,cup:2") from None
+    return labels
+
+
+def split_labels(
+    array: np.ndarray, labels: Mapping[str, tuple[int, ...]], path: Path | str
+) -> dict[str, np.ndarray]:
+    """The structures of a label map, which may hold no other value than theirs and 0."""
+    known = {0}.union(*labels.values())
+    unknown = sorted({int(v) for v in np.unique(array)} - known)
+    if unknown:
+        raise InputError(
+            f"label map '{path}' holds the values {', '.join(map(str, unknown[:6]))}; "
+            f"expected {', '.join(map(str, sorted(known)))}"
+        )
+    return {structure: np.isin(array, values) for structure, values in labels.items()}

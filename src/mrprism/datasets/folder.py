@@ -1,0 +1,158 @@
+"""A folder of images, and beside it one folder of masks for each rater.
+
+`images/NAME.png`, `RATER/NAME.png` for one structure or a label map, `RATER/STRUCTURE/NAME.png` for
+several; `reference/` in the same way. A rater without a file for an image did not do it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mrprism.datasets.layout import entries, needed
+from mrprism.datasets.source import (
+    Source,
+    assemble,
+    fitting,
+    parse_labels,
+    parse_window,
+    split_labels,
+)
+from mrprism.errors import InputError
+from mrprism.images import ImageFile, format_of, read_image, read_labels, read_mask
+from mrprism.sample import MultiRaterSample, Task
+
+_REFERENCE = "reference"
+
+
+def read(
+    source: Path,
+    *,
+    images: str = "images",
+    structure: str = "object",
+    labels: str = "",
+    group: str = "",
+    anonymous: str = "no",
+    window: str = "",
+) -> Source:
+    """Read the folder.
+
+    Args:
+        images: Name of the folder with the images.
+        structure: Name of the one structure, where there is one.
+        labels: For label maps, such as "disc:1+2,cup:2".
+        group: Regular expression whose first bracket finds the patient in a case's name.
+        anonymous: "yes" if the folders are slots and not persons.
+        window: "low:high" in file values, for CT.
+    """
+    pictures = _by_stem(needed(source, images))
+    if not pictures:
+        raise InputError(f"folder '{source / images}' has no images")
+    folders = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
+    values = parse_labels(labels) if labels else {}
+    files = {p.name: _masks(p, structure, list(values)) for p in folders}
+    for rater, found in files.items():
+        strange = sorted(name for name, _ in found if name not in pictures)
+        if strange:
+            raise InputError(
+                f"'{source / rater}' has a mask '{strange[0]}' for which there is no image in '{images}'"
+            )
+    raters = tuple(name for name in files if name.lower() != _REFERENCE)
+    if not raters:
+        raise InputError(f"folder '{source}' has no folder of masks beside '{images}'")
+    drawn = {s for found in files.values() for _, s in found if s}
+    structures = tuple(values) if values else tuple(sorted(drawn))
+    first = next(iter(pictures.values()))
+    channels = len(_image(first, parse_window(window)).array)
+    task = Task(channels, structures, raters, anonymous == "yes")
+    kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
+    samples = _samples(task, pictures, files, values, group, window)
+    return Source(source.resolve().name, task, samples, image_format=kind)
+
+
+Files = dict[tuple[str, str], Path]  # (case, structure or "" for a label map)
+
+
+def _samples(
+    task: Task,
+    pictures: dict[str, Path],
+    files: dict[str, Files],
+    values: dict[str, tuple[int, ...]],
+    group: str,
+    window: str,
+) -> Iterator[MultiRaterSample]:
+    limits = parse_window(window)
+    for name, path in pictures.items():
+        image = _image(path, limits)
+        if len(image.array) != task.channels:
+            raise InputError(f"image '{path}' has {len(image.array)} channels; others have {task.channels}")
+        masks: dict[tuple[str, str], np.ndarray] = {}
+        reference: dict[str, np.ndarray] = {}
+        for rater, found in files.items():
+            for (case, structure), file in found.items():
+                if case != name:
+                    continue
+                for part, mask in _read(file, structure, values, image).items():
+                    if rater.lower() == _REFERENCE:
+                        reference[part] = mask
+                    else:
+                        masks[rater, part] = mask
+        yield assemble(
+            task,
+            name,
+            image.array,
+            masks,
+            reference,
+            group=_group(group, name),
+            spacing_mm=image.spacing_mm,
+            geometry=image.geometry,
+        )
+
+
+def _read(
+    file: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile
+) -> dict[str, np.ndarray]:
+    drawn = read_mask(file) if structure else read_labels(file)
+    fitting(drawn.array, file, image.array, image.path)
+    if drawn.geometry and image.geometry and (difference := image.geometry.differs(drawn.geometry)):
+        raise InputError(f"mask '{file}' lies elsewhere than its image '{image.path}': {difference}")
+    return {structure: drawn.array} if structure else split_labels(drawn.array, values, file)
+
+
+def _image(path: Path, window: tuple[float, float] | None) -> ImageFile:
+    return read_image(path, window=window)
+
+
+def _masks(folder: Path, structure: str, labels: list[str]) -> Files:
+    inner = [p for p in entries(folder) if p.is_dir()]
+    if inner and labels:
+        raise InputError(f"'{folder}' has folders for structures; expected label maps, as labels are given")
+    if not inner:
+        return {(stem, "" if labels else structure): path for stem, path in _by_stem(folder).items()}
+    return {(stem, part.name): path for part in inner for stem, path in _by_stem(part).items()}
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in entries(folder):
+        if path.is_file() and format_of(path):
+            stem = re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE)
+            if stem in found:
+                raise InputError(f"'{found[stem]}' and '{path.name}' have the same name but for the ending")
+            found[stem] = path
+    return found
+
+
+def _group(pattern: str, name: str) -> str | None:
+    if not pattern:
+        return None
+    try:
+        found = re.search(pattern, name)
+    except re.error as error:
+        raise InputError(f"group '{pattern}' is not a regular expression: {error}") from error
+    if not found or not found.groups():
+        raise InputError(f"group '{pattern}' finds no patient in the case '{name}'; expected one bracket")
+    return found[1]

@@ -1,0 +1,42 @@
+"""CSV files of published data sets: odd encodings, Windows paths, and nothing that leaves the folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path, PurePosixPath
+
+from mrprism.errors import InputError
+
+
+def read_table(
+    path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8-sig",)
+) -> list[dict[str, str]]:
+    """The rows of a CSV file that has these columns; the first encoding that fits is used."""
+    raw = path.read_bytes()
+    for encoding in encodings:
+        try:
+            text = raw.decode(encoding)
+            break
+        except UnicodeDecodeError:
+            continue
+    else:
+        raise InputError(f"table '{path}' is not text in {' or '.join(encodings)}")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    if missing:
+        raise InputError(f"table '{path}' has no column '{missing[0]}'; it has {reader.fieldnames}")
+    rows = []
+    for row in reader:
+        if any(row[name] is None for name in columns):
+            raise InputError(f"table '{path}' is cut short in line {reader.line_num}")
+        rows.append({key: value or "" for key, value in row.items() if key is not None})
+    return rows
+
+
+def inside(root: Path, text: str, table: Path) -> Path:
+    """The file a table names, with either kind of slash, inside ``root``."""
+    relative = PurePosixPath(text.strip().replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or ":" in text or not relative.parts:
+        raise InputError(f"table '{table}' names '{text}', which is not a path inside '{root}'")
+    return root / relative

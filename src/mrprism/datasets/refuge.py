@@ -49,7 +49,7 @@ def _labels(source: Path, notes: list[str]) -> dict[str, int]:
     labels = {}
     for table in sorted(source.rglob("REFUGE*.csv")):
         skipped = 0
-        for row in read_table(table, "multimaskName", "label", encodings=("gbk", "utf-8-sig")):
+        for row in read_table(table, "multimaskName", "label", encodings=("gbk", "utf-8")):
             parts = row["multimaskName"].replace("\\", "/").split("/")
             if len(parts) < 2:
                 skipped += 1
@@ -92,7 +92,7 @@ def _case(
             whole = fitting(read_mask(file).array, file, image, path)
             votes = [mask for (_, s), mask in masks.items() if s == structure]
             reference[structure] = _upright(whole, votes, file)
-    split = next((s for s in ("train", "val", "test") if str(folder.parent.name).lower().startswith(s)), None)
+    split = _split(folder.parent.name)
     return assemble(
         TASK,
         f"{split}_{stem}" if split else stem,
@@ -102,6 +102,11 @@ def _case(
         split=split,
         diagnosis=labels.get(f"{folder.parent.name}/{re.split('[._]', stem)[0]}".lower()),
     )
+
+
+def _split(folder: str) -> str | None:
+    found = re.fullmatch(r"(train|val|test)(?:ing|idation)?-?400", folder, re.IGNORECASE)
+    return found[1].lower() if found else None
 
 
 def _upright(mask: np.ndarray, votes: list[np.ndarray], path: Path) -> np.ndarray:

@@ -56,7 +56,7 @@ def read(source: Path) -> Source:
 
 def _disc_region(root: Path) -> Iterator[MultiRaterSample]:
     for match, table in matching(root, r"Glaucoma_multirater_(.+)\.csv"):
-        rows = read_table(table, "imgName", "maskName", "label", "rater", encodings=("gbk", "utf-8-sig"))
+        rows = read_table(table, "imgName", "maskName", "label", "rater", encodings=("gbk", "utf-8"))
         if len(rows) % 7:
             raise InputError(f"table '{table}' has {len(rows)} rows; expected seven for each image")
         for first in range(0, len(rows), 7):

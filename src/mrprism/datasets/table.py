@@ -9,14 +9,12 @@ from pathlib import Path, PurePosixPath
 from mrprism.errors import InputError
 
 
-def read_table(
-    path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8-sig",)
-) -> list[dict[str, str]]:
+def read_table(path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8",)) -> list[dict[str, str]]:
     """The rows of a CSV file that has these columns; the first encoding that fits is used."""
     raw = path.read_bytes()
     for encoding in encodings:
         try:
-            text = raw.decode(encoding)
+            text = raw.decode(encoding).removeprefix("\ufeff")
             break
         except UnicodeDecodeError:
             continue

@@ -255,6 +255,7 @@ def test_missing_pieces_leave_their_section_out(tmp_path: Path, setting: dict[st
     assert ("against the reference" in text) == setting.get("reference", True)
     assert ("Example cases" in text) == setting.get("examples", True)
     assert ("Training" in page) == setting.get("log", True)
+    assert ("Does a probability mean" in text) == setting.get("examples", True)
     assert ("HD95" in text) == ("spacing" in setting)
     assert "nan" not in text.lower()
 

@@ -94,6 +94,8 @@ def render(folders: Sequence[RunFolder]) -> str:
         confidence=_confidence(median, main, structures, raters) if median else None,
         recurrences=findings.recurrence_table(main, structures),
         recurrence_plot=plots.recurrence_plot(main, entries, structures, colours),
+        reliability_plot=plots.reliability_plot(entries, structures, colours),
+        kept=len({name for run in main.runs for name in run.examples}),
         training_plot=plots.training_plot(main, entries, colours),
         ranked=ranked,
         rank_axes=_rank_axes(ranked),

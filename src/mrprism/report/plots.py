@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mrprism.evaluate import MEAN, REFERENCE
+from mrprism.metrics import reliability
 from mrprism.report.findings import change, mean_of
 from mrprism.report.reading import Entry, Key
 
@@ -157,6 +158,53 @@ def _steps(entry: Entry, structure: str, target: str) -> dict[str, tuple[float, 
             tuple(100 * max(r, 0.0) if not math.isnan(r) else 0.0 for r in reach),
         )
     return found  # type: ignore[return-value]
+
+
+def reliability_plot(
+    entries: Sequence[Entry], structures: Sequence[str], colours: Mapping[str, str]
+) -> Markup | None:
+    """Share of votes against predicted probability, over the example cases the runs kept."""
+    shown = list(structures[:3])
+    with _drawing(1100, 330, len(shown)) as (figure, panels):
+        for axes, structure in zip(panels, shown, strict=True):
+            axes.plot([0, 1], [0, 1], color="#9aa4b2", lw=1.2, ls=(0, (4, 3)), zorder=1)
+            for entry in reversed(entries):  # what comes first in the table lies on top
+                curve = _reliability(entry, structures.index(structure)) if entry.reads == "image" else None
+                if curve is not None:
+                    axes.plot(*curve, color=colours[entry.name], lw=1.8, marker="o", ms=4.5, label=entry.name)
+            axes.set_title(structure)
+            axes.set_xlabel("predicted probability")
+            axes.set_ylabel("share of votes")
+            axes.set_xlim(-0.02, 1.02)
+            axes.set_ylim(-0.02, 1.02)
+            axes.set_box_aspect(1)
+        handles, labels = (list(reversed(part)) for part in panels[0].get_legend_handles_labels())
+        if not handles:
+            return None
+        figure.subplots_adjust(left=0.05, right=0.05 + 0.25 * len(shown), top=0.9, bottom=0.15, wspace=0.3)
+        figure.legend(
+            handles, [name if len(name) <= 30 else name[:29] + "…" for name in labels], frameon=False,
+            loc="upper left", bbox_to_anchor=(0.06 + 0.25 * len(shown), 0.92), fontsize=12, labelspacing=0.7,
+        )  # fmt: skip
+        return _svg(figure, "Reliability: share of votes against predicted probability")
+
+
+def _reliability(entry: Entry, c: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean probability and mean share of votes in ten bins, pooled over the examples of an entry."""
+    pixels, probability, frequency = np.zeros((3, 10))
+    for run in entry.runs:
+        for example in run.examples.values():
+            rated = example.rated[:, c]
+            if rated.any():
+                votes = example.masks[rated, c].sum(axis=0, dtype=np.int64)
+                curve = reliability(example.probability[c], votes, int(rated.sum()), bins=10)
+                pixels += curve.pixels
+                probability += curve.pixels * np.nan_to_num(curve.probability)
+                frequency += curve.pixels * np.nan_to_num(curve.frequency)
+    enough = pixels >= 20  # fewer pixels say nothing
+    if not enough.any():
+        return None
+    return probability[enough] / pixels[enough], frequency[enough] / pixels[enough]
 
 
 def training_plot(main: Entry, entries: Sequence[Entry], colours: Mapping[str, str]) -> Markup | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +33,16 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # run folder: method and its
     "hard-vote": ("fused-label", {"label": "majority"}),
     "mrprism": ("mrprism", {}),
 }
-NAMES = {"soft-vote": "U-Net on the soft vote", "hard-vote": "U-Net on the hard vote", "mrprism": "MrPrism"}
+NAMES = {"soft-vote": "U-Net, soft vote", "hard-vote": "U-Net, hard vote", "mrprism": "MrPrism"}
+FUSIONS = {"majority": "majority vote", "staple": "STAPLE"}  # of the test images' own masks
+COLUMNS = {  # heading: structure, target, metric
+    "disc\nDice": ("disc", "reference", "dice"),
+    "cup\nDice": ("cup", "reference", "dice"),
+    "disc\nsoft\nDice": ("disc", "reference", "soft_dice"),
+    "cup\nsoft\nDice": ("cup", "reference", "soft_dice"),
+    "disc\nECE": ("disc", "mean of raters", "ece"),
+    "cup\nECE": ("cup", "mean of raters", "ece"),
+}
 
 
 def run(
@@ -88,54 +97,76 @@ def run(
         tables[name] = read_table(folder / "table.csv")
     page = build_report([out / "runs" / name for name in reversed(METHODS)], out / "report.html")
     console.print()
-    Console().print(_table(tables))
+    Console().print(_table(tables, _fused(data)))
+    console.print("Dice and soft Dice: percent against the truth, higher is better.")
+    console.print("ECE: percent of miscalibration against the mean of the raters, lower is better.")
+    console.print(_trust(tables["mrprism"]))
+    plural = "s" if size.epochs > 1 else ""
     console.print(
-        "\nDice and soft Dice against the truth, higher is better; calibration error against the mean of the "
-        "raters, lower is better."
-        f"\nOne training each on {size.pixels} × {size.pixels} drawings, {size.epochs} epochs: "
-        "an illustration, not a benchmark."
-        f"\nTook {(time.monotonic() - started) / 60:.1f} minutes."
+        f"One training each, on {size.pixels} × {size.pixels} drawings for {size.epochs} epoch{plural}: "
+        f"an illustration, no benchmark. Took {(time.monotonic() - started) / 60:.1f} minutes."
     )
-    console.print(f"\n[bold]Open the report: {page.resolve()}[/bold]", markup=True)
+    console.print(f"\n[bold]The report with pictures: {page.resolve()}[/bold]")
 
 
-def _table(tables: Mapping[str, list[Row]]) -> Table:
+def _fused(data: Path) -> dict[str, list[Row]]:
+    """Scores of fusions that are shown the test images' own masks, as MrPrism's fusion is."""
+    from mrprism.datasets import open_dataset
+    from mrprism.evaluate import score
+    from mrprism.fusion.cases import fuse_cases
+
+    dataset = open_dataset(data)
+    test = dataset.subset([name for name, split in dataset.splits.items() if split == "test"])
+    wanted = {"metrics": ("dice", "soft_dice", "ece"), "targets": ("reference", "mean of raters")}
+    return {
+        FUSIONS[fusion]: [
+            row
+            for case, prediction in zip(test, fuse_cases(test, fusion), strict=True)
+            for row in score(prediction, case, test.task, reads="masks", **wanted)
+        ]
+        for fusion in FUSIONS
+    }
+
+
+def _table(tables: Mapping[str, list[Row]], fused: Mapping[str, list[Row]]) -> Table:
     """Methods and recurrences down, what was measured across."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from mrprism.evaluate import FINAL, MEAN, REFERENCE, summarise
+    from mrprism.evaluate import FINAL, summarise
 
-    columns = {
-        "disc\nDice": ("disc", REFERENCE, "dice"),
-        "cup\nDice": ("cup", REFERENCE, "dice"),
-        "disc\nsoft Dice": ("disc", REFERENCE, "soft_dice"),
-        "cup\nsoft Dice": ("cup", REFERENCE, "soft_dice"),
-        "disc calib.\nerror": ("disc", MEAN, "ece"),
-        "cup calib.\nerror": ("cup", MEAN, "ece"),
-    }
-    lines: dict[str, dict[tuple[str, str, str], float]] = {}
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("on test images", no_wrap=True)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def add(label: str, rows: Sequence[Row]) -> None:
+        means = {(s.structure, s.target, s.metric): s.mean for s in summarise(rows)}
+        table.add_row(label, *(f"{100 * means[key]:.1f}" for key in COLUMNS.values()))
+
     for name, rows in tables.items():
-        for summary in summarise(rows):
-            if summary.reads == "both":
-                label = "raters' masks, fused by MrPrism"
-            elif summary.recurrence == FINAL:
-                label = NAMES[name]
-            else:
-                label = f"{NAMES[name]}  {summary.recurrence}"
-            cells = lines.setdefault(label, {})
-            cells[summary.structure, summary.target, summary.metric] = summary.mean
-    if any(label.startswith(f"{NAMES['mrprism']}  ") for label in lines):
-        lines.pop(NAMES["mrprism"], None)  # it is the last recurrence
-    table = Table()
-    table.add_column("on test images")
-    for heading in columns:
-        table.add_column(heading, justify="right")
-    fused = [label for label in lines if label.startswith("raters")]
-    for label in [label for label in lines if label not in fused] + fused:
-        if label in fused:
-            table.add_section()
-        table.add_row(
-            label,
-            *(f"{100 * lines[label][key]:.1f}" if key in lines[label] else "–" for key in columns.values()),
-        )
+        seen = [row for row in rows if row.reads == "image"]
+        steps = sorted({row.recurrence for row in seen} - {FINAL})
+        for step in steps or [FINAL]:
+            label = NAMES[name] if step == FINAL else f"{NAMES[name]} {step}"
+            add(label, [row for row in seen if row.recurrence == step])
+    table.add_section()
+    table.add_row("[italic]given the raters' masks:[/italic]")
+    for label, rows in fused.items():
+        add(f"  {label}", rows)
+    add("  MrPrism", [row for row in tables["mrprism"] if row.reads == "both"])
     return table
+
+
+def _trust(rows: Sequence[Row]) -> str:
+    """Whom MrPrism trusts, the most trusted first."""
+    from mrprism.evaluate import RATER, summarise
+
+    trust: dict[str, list[float]] = {}
+    for summary in summarise(rows):
+        if summary.metric == "confidence":
+            trust.setdefault(summary.target.removeprefix(RATER), []).append(summary.mean)
+    means = {rater: sum(values) / len(values) for rater, values in trust.items()}
+    ranked = sorted(means, key=lambda rater: -means[rater])
+    listed = ", ".join(f"{rater} {means[rater]:.2f}" for rater in ranked)
+    return f"Whom MrPrism trusts (rater1 and rater2 are the good ones): {listed}."

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrprism.prediction import Prediction
-from mrprism.report.pictures import PREDICTION_COLOUR, rater_colour
+from mrprism.report.pictures import rater_colour
 from mrprism.sample import MultiRaterSample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INCHES = 2.6  # a panel's width
+FOUND, REFERENCE = "#12e2f0", "white"  # seen on red fundus and on grey alike
 
 
 def plot_case(
@@ -65,12 +66,14 @@ def plot_case(
                 if raters is not None:
                     axes.plot([], [], color=rater_colour(r), label=raters[r])
         elif what is not None:
-            for mask in reference if reference is not None else ():
-                _outline(axes, mask, "white", 1.2, dashed=True)
             for probability in what:
-                _outline(axes, probability, "black", 3.0)
-                _outline(axes, probability, PREDICTION_COLOUR, 1.8)
-    if raters is not None:
+                _outline(axes, probability, "black", 2.6)
+                _outline(axes, probability, FOUND, 1.6)
+            for mask in reference if reference is not None else ():
+                _outline(axes, mask, REFERENCE, 1.3, dashed=True)
+    if reference is not None:
+        axes.plot([], [], color="grey", linestyle="dashed", linewidth=1.3, label="reference")
+    if raters is not None or reference is not None:
         figure.legend(loc="outside lower left", ncols=3 * count, frameon=False, fontsize=9)
     return figure
 

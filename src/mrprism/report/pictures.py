@@ -185,25 +185,25 @@ def colour_bar(colours: str) -> str:
 
 
 def outline(values: np.ndarray, kind: str, colour: str = "", title: str = "") -> Markup:
-    """The 0.5 outline of a mask or a probability as a path; `kind` is its class in the style sheet."""
-    path = outline_path(values)
-    if not path:
-        return Markup("")
-    return Markup('<path class="{}" d="{}"{}>{}</path>').format(
-        f"line {kind}",
-        path,
-        Markup(' style="stroke:{}"').format(colour) if colour else "",
-        Markup("<title>{}</title>").format(title) if title else "",
-    )
+    """The 0.5 outline of a mask or a probability; `kind` is its class in the style sheet."""
+    return _stroke(outline_path(values), kind, colour, title)
 
 
 def cased(values: np.ndarray, kind: str, title: str = "", colour: str = "") -> Markup:
     """An outline with a lighter or darker edge, so that it shows on any image."""
     path = outline_path(values)
+    return _stroke(path, f"{kind}-edge") + _stroke(path, kind, colour, title)
+
+
+def _stroke(path: str, kind: str, colour: str = "", title: str = "") -> Markup:
     if not path:
         return Markup("")
-    edge = Markup('<path class="line {}-edge" d="{}"/>').format(kind, path)
-    return edge + outline(values, kind, colour, title)
+    return Markup('<path class="line {}" d="{}"{}>{}</path>').format(
+        kind,
+        path,
+        Markup(' style="stroke:{}"').format(colour) if colour else "",
+        Markup("<title>{}</title>").format(title) if title else "",
+    )
 
 
 def outline_path(values: np.ndarray) -> str:

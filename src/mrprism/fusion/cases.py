@@ -52,6 +52,8 @@ def fuse_case(
     """Fuse one case, by a method alone or with the skill found by ``pool_skill``."""
     try:
         if skill is None:
+            if method == "shape-average":
+                options = {"spacing_mm": case.spacing_mm, **options}
             return FUSIONS[method](case.masks, case.rated, **options)
         return fuse_with_skill(
             case.masks, case.rated, skill.confusion, skill.prior, margin=options.get("margin", MARGIN)
@@ -64,6 +66,12 @@ def known(method: str) -> None:
     """Refuse a method that does not exist."""
     if method not in FUSIONS:
         raise InputError(f"unknown method '{method}'; known: {', '.join(FUSIONS)}")
+
+
+def poolable(method: str) -> None:
+    """Refuse a method whose skill cannot be shared by all cases."""
+    if method not in POOLED:
+        raise InputError(f"skill can be pooled for {' and '.join(POOLED)}, not for '{method}'")
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,10 @@ class PooledSkill:
     confusion: Float[np.ndarray, "R C 2 2"]  # P(drawn | true); 0.5 for who rated nothing
     prior: Float[np.ndarray, "N C"]  # P(inside) in the region of interest of each case
 
-    def of(self, number: int) -> CaseSkill:
-        """What fusing this case needs."""
-        return CaseSkill(self.confusion, self.prior[number])
+    def of(self, number: int, structures: Sequence[int] | None = None) -> CaseSkill:
+        """What fusing this case needs, for some structures or all."""
+        some = list(range(self.prior.shape[1])) if structures is None else list(structures)
+        return CaseSkill(self.confusion[:, some], self.prior[number, some])
 
 
 def pool_skill(
@@ -107,25 +116,20 @@ def pool_skill(
         margin, prior, skill_prior, iterations, tolerance: As for the method; ``prior`` is STAPLE's.
 
     Raises:
-        InputError: Another method, no cases, or a case whose structure nobody drew.
+        InputError: Another method, or nobody drew anything.
     """
-    if method not in POOLED:
-        raise InputError(f"skill can be pooled for {' and '.join(POOLED)}, not for '{method}'")
+    poolable(method)
     if not len(cases):
         raise InputError("no cases to pool")
-    tables: list[list[PatternTable | None]] = []
+    tables = []
+    rated = np.zeros_like(cases[0].rated)
     for number in range(len(cases)):
         case = cases[number]
-        try:
-            tables.append(
-                [
-                    _nonempty(*survey_region(drawn, present, margin))
-                    for _, drawn, present in each_structure(case.masks, case.rated)
-                ]
-            )
-        except InputError as error:
-            raise InputError(f"case '{case.name}': {error}") from error
-    raters, structures = cases[0].rated.shape
+        tables.append([_table(case, c, margin) for c in range(case.rated.shape[1])])
+        rated |= case.rated
+    if not rated.any():
+        raise InputError("no rater at all drew any structure of any case, so there is nothing to fuse")
+    raters, structures = rated.shape
     confusion = np.full((raters, structures, 2, 2), 0.5)
     priors = np.zeros((len(cases), structures))
     default = (0.0, 0.0) if method == "staple" else (1.0, 1.0)
@@ -151,7 +155,11 @@ def pool_skill(
     return PooledSkill(confusion, priors)
 
 
-def _nonempty(table: PatternTable, region: Any) -> PatternTable | None:
+def _table(case: MultiRaterSample, structure: int, margin: int | None) -> PatternTable | None:
+    """The patterns of one structure; None where nobody drew it, or all saw nothing."""
+    if not case.rated[:, structure].any():
+        return None
+    table, region = survey_region(case.masks[:, structure], case.rated[:, structure], margin)
     return None if region is None else table
 
 

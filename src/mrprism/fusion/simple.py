@@ -23,7 +23,7 @@ def simple(
     masks: Masks,
     rated: Rated,
     *,
-    alpha: float = 1.0,
+    alpha: float = 2.0,
     keep: int = 3,
     iterations: int = 20,
     margin: int | None = MARGIN,
@@ -35,7 +35,8 @@ def simple(
     good, and the rest vote again with their performance as weight, until nothing changes.
 
     Args:
-        alpha: How many standard deviations below the mean a rater may fall.
+        alpha: How many standard deviations below the mean a rater may fall. Among a handful of raters
+            somebody is always one deviation below, so 2 means a rater who really strays.
         keep: Never fewer raters than this (or than there are).
         iterations: At most so many rounds.
         margin: Pixels around all marks in which the confusion is measured; None: the whole field.
@@ -54,7 +55,7 @@ def simple(
 
 
 def simple_rule(
-    table: PatternTable, *, alpha: float = 1.0, keep: int = 3, iterations: int = 20
+    table: PatternTable, *, alpha: float = 2.0, keep: int = 3, iterations: int = 20
 ) -> PatternFusion:
     """SIMPLE on a table of masks."""
     if alpha < 0 or keep < 1:

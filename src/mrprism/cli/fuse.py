@@ -1,0 +1,188 @@
+"""`mrprism fuse`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mrprism.errors import InputError
+
+if TYPE_CHECKING:
+    from mrprism.fusion.cases import SkillRow
+
+
+def run(
+    paths: Annotated[
+        list[Path], typer.Argument(help="A data set; with --masks, mask files of one structure of one image.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to; a run that was stopped goes on there.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average "
+            "or jaccard-mean."
+        ),
+    ] = "staple",
+    masks: Annotated[bool, typer.Option("--masks", help="PATHS are mask files, one per rater.")] = False,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="One skill per rater for all cases (staple, dawid-skene)."),
+    ] = False,
+    margin: Annotated[
+        int,
+        typer.Option(min=0, help="Region of interest: pixels around everything marked."),
+    ] = 10,
+    whole_field: Annotated[
+        bool, typer.Option("--whole-field", help="Take the whole image as region of interest, as ITK does.")
+    ] = False,
+    smoothing: Annotated[
+        float | None, typer.Option(min=0, help="staple: strength with which neighbouring pixels agree.")
+    ] = None,
+    ties: Annotated[
+        Literal["background", "foreground"] | None, typer.Option(help="majority: where an even vote goes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Fuse the raters' masks into one consensus and rate the raters.
+
+    For each case and structure it writes the consensus mask and its probability: PNG for plain images
+    (probability 16 bit, 65535 is 1), .nii.gz with the image's geometry for NIfTI and for volumes
+    (probability float32). skill.csv and skill.json say how often each rater marks what the consensus
+    holds (sensitivity) and leaves out what it leaves out (specificity), with 95 % intervals over
+    patients. A rater who did not do a structure is left out of it, not counted as empty.
+
+    Examples: mrprism fuse fundus --method staple --out fused
+
+    mrprism fuse --masks ann.nii.gz ben.nii.gz cem.nii.gz --method majority --out fused
+    """
+    options: dict[str, Any] = {}
+    for name, value, owner in (("smoothing", smoothing, "staple"), ("ties", ties, "majority")):
+        if value is not None and (method != owner or (pooled and name == "smoothing")):
+            raise InputError(f"--{name} belongs to --method {owner}{' without --pooled' if pooled else ''}")
+        if value is not None:
+            options[name] = value
+    edge = None if whole_field else margin
+    if masks:
+        if pooled:
+            raise InputError("--pooled needs a data set of several cases, not --masks")
+        result = _fuse_masks(paths, method, out, edge, options, quiet=as_json)
+    else:
+        if len(paths) != 1:
+            raise InputError(f"expected one data set, not {len(paths)} paths (mask files need --masks)")
+        result = _fuse_dataset(paths[0], method, out, pooled, edge, options, quiet=as_json)
+    if as_json:
+        print(json.dumps(result, indent=1))
+
+
+def _fuse_dataset(
+    path: Path,
+    method: str,
+    out: Path,
+    pooled: bool,
+    margin: int | None,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
+    from mrprism.datasets import open_dataset
+    from mrprism.datasets.write import safe_name
+    from mrprism.fusion.folder import fuse_folder
+
+    def file_names(names: Sequence[str]) -> list[str]:
+        taken: set[str] = set()
+        return [safe_name(name, taken) for name in names]
+
+    dataset = open_dataset(path)
+    if len(dataset.task.raters) < 2:
+        raise InputError(f"data set '{path}' has one rater only; fusing needs two or more")
+    fused = fuse_folder(
+        dataset,
+        dataset.task,
+        out,
+        method,
+        names=dataset.names,
+        file_names=file_names,
+        groups=[dataset.groups[name] for name in dataset.names],
+        pooled=pooled,
+        margin=margin,
+        each=lambda name: print(name, file=sys.stderr),
+        **options,
+    )
+    if not quiet:
+        _say(fused.skill, fused.ties)
+        for case, structure in fused.undrawn:
+            print(f"nobody drew '{structure}' of case '{case}': nothing written")
+        if dataset.task.anonymous:
+            print("raters of this data set are slots, not persons: their skill is that of no one person")
+        print(f"{fused.cases} cases in {out} ({fused.skipped} done already)")
+    return {
+        "folder": str(out),
+        "cases": fused.cases,
+        "skipped": fused.skipped,
+        "ties": fused.ties,
+        "undrawn": [list(pair) for pair in fused.undrawn],
+        "skill": [asdict(row) for row in fused.skill],
+    }
+
+
+def _fuse_masks(
+    paths: list[Path],
+    method: str,
+    out: Path,
+    margin: int | None,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
+    from mrprism.fusion.cases import skill_table
+    from mrprism.fusion.files import fuse_files
+    from mrprism.fusion.folder import write_skill
+
+    fused = fuse_files(paths, method, out, margin=margin, **options)
+    rows = skill_table(fused.counts[None, :, None], _rater_names(paths), ["mask"], ["case"])
+    write_skill(out, rows)
+    if not quiet:
+        _say(rows, fused.ties)
+        print(f"{fused.inside} pixels inside: {fused.mask}, {fused.probability}")
+    return {
+        "mask": str(fused.mask),
+        "probability": str(fused.probability),
+        "inside": fused.inside,
+        "ties": fused.ties,
+        "skill": [asdict(row) for row in rows],
+    }
+
+
+def _rater_names(paths: list[Path]) -> list[str]:
+    """File names without ending; whole paths where those repeat."""
+    stems = [path.name.removesuffix(".gz").rsplit(".", 1)[0] for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+
+
+def _say(rows: Sequence[SkillRow], ties: int | None) -> None:
+    width = max(len(row.rater) for row in rows)
+    for structure in dict.fromkeys(row.structure for row in rows):
+        print(f"{structure:<{width}}  cases  sensitivity           specificity           Dice")
+        for row in (r for r in rows if r.structure == structure):
+            cells = [
+                _interval(row.sensitivity, row.sensitivity_low, row.sensitivity_high),
+                _interval(row.specificity, row.specificity_low, row.specificity_high),
+                _interval(row.dice, row.dice_low, row.dice_high),
+            ]
+            print(
+                f"{row.rater:<{width}}  {row.cases:>5}  " + "".join(f"{cell:<22}" for cell in cells).rstrip()
+            )
+    if ties is not None:
+        print(f"{ties} pixels where the vote was even")
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f}–{high:.3f})"

@@ -1,0 +1,195 @@
+"""A data set fused into a folder: masks, probabilities and how far each rater can be trusted.
+
+    OUT/fuse.json                                what was asked for
+    OUT/cases/CASE/STRUCTURE.png                 the consensus
+    OUT/cases/CASE/STRUCTURE_probability.png     its probability, 16 bit (65535 is 1)
+    OUT/cases/CASE/case.json                     the raters' counts on this case
+    OUT/skill.csv, OUT/skill.json                each rater's skill with intervals
+
+Cases with a geometry, and volumes, are written as .nii.gz (probability float32) instead. A case's folder
+appears under its name only when it is complete, so a run that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrprism.errors import InputError
+from mrprism.fusion.by_pattern import MARGIN
+from mrprism.fusion.cases import (
+    PooledSkill,
+    SkillRow,
+    fuse_case,
+    known,
+    pool_skill,
+    poolable,
+    skill_counts,
+    skill_table,
+)
+from mrprism.images import write_file, write_mask, write_probability
+from mrprism.prediction import Prediction
+from mrprism.sample import MultiRaterSample, Task
+
+
+@dataclass(frozen=True)
+class FusedFolder:
+    """What a fused data set holds."""
+
+    folder: Path
+    cases: int
+    skipped: int  # cases an earlier run had finished
+    ties: int | None  # pixels where the vote was even, over all cases; None: the method knows no ties
+    undrawn: tuple[tuple[str, str], ...]  # case and structure nobody drew: nothing was written
+    skill: tuple[SkillRow, ...]
+
+
+def fuse_folder(
+    cases: Sequence[MultiRaterSample],
+    task: Task,
+    out: Path,
+    method: str,
+    *,
+    names: Sequence[str],
+    file_names: Callable[[Sequence[str]], Sequence[str]],
+    groups: Sequence[str],
+    pooled: bool = False,
+    margin: int | None = MARGIN,
+    each: Callable[[str], None] = lambda name: None,
+    **options: Any,
+) -> FusedFolder:
+    """Fuse every case into a folder, going on where an earlier run stopped.
+
+    Args:
+        names: Of the cases.
+        file_names: Turns names into distinct names that are safe for files.
+        groups: The patient of each case.
+        each: Called with the name of each case as it is done.
+        options: Of the fusion.
+
+    Raises:
+        InputError: An unknown method, raters who cannot be pooled because they are not persons, nobody
+            drew anything, or the folder holds the result of something else.
+    """
+    known(method)
+    if pooled:
+        poolable(method)
+    if pooled and task.anonymous:
+        raise InputError(
+            "raters of this data set are anonymous slots, not the same persons from case to case, "
+            "so their skill cannot be pooled; leave --pooled out"
+        )
+    _claim(out, {"method": method, "pooled": pooled, "margin": margin, **options, "cases": list(names)})
+    folders = [out / "cases" / name for name in file_names(names)]
+    left = [n for n, folder in enumerate(folders) if not folder.is_dir()]
+    skill = pool_skill(cases, method, margin=margin, **options) if pooled and left else None
+    structures = tuple(file_names(task.structures))
+    for number in left:
+        _fuse_one(cases[number], task, folders[number], method, structures, number, skill, margin, options)
+        each(names[number])
+    done = [json.loads((folder / "case.json").read_text("utf-8")) for folder in folders]
+    counts = np.array([case["counts"] for case in done], np.float64)
+    if not counts.any():
+        raise InputError("no rater at all drew any structure of any case, so there is nothing to fuse")
+    skill_rows = skill_table(counts, task.raters, task.structures, groups)
+    write_skill(out, skill_rows)
+    ties = [case["ties"] for case in done if case["ties"] is not None]
+    undrawn = tuple((case["name"], structure) for case in done for structure in case["undrawn"])
+    return FusedFolder(
+        out, len(done), len(done) - len(left), sum(ties) if ties else None, undrawn, tuple(skill_rows)
+    )
+
+
+def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:
+    """Write skill.csv and skill.json; what is not known is an empty cell, or null."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(SkillRow)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    write_file(out / "skill.csv", text.getvalue().encode())
+    write_file(out / "skill.json", _json([asdict(row) for row in rows]))
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write down what is asked for; refuse a folder in which something else was asked for."""
+    file = out / "fuse.json"
+    wanted = json.loads(_json(settings))
+    if not file.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"'{out}' holds other files; expected a new folder, or one begun by mrprism fuse"
+            )
+        write_file(file, _json(wanted))
+        return
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        keys = sorted({*found, *wanted})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"'{file}' is broken: {error}") from error
+    for key in keys:
+        if found.get(key) != wanted.get(key):
+            if key == "cases":
+                raise InputError(f"'{out}' was begun for other cases; expected a new folder")
+            raise InputError(
+                f"'{out}' was begun with {key} {found.get(key)}, not {wanted.get(key)}; expected a new folder"
+            )
+
+
+def _fuse_one(
+    case: MultiRaterSample,
+    task: Task,
+    folder: Path,
+    method: str,
+    structures: Sequence[str],
+    number: int,
+    skill: PooledSkill | None,
+    margin: int | None,
+    options: dict[str, Any],
+) -> None:
+    drawn = np.flatnonzero(case.rated.any(axis=0)).tolist()
+    counts = np.zeros((*case.rated.shape, 2, 2))
+    ties = None
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        if len(drawn):
+            some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
+            given = None if skill is None else skill.of(number, drawn)
+            fused = fuse_case(some, method, given, margin=margin, **options)
+            counts[:, drawn] = skill_counts(some.masks, some.rated, fused.probability, margin=margin)
+            ties = None if fused.ties is None else int(fused.ties.sum())
+            _write(unfinished, case, fused, [structures[c] for c in drawn])
+        undrawn = [s for c, s in enumerate(task.structures) if c not in drawn]
+        about = {"name": case.name, "counts": counts.tolist(), "ties": ties, "undrawn": undrawn}
+        write_file(unfinished / "case.json", _json(about))
+        os.replace(unfinished, folder)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise InputError(f"cannot write '{folder}': {error.strerror or error}") from error
+    except InputError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _write(folder: Path, case: MultiRaterSample, fused: Prediction, structures: Sequence[str]) -> None:
+    geometry = getattr(case, "geometry", None)  # samples read from files have one
+    suffix = ".nii.gz" if geometry is not None or case.masks.ndim > 4 else ".png"
+    for structure, probability in zip(structures, fused.probability, strict=True):
+        name, spacing = f"{structure}{suffix}", case.spacing_mm
+        write_mask(folder / name, probability > 0.5, like=geometry, spacing_mm=spacing)
+        name = f"{structure}_probability{suffix}"
+        write_probability(folder / name, probability, like=geometry, spacing_mm=spacing)
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

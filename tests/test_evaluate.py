@@ -181,6 +181,9 @@ def test_examples_are_best_median_worst() -> None:
     others = [row for row in rows if row.case != "c1"]
     assert pick_examples(others) == {"best": "c2", "median": "c0", "worst": "c4"}
     assert pick_examples([*rows, rows[0]._replace(case="c00", value=0.6)])["first"] == "c0"
+    fused = [row._replace(reads="both", value=1 - row.value) for row in rows]
+    assert pick_examples([*fused, *rows]) == pick_examples(rows)
+    assert pick_examples(fused)["best"] == "c4"
     assert pick_examples(rows[:2]) == {"best": "c0"}
     assert pick_examples([]) == {}
 

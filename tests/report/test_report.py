@@ -21,7 +21,7 @@ from mrprism.evaluate import Row, read_table, write_example, write_table
 from mrprism.prediction import Prediction
 from mrprism.report import build_report
 from mrprism.report.build import render
-from mrprism.report.findings import headline, main_table, rank_agreement, rank_raters, remarks
+from mrprism.report.findings import headline, main_table, points, rank_agreement, rank_raters, remarks
 from mrprism.report.pictures import flatten, outline_path, window_of
 from mrprism.report.reading import entries_of, main_entry, read_runs
 from mrprism.sample import MultiRaterSample
@@ -127,6 +127,10 @@ def test_says_when_it_loses(tmp_path: Path) -> None:
 def test_says_when_nobody_wins(tmp_path: Path) -> None:
     runs = make_runs(tmp_path, {"mrprism": 0.93 + NOISE[1], "other": 0.9301 + NOISE[0]})
     assert "shows no clear difference to other on the cup" in sentence(runs)
+
+
+def test_points() -> None:
+    assert [points(x) for x in (0.012, -0.0312, -0.0001, 0.0004)] == ["+1.2", "−3.1", "0.0", "0.0"]
 
 
 def test_the_ceiling_is_no_rival(tmp_path: Path) -> None:

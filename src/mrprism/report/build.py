@@ -267,7 +267,8 @@ def _confidence(
             if case.flat.rated[r, c]:
                 layers.append(pictures.cased(case.flat.masks[r, c], "own", name, pictures.rater_colour(r)))
             mean = findings.number(float(maps[r, c].mean()), "confidence")
-            note = mean if case.flat.rated[r, c] else f"{mean}, did not draw"
+            silent = "" if case.flat.masks[r, c].any() else ", drew nothing"
+            note = mean + (silent if case.flat.rated[r, c] else ", did not do it")
             panels.append(
                 pictures.panel(name, layers, case.window, note=note, says=f"Confidence in {name}",
                                colour=pictures.rater_colour(r))

@@ -222,8 +222,13 @@ def interval(apart: Difference) -> str:
     """The 95 % interval of a difference in points, to stand behind two numbers; empty where unknown."""
     if math.isnan(apart.low):
         return ""
-    low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in (apart.low, apart.high))
-    return f", difference {low} to {high}"
+    return f", difference {points(apart.low)} to {points(apart.high)}"
+
+
+def points(fraction: float) -> str:
+    """A difference times 100 with its sign; one that rounds to nothing has none."""
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> list[str]:
@@ -254,7 +259,7 @@ def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> l
         moved = change(main, Key(structure, target, "dice", last), first)
         if not math.isnan(moved.mean):
             sure = "" if moved.significant or math.isnan(moved.low) else ", within chance"
-            parts.append(f"{100 * moved.mean:+.1f} points on the {structure}{sure}".replace("-", "−"))
+            parts.append(f"{points(moved.mean)} points on the {structure}{sure}")
     return [f"From {first} to {last} its Dice changes by {_listed(parts)}."] if parts else []
 
 

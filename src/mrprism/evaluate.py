@@ -251,8 +251,9 @@ def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
     """The best, the median and the worst case of a table by Dice of the final answer, and the first.
 
     The mean over structures counts, against the reference where there is one and the mean of
-    raters elsewhere; of a method scored in two ways, the answer from the image. The first by name is the same for every method, so pictures of it can be
-    laid side by side. Small tables give fewer cases.
+    raters elsewhere; of a method scored in two ways, the answer from the image. The first by
+    name is the same for every method, so pictures of it can be laid side by side. Small tables
+    give fewer cases.
 
     Returns:
         "best", "median", "worst" and "first" to the names of cases.

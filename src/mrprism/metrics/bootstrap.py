@@ -13,6 +13,7 @@ class Difference(NamedTuple):
     mean: float
     low: float
     high: float
+    p: float = float("nan")  # two-sided, from the share of resampled means on the other side of zero
 
     @property
     def significant(self) -> bool:
@@ -48,4 +49,5 @@ def paired_difference(
     drawn = np.random.default_rng(seed).integers(len(cases), size=(resamples, len(cases)))
     means = total[drawn].sum(axis=1) / cases[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(mean, float(low), float(high))
+    beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    return Difference(mean, float(low), float(high), min(1.0, 2 * (1 + beyond) / (1 + resamples)))

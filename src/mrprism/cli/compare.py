@@ -1,0 +1,113 @@
+"""`mrprism compare`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mrprism.errors import InputError
+
+if TYPE_CHECKING:
+    from mrprism.compare import Budget
+
+
+def run(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison: runs, tables and the page.")],
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="table1, table2, table3, table4, all; or methods with commas between, with options if "
+            "wanted: mrnet,mrprism:recurrences=4."
+        ),
+    ] = "table1",
+    seeds: Annotated[str, typer.Option(help="With commas between; one training for each.")] = "0",
+    epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
+    size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
+    backbone: Annotated[str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.")] = "resnet34",
+    batch_size: Annotated[int, typer.Option(help="Cases a step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-4,
+    schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate.")] = "constant",
+    augment: Annotated[
+        Literal["full", "light", "none"],
+        typer.Option(help="light: turn, scale, shift, contrast, brightness; full: flips as well."),
+    ] = "full",
+    split_seed: Annotated[int, typer.Option(help="Of the split, where the data set does not fix it.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs side by side; by default one a GPU, or one for every four cores.")
+    ] = None,
+    on: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes of this machine, or a Ray cluster.")
+    ] = "local",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Say nothing on the way.")] = False,
+) -> int:
+    """Train several methods on the same data and budget, and tabulate them as the paper does.
+
+    Every method gets the same split, image size, backbone, epochs, batch size and learning rate, and runs
+    with its own default options; none is tuned. The U-Nets on the soft and on the hard vote are always
+    among them, and where there is a reference a U-Net trained on it, as a ceiling. A method that these
+    data cannot serve (no diagnosis, anonymous raters, one rater) is left out with a sentence before
+    anything is trained; one that fails keeps its line, which says why.
+
+    OUT holds compare.html with all tables and figures, each table as CSV and LaTeX, and the run folders.
+    Give the same command again to go on after an interruption: finished runs are kept, the others go on from
+    their checkpoints. Other methods and seeds can be added to OUT later, another budget cannot.
+
+    Examples:
+
+        mrprism compare fundus --out comparison --methods table1 --seeds 0,1,2
+
+        mrprism compare fundus --out quick --methods mrprism,mrnet --epochs 20 --size 64 --backbone small
+    """
+    from mrprism.compare import as_records, compare
+
+    try:
+        numbers = tuple(int(seed) for seed in seeds.split(","))
+    except ValueError:
+        raise InputError(
+            f"--seeds should be whole numbers with commas between, such as 0,1,2; not '{seeds}'"
+        ) from None
+    if min(numbers) < 0:
+        raise InputError(f"--seeds should not be negative, but one is {min(numbers)}")
+    try:
+        outcome = compare(
+            dataset,
+            out,
+            methods=methods,
+            seeds=numbers,
+            budget=_budget(
+                epochs=epochs, size=size, backbone=backbone, batch_size=batch_size,
+                learning_rate=learning_rate, schedule=schedule, augment=augment, split_seed=split_seed,
+            ),
+            jobs=jobs,
+            on=on,
+            device=device,
+            quiet=quiet,
+        )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        print(f"mrprism: {stop or 'interrupted'}", file=sys.stderr)
+        return 130
+    if as_json:
+        print(json.dumps(as_records(outcome), indent=2, allow_nan=False))
+    else:
+        print(outcome.page)
+    return 1 if outcome.failed else 0
+
+
+def _budget(**settings: object) -> Budget:
+    from pydantic import ValidationError
+
+    from mrprism.compare import Budget
+
+    try:
+        return Budget.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise InputError(f"--{name} is {first['input']!r}: {first['msg'].lower()}") from error

@@ -1,0 +1,171 @@
+"""A comparison from the command to the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrprism.compare import figures, launch
+from mrprism.compare.candidates import choose
+from mrprism.compare.formats import explanation, to_csv, to_latex
+from mrprism.compare.launch import On, Submit
+from mrprism.compare.page import render
+from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, read_plan, write_plan
+from mrprism.compare.results import read_comparison
+from mrprism.compare.sweep import sweep
+from mrprism.compare.tables import Table, make_tables
+from mrprism.datasets import Dataset, open_dataset
+from mrprism.errors import InputError
+from mrprism.images import write_file
+
+MOST_READ = 200  # test cases looked at to pick those that are shown
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison came to."""
+
+    page: Path
+    tables: tuple[Table, ...]
+    failed: dict[str, str]  # run to why
+    impossible: dict[str, str]  # candidate to why
+
+
+def compare(
+    dataset: str | Path,
+    out: str | Path,
+    *,
+    methods: str = "table1",
+    seeds: Sequence[int] = (0,),
+    budget: Budget | None = None,
+    jobs: int | None = None,
+    on: On = "local",
+    device: str | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Train what is missing of a comparison, and write its tables and its page.
+
+    Runs lie in `out`/runs/METHOD[-OPTION=VALUE]/seedK. What is finished is kept, what was interrupted goes on
+    from its checkpoint, what failed is tried again. Methods and seeds may be added later; another budget
+    or other data are refused.
+
+    Args:
+        methods: "table1" ... "table4", "all", or methods with commas between, each with options if
+            wanted, as in "mrnet,mrprism:recurrences=4".
+        jobs: Runs side by side; None: one a GPU, or one for every four cores.
+        on: "local": processes of this machine; "ray": tasks of a Ray cluster.
+
+    Raises:
+        InputError: A setting is wrong, budgets would be mixed, or none of the methods can run.
+        KeyboardInterrupt: After Ctrl-C, once the runs under way have saved.
+    """
+    out = Path(out)
+    if out.is_file():
+        raise InputError(f"{out} is a file: name a folder for the comparison")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs must be at least 1, not {jobs}")
+    if not seeds:
+        raise InputError("a comparison needs at least one seed")
+    choice, data = choose(methods), open_dataset(dataset)
+    new = make_plan(data, budget or Budget(), choice, seeds, ())
+    if (out / FILE).is_file():
+        plan = join(read_plan(out), new, out)
+    else:
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError(f"{out} holds something already that is no comparison: name another folder")
+        plan = new.model_copy(update={"shown": pick_shown(data, new)})
+    _check_any(plan, choice.candidates(plan.has_reference))
+    for key in sorted(new.impossible):
+        _say(f"left out: {new.impossible[key]}", quiet)
+    write_plan(plan, out)
+    work = jobs_of(plan, out, choice.candidates(plan.has_reference), new.seeds, device)
+    side_by_side = jobs or launch.default_jobs(device)
+    with _place(on, jobs, side_by_side, device) as submit:
+        try:
+            failed = sweep(work, submit, side_by_side, quiet=quiet)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; the same command goes on with {out}") from None
+    page, tables = write_comparison(out)
+    return Outcome(page, tuple(tables), failed, dict(plan.impossible))
+
+
+def _place(on: On, jobs: int | None, side_by_side: int, device: str | None) -> AbstractContextManager[Submit]:
+    return launch.on_ray(jobs, device) if on == "ray" else launch.local(side_by_side)
+
+
+def _check_any(plan: Plan, candidates: Sequence[Any]) -> None:
+    own = [c for c in candidates if c.key in plan.impossible]
+    if len(own) == len(candidates):
+        why = plan.impossible[own[0].key]
+        raise InputError(f"none of the methods can run on data set '{plan.dataset}': {why}")
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        from rich.console import Console
+
+        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def pick_shown(dataset: Dataset, plan: Plan) -> tuple[str, ...]:
+    """Four test cases from the least to the most disputed."""
+    names = plan.test[:MOST_READ]
+    disagreement = {}
+    for name in names:
+        sample = dataset[name]
+        disagreement[name] = figures.disputed(sample.masks, sample.rated)
+    return tuple(figures.most_telling(names, disagreement))
+
+
+def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
+    """Write compare.html and each table as CSV and LaTeX from the runs of a comparison's folder.
+
+    Nothing is trained; a folder whose sweep was stopped gives a page about what is there.
+    """
+    out = Path(out)
+    comparison = read_comparison(out)
+    tables = make_tables(comparison)
+    for table in tables:
+        note = " ".join(
+            part for part in (table.contents.remark, explanation(table, len(comparison.plan.seeds))) if part
+        )
+        write_file(out / f"{table.contents.name}.csv", to_csv(table).encode())
+        write_file(out / f"{table.contents.name}.tex", to_latex(table, note).encode())
+    page = out / "compare.html"
+    write_file(page, render(comparison, tables).encode())
+    return page, tables
+
+
+def as_records(outcome: Outcome) -> dict[str, object]:
+    """An outcome as plain values, for JSON; None where there is no number."""
+    lines = [
+        {
+            "table": table.contents.name,
+            "structure": part.structure,
+            "method": line.label,
+            "run": line.result.candidate.key,
+            "recurrence": line.recurrence,
+            "reads": line.reads,
+            "target": column.target,
+            "metric": column.metric,
+            "mean": _plain(cell.mean),
+            "sd_over_seeds": _plain(cell.spread),
+            "best": cell.best,
+            "level_with_best": cell.level,
+        }
+        for table in outcome.tables
+        for part in table.structures
+        for line in part.lines
+        for column, cell in zip(table.columns, line.cells, strict=True)
+        if line.entry is not None
+    ]
+    said = {"failed": outcome.failed, "impossible": outcome.impossible}
+    return {"page": str(outcome.page), "scores": lines, **said}
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value

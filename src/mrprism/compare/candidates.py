@@ -1,0 +1,253 @@
+"""What is compared: methods with their options, and which of them stand in which table of the paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mrprism.errors import InputError
+from mrprism.evaluate import FINAL
+from mrprism.methods import METHODS
+from mrprism.report.reading import LABELS, METHOD_NAMES
+
+Given = Literal["image", "masks"]  # of a run's scores: those from images alone, or the others
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method with options; trained once for each seed into the folder `key`."""
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The name of its folder: METHOD or METHOD-OPTION=VALUE."""
+        options = (f"-{name}={_text(value)}" for name, value in sorted(self.options.items()))
+        return "".join([self.method, *options]).replace("/", "_")
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return _LABELS.get(self.key) or _label(self)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every seed would give the same."""
+        return self.method == "fuse"
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether it learns from the reference, which nobody has in earnest."""
+        return self.options.get("label") == "reference"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One line, or one line for each recurrence, of a table."""
+
+    candidate: Candidate
+    label: str
+    recurrence: str = FINAL  # "each": a line for every recurrence
+    given: Given = "image"
+
+
+@dataclass(frozen=True)
+class TableOfContents:
+    """One table of the paper."""
+
+    name: str  # "table1"
+    title: str
+    slots: tuple[Slot, ...]
+    remark: str = ""
+
+
+def _slot(
+    method: str, label: str = "", *, recurrence: str = FINAL, given: Given = "image", **options: Any
+) -> Slot:
+    candidate = Candidate(method, options)
+    return Slot(candidate, label or candidate.label, recurrence, given)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _label(candidate: Candidate) -> str:
+    options = dict(candidate.options)
+    if candidate.method == "fused-label" and "label" in options:
+        label = str(options.pop("label"))
+        name = LABELS.get(label, f"U-Net on {label.removeprefix('rater:')}")
+    elif candidate.method == "fuse" and "fusion" in options:
+        name = str(options.pop("fusion")).replace("-", " ").capitalize()
+    else:
+        name = METHOD_NAMES.get(candidate.method, candidate.method.replace("-", " ").capitalize())
+    pairs = sorted(options.items())
+    said = ", ".join(f"{option.replace('_', ' ')} {_text(value)}" for option, value in pairs)
+    return f"{name} ({said})" if said else name
+
+
+_LABELS = {
+    "crowd-layer": "Crowd layer, MW",
+    "crowd-layer-kind=VW": "Crowd layer, VW",
+    "crowd-layer-kind=VW+B": "Crowd layer, VW+B",
+    "confusion-matrix": "Confusion matrix, global",
+    "confusion-matrix-kind=pixel": "Confusion matrix, pixel-wise",
+    "multiple-hypotheses": "LUW (multiple hypotheses)",
+    "label-sampling": "UECNN (label sampling)",
+    "fuse-fusion=majority": "Majority vote",
+    "fuse-fusion=staple": "STAPLE",
+    "max-mig-forecaster": "Max-MIG forecaster",
+    "diagnosis-first-fusion": "Diagnosis-first fusion",
+    "mc-dropout": "MC dropout",
+    "beal": "BEAL",
+    "agnet": "AGNet",
+    "posal": "pOSAL",
+}
+
+PLAIN = (
+    Candidate("fused-label", {"label": "soft-vote"}),
+    Candidate("fused-label", {"label": "majority"}),
+)  # in every comparison: without them no other number means much
+CEILING = Candidate("fused-label", {"label": "reference"})
+MRPRISM = Candidate("mrprism")
+
+_INTEGRATIONS = {"concat": "Concat", "convlstm": "ConvLSTM", "attention": "Attention"}
+_LOSSES: dict[str, dict[str, float]] = {
+    "shuffle loss": {"multi_head": 0.0},
+    "multi-head loss": {"shuffle": 0.0},
+    "both": {},
+}
+
+
+def _ablation() -> tuple[Slot, ...]:
+    slots = []
+    for integration, shown in _INTEGRATIONS.items():
+        for losses, weights in _LOSSES.items():
+            options = {} if integration == "attention" else {"integration": integration}
+            slots.append(Slot(Candidate("mrprism", {**options, **weights}), f"{shown}, {losses}"))
+    return tuple(slots)
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        TableOfContents(
+            "table1",
+            "Learning from several raters",
+            (
+                _slot("wdnet"),
+                _slot("crowd-layer"),
+                _slot("crowd-layer", kind="VW"),
+                _slot("crowd-layer", kind="VW+B"),
+                _slot("aggnet"),
+                _slot("confusion-matrix"),
+                _slot("confusion-matrix", kind="pixel"),
+                _slot("max-mig"),
+                _slot("mrnet"),
+                _slot("diagnosis-first"),
+                _slot("mrprism", recurrence="each"),
+            ),
+            "The recurrences of MrPrism are steps of one and the same run.",
+        ),
+        TableOfContents(
+            "table2",
+            "Segmentation under equal confidence",
+            (
+                _slot("agnet"),
+                _slot("posal"),
+                _slot("beal"),
+                _slot("multiple-hypotheses"),
+                _slot("label-sampling"),
+                _slot("mrnet"),
+                _slot("mrprism", "ConP, equal confidence (MrPrism Rec0)", recurrence="Rec0"),
+            ),
+            "ConP under equal confidence is Rec0 of MrPrism: its first round, in which every rater is "
+            "trusted alike. MRNet is told the same.",
+        ),
+        TableOfContents(
+            "table3",
+            "Fusing the raters' masks",
+            (
+                _slot("fuse", given="masks", fusion="majority"),
+                _slot("fuse", given="masks", fusion="staple"),
+                _slot("max-mig-forecaster", given="masks"),
+                _slot("diagnosis-first-fusion", given="masks"),
+                _slot("mrprism", "DivP (MrPrism's confidence)", given="masks"),
+            ),
+            "Every line was given the raters' masks of the very cases it is scored on, so it is no rival of "
+            "any line of another table; against the mean of raters it is scored on what it has seen.",
+        ),
+        TableOfContents(
+            "table4",
+            "MrPrism's parts",
+            _ablation(),
+            "How confidence enters ConP, and which losses DivP has.",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `--methods` asks for."""
+
+    tables: tuple[str, ...]
+    others: tuple[Candidate, ...]  # those that stand in none of the tables
+
+    def candidates(self, has_reference: bool) -> list[Candidate]:
+        """Everything to train, each once, what is always there first."""
+        always = [*PLAIN, *([CEILING] if has_reference else [])]
+        listed = [slot.candidate for name in self.tables for slot in TABLES[name].slots]
+        return list({candidate.key: candidate for candidate in [*always, *listed, *self.others]}.values())
+
+
+def choose(methods: str) -> Choice:
+    """Read `--methods`: tables, methods, and METHOD:OPTION=VALUE, with commas between; or "all".
+
+    Raises:
+        InputError: A name is neither a table nor a method.
+    """
+    words = [word.strip() for word in methods.split(",") if word.strip()]
+    if not words:
+        raise InputError("--methods names nothing: give a table, or methods with commas between")
+    tables: list[str] = []
+    others: list[Candidate] = []
+    for word in words:
+        if word == "all":
+            tables += TABLES
+            listed = {slot.candidate.method for table in TABLES.values() for slot in table.slots}
+            others += [Candidate(name) for name in METHODS if name not in {*listed, "fused-label", "fuse"}]
+        elif word in TABLES:
+            tables.append(word)
+        else:
+            others.append(_candidate(word))
+    return Choice(tuple(dict.fromkeys(tables)), tuple(_unlike(others, tables)))
+
+
+def _unlike(others: Sequence[Candidate], tables: Iterable[str]) -> list[Candidate]:
+    """Those that no table has, each once."""
+    listed = {slot.candidate.key for name in tables for slot in TABLES[name].slots}
+    listed |= {candidate.key for candidate in (*PLAIN, CEILING)}
+    return list({c.key: c for c in others if c.key not in listed}.values())
+
+
+def _candidate(word: str) -> Candidate:
+    method, *pairs = word.split(":")
+    if method not in METHODS:
+        raise InputError(
+            f"--methods: '{method}' is neither a table nor a method; tables: {', '.join(TABLES)}, all; "
+            f"methods: {', '.join(METHODS)}"
+        )
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise InputError(f"--methods: '{word}' should look like METHOD:OPTION=VALUE")
+        try:
+            options[name.replace("-", "_")] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name.replace("-", "_")] = value
+    return Candidate(method, options)

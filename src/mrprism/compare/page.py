@@ -1,0 +1,193 @@
+"""The page of a comparison, in the look of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from mrprism import __version__
+from mrprism.compare import figures
+from mrprism.compare.candidates import Given
+from mrprism.compare.formats import explanation
+from mrprism.compare.results import Comparison, Result
+from mrprism.compare.statistics import Against
+from mrprism.compare.tables import Column, Table
+from mrprism.evaluate import REFERENCE
+from mrprism.metrics import METRICS
+from mrprism.report import pictures
+from mrprism.report.findings import number
+
+HERE = Path(__file__).parent
+STYLES = (HERE.parent / "report" / "style.css", HERE / "compare.css")
+WIDEST = 8  # pictures side by side
+READS = {"image": "image", "masks": "masks", "both": "image and masks"}
+
+
+def render(comparison: Comparison, tables: Sequence[Table]) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        number=number, verdict=_verdict, columns=_columns, rater_colour=pictures.rater_colour
+    )
+    environment.globals.update(METRICS=METRICS, isnan=math.isnan, READS=READS)
+    image = _results(tables, "image")
+    masks = _results(tables, "masks")
+    return environment.get_template("page.html.jinja").render(
+        style=Markup("".join(file.read_text(encoding="utf-8") for file in STYLES)),
+        plan=comparison.plan,
+        groups=comparison.groups,
+        headline=headline(comparison, tables),
+        remarks=remarks(comparison),
+        tables=[Shown(table, _title(table), note(table, comparison)) for table in tables],
+        cases=[
+            (title, figure)
+            for title, figure in (
+                ("", figures.case_figure(comparison, image, "image")),
+                ("Given the raters' masks", figures.case_figure(comparison, masks, "masks")),
+            )
+            if figure
+        ],
+        rater_tables=figures.rater_tables(comparison, _widest(tables)) if image else [],
+        costs=figures.cost_lines(comparison, list(dict.fromkeys([*image, *masks]))),
+        quality=figures.quality_target(comparison),
+        settings=_settings(comparison),
+        version=__version__,
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table with what stands around it."""
+
+    table: Table
+    title: str
+    note: str
+
+
+def _title(table: Table) -> str:
+    name = table.contents.name
+    return f"Table {name.removeprefix('table')}" if name.startswith("table") else ""
+
+
+def note(table: Table, comparison: Comparison) -> str:
+    """What stands under a table."""
+    said = [table.contents.remark, explanation(table, len(comparison.plan.seeds))]
+    missing = sum(cell.missing > 0 for cell in table.cells())
+    if missing:
+        said.append(f"{missing} of its numbers leave out cases in which the metric is not defined.")
+    return " ".join(part for part in said if part)
+
+
+def _results(tables: Sequence[Table], given: Given) -> list[Result]:
+    """Every method with such scores, in the order of the tables, the ceiling last."""
+    lines = [line for table in tables for line in table.structures[0].lines if line.entry is not None]
+    found = dict.fromkeys(line.result for line in lines if (line.reads == "image") == (given == "image"))
+    return sorted(found, key=lambda result: result.candidate.ceiling)
+
+
+def _widest(tables: Sequence[Table]) -> Table:
+    """The table that Figure 4 takes its methods from: the first of those that look at the image."""
+    return next((table for table in tables if not table.masks), tables[0])
+
+
+def _columns(count: int) -> int:
+    """How many pictures stand side by side, so that the rows are about equally long."""
+    return max(4, math.ceil(count / math.ceil(count / WIDEST))) if count else 1
+
+
+def _verdict(against: Against | None, metric: str) -> str:
+    """What a pointer over a number is told."""
+    if against is None:
+        return ""
+    apart = against.difference
+    scale, digits = (100, 1) if METRICS[metric].unit == "%" else (1, 4)
+    if math.isnan(apart.low):
+        return "too few patients to say how it compares with the best"
+    mean, low, high = (f"{scale * value:+.{digits}f}".replace("-", "−") for value in apart[:3])
+    p = "p < 0.001" if against.p < 0.001 else f"p = {against.p:.3f}"
+    return f"the best minus this: {mean} ({low} to {high}), {p}"
+
+
+# ---- sentences ----------------------------------------------------------------------------------
+
+
+def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
+    """Who is best, in one sentence that is as ready to say that nobody is."""
+    table = next((table for table in tables if not table.masks), tables[0])
+    target = figures.quality_target(comparison)
+    against = "the reference" if target == REFERENCE else "the raters' majority"
+    start = f"On {len(comparison.groups)} test cases"
+    parts = []
+    for part in table.structures:
+        place = table.columns.index(Column(target, "dice"))
+        verdict = part.verdicts[place]
+        if verdict is None:
+            continue
+        best = next(line for line in part.lines if line.label == verdict.best)
+        level = sum(not other.significant for other in verdict.others.values())
+        value = number(best.cells[place].mean, "dice")
+        if verdict.alone:
+            parts.append(f"{best.label} outlines the {part.structure} best ({value})")
+        else:
+            parts.append(
+                f"{best.label} has the highest Dice on the {part.structure} ({value}), "
+                f"though {_of(level, len(verdict.others))} cannot be told from it"
+            )
+    if not parts:
+        return f"{start}, too few methods have numbers to compare them."
+    return f"{start}, {'; '.join(parts)} (Dice@0.5 with {against})."
+
+
+def _of(level: int, others: int) -> str:
+    if level == others:
+        return "the only other" if others == 1 else f"none of the {others} others"
+    return f"{level} of the {others} others"
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What limits the tables."""
+    said = []
+    for result in comparison.results.values():
+        for seed in result.collapsed:
+            why = "; ".join(map(str, result.runs[seed].result.get("collapse", ())))
+            said.append(f"{result.candidate.label} collapsed with seed {seed}: {why}.")
+    failed = [r.candidate.label for r in comparison.results.values() if r.failed]
+    if failed:
+        said.append(f"Failed: {', '.join(failed)}; the tables say why.")
+    impossible = [r.candidate.label for r in comparison.results.values() if r.impossible]
+    if impossible:
+        said.append(f"Not possible on these data: {', '.join(impossible)}.")
+    waiting = [r for r in comparison.results.values() if not r.runs and not r.failed and not r.impossible]
+    if waiting:
+        said.append(f"Not trained yet: {', '.join(r.candidate.label for r in waiting)}.")
+    patients = len(set(comparison.groups.values()))
+    if 0 < patients < 6:
+        said.append(f"With {patients} test patients no difference can be significant.")
+    return said
+
+
+def _settings(comparison: Comparison) -> dict[str, str]:
+    plan = comparison.plan
+    costs = [cost for result in comparison.results.values() for cost in result.costs()]
+    said = {
+        "data set": plan.dataset,
+        "training, validation, test": f"{len(plan.train)}, {len(plan.val)}, {len(plan.test)} cases",
+        "patients in test": str(len(set(comparison.groups.values()))),
+        "raters": f"{len(plan.task.raters)}{' anonymous' if plan.task.anonymous else ''}",
+        "seeds": ", ".join(map(str, plan.seeds)),
+        **{name.replace("_", " "): str(value) for name, value in plan.budget.model_dump().items()},
+        "device": ", ".join(dict.fromkeys(cost.device for cost in costs)) or "–",
+        "threads a run": ", ".join(dict.fromkeys(str(cost.threads) for cost in costs)) or "–",
+    }
+    return said

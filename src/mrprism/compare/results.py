@@ -1,0 +1,174 @@
+"""What a comparison's folder holds: the runs that are there, and why others are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mrprism.compare.candidates import PLAIN, TABLES, Candidate, Given, Slot, TableOfContents
+from mrprism.compare.plan import Cost, Plan, read_plan
+from mrprism.errors import InputError
+from mrprism.evaluate import FINAL, MEAN, REFERENCE, Example, read_example
+from mrprism.report.reading import Entry, RunFolder, read_run
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One candidate: its runs, one a seed, and what went wrong."""
+
+    candidate: Candidate
+    runs: dict[int, RunFolder]  # by seed
+    failed: dict[int, str]  # seed: why
+    impossible: str = ""  # why it cannot run on these data
+
+    @property
+    def why(self) -> str:
+        """Why there are fewer numbers than asked for; empty where there are not."""
+        if self.impossible or not self.failed:
+            return self.impossible
+        seed, reason = next(iter(self.failed.items()))
+        return reason if not self.runs else f"seed {seed} failed: {reason}"
+
+    @property
+    def collapsed(self) -> list[int]:
+        return [seed for seed, run in self.runs.items() if run.result.get("collapsed")]
+
+    @cached_property
+    def _entries(self) -> dict[str, tuple[Entry, tuple[Entry, ...]]]:
+        folders = tuple(self.runs.values())
+        kinds = {_given(row.reads): row.reads for run in folders for row in run.rows}
+        return {
+            given: (
+                Entry(self.candidate.label, reads, folders),
+                tuple(Entry(self.candidate.label, reads, (run,)) for run in folders),
+            )
+            for given, reads in kinds.items()
+        }
+
+    def entry(self, given: Given) -> Entry | None:
+        """All seeds together; None where the runs have no such scores."""
+        found = self._entries.get(given)
+        return found[0] if found else None
+
+    def each_seed(self, given: Given) -> tuple[Entry, ...]:
+        found = self._entries.get(given)
+        return found[1] if found else ()
+
+    def reads(self, given: Given) -> str:
+        """What was looked at for these scores: "image", "masks" or "both"."""
+        entry = self.entry(given)
+        return entry.reads if entry else given
+
+    def costs(self) -> list[Cost]:
+        """What the runs needed, as far as they measured it."""
+        files = [run.path / "cost.json" for run in self.runs.values()]
+        return [Cost.model_validate_json(file.read_bytes()) for file in files if file.is_file()]
+
+    def shown(self, given: Given) -> dict[str, Example]:
+        """The cases that pictures are made of, by name."""
+        for run in self.runs.values():
+            examples = [read_example(file) for file in sorted((run.path / "shown" / given).glob("*.npz"))]
+            if examples:
+                return {example.name: example for example in examples}
+        return {}
+
+
+def _given(reads: str) -> Given:
+    return "image" if reads == "image" else "masks"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All of a folder."""
+
+    out: Path
+    plan: Plan
+    results: dict[str, Result]  # by the candidate's key
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        return self.plan.task.structures
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """The patient of each test case."""
+        return {
+            row.case: row.group
+            for result in self.results.values()
+            for run in result.runs.values()
+            for row in run.rows
+        }
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """What the test cases can be held against, the reference first."""
+        found = {
+            row.target for result in self.results.values() for run in result.runs.values() for row in run.rows
+        }
+        return tuple(target for target in (REFERENCE, MEAN) if target in found)
+
+    def contents(self) -> list[TableOfContents]:
+        """The tables to make: those of the paper, and one or two for what stands in none of them."""
+        chosen = [table for name, table in TABLES.items() if name in self.plan.tables]
+        others = [self.results[c.key] for c in self.plan.choice.others]
+        image = [_own_slot(r.candidate, "image") for r in others if r.entry("image") or not r.runs]
+        masks = [_own_slot(r.candidate, "masks") for r in others if r.entry("masks")]
+        if image or not chosen:
+            chosen.append(TableOfContents("methods", "Other methods" if chosen else "Methods", tuple(image)))
+        if masks and "table3" not in self.plan.tables:
+            remark = TABLES["table3"].remark
+            chosen.append(TableOfContents("fusions", "Given the raters' masks", tuple(masks), remark))
+        return chosen
+
+    def plain_slots(self) -> list[Slot]:
+        """The two U-Nets that stand in every table of methods that look at the image."""
+        return [Slot(candidate, candidate.label) for candidate in PLAIN]
+
+
+def _own_slot(candidate: Candidate, given: Given) -> Slot:
+    each = given == "image" and candidate.method == "mrprism"
+    divp = given == "masks" and candidate.method == "mrprism"
+    label = f"DivP ({candidate.label})" if divp else candidate.label
+    return Slot(candidate, label, "each" if each else FINAL, given)
+
+
+def read_comparison(out: Path) -> Comparison:
+    """Read a comparison's folder: everything that was ever asked for and is there.
+
+    Raises:
+        InputError: It is no comparison, a run is damaged, or runs were trained on different data.
+    """
+    plan = read_plan(out)
+    results = {}
+    hashes: dict[str, Path] = {}
+    for candidate in plan.candidates():
+        runs, failed = {}, {}
+        for seed in plan.seeds_of(candidate):
+            folder = out / "runs" / candidate.key / f"seed{seed}"
+            failure = folder.with_name(f"{folder.name}.failed")
+            if failure.is_file():
+                failed[seed] = failure.read_text(encoding="utf-8").strip()
+            elif (folder / "cost.json").is_file():
+                runs[seed] = read_run(folder)
+                hashes[str(runs[seed].config.get("dataset_hash", ""))] = folder
+        results[candidate.key] = Result(candidate, runs, failed, plan.impossible.get(candidate.key, ""))
+    if len(hashes) > 1:
+        first, second, *_ = hashes.values()
+        raise InputError(
+            f"{first} and {second} were trained on different cases: the data set changed in between"
+        )
+    return Comparison(out, plan, results)
+
+
+def mean_seconds(result: Result) -> float:
+    """Mean training time over seeds; NaN where unknown."""
+    seconds = [run.result.get("seconds", math.nan) for run in result.runs.values()]
+    return _mean([float(s) for s in seconds])
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

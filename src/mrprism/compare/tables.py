@@ -1,0 +1,170 @@
+"""The tables of a comparison: lines of methods, columns of metrics, each with its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mrprism.compare.candidates import CEILING, Slot, TableOfContents
+from mrprism.compare.results import Comparison, Result
+from mrprism.compare.statistics import Against, Competitor, Verdict, judge, over_seeds
+from mrprism.evaluate import FINAL, MEAN, REFERENCE
+from mrprism.metrics import METRICS
+from mrprism.report.findings import mean_of
+from mrprism.report.reading import Entry, Key
+
+COLUMNS = {REFERENCE: ("soft_dice", "dice"), MEAN: ("soft_dice", "dice", "ece", "brier")}
+CEILING_LABEL = "U-Net on the reference (a ceiling)"
+
+
+@dataclass(frozen=True)
+class Column:
+    target: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number."""
+
+    mean: float  # NaN: there is none
+    spread: float  # standard deviation of the seeds' means; NaN for one seed
+    best: bool = False  # better than every other method of the column by more than chance
+    level: bool = False  # the best, or not to be told from the best, where nobody is alone at the top
+    missing: int = 0  # cases where the metric is not defined
+    against: Against | None = None  # the best of the column beside this line
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method, or one recurrence of it."""
+
+    label: str
+    result: Result
+    entry: Entry | None
+    recurrence: str
+    reads: str
+    ceiling: bool
+    cells: tuple[Cell, ...] = ()
+
+    @property
+    def seeds(self) -> int:
+        return len(self.result.runs)
+
+    @property
+    def why(self) -> str:
+        return self.result.why
+
+
+@dataclass(frozen=True)
+class StructureTable:
+    structure: str
+    lines: tuple[Line, ...]
+    verdicts: tuple[Verdict | None, ...]  # one a column
+
+
+@dataclass(frozen=True)
+class Table:
+    contents: TableOfContents
+    columns: tuple[Column, ...]
+    structures: tuple[StructureTable, ...]
+
+    @property
+    def groups(self) -> list[tuple[str, list[str]]]:
+        """Targets with their metrics, in the order of the columns."""
+        targets = dict.fromkeys(column.target for column in self.columns)
+        return [(t, [c.metric for c in self.columns if c.target == t]) for t in targets]
+
+    @property
+    def masks(self) -> bool:
+        """Whether its lines were given the masks they are scored on."""
+        return any(slot.given == "masks" for slot in self.contents.slots)
+
+    @property
+    def ties(self) -> bool:
+        return any(cell.level for cell in self.cells())
+
+    def cells(self) -> Iterator[Cell]:
+        for part in self.structures:
+            for line in part.lines:
+                yield from line.cells
+
+
+def make_tables(comparison: Comparison) -> list[Table]:
+    """Every table that was asked for."""
+    return [_table(comparison, contents) for contents in comparison.contents()]
+
+
+def _table(comparison: Comparison, contents: TableOfContents) -> Table:
+    columns = tuple(Column(t, m) for t in comparison.targets for m in COLUMNS[t])
+    lines = _lines(comparison, contents)
+    parts = []
+    for structure in comparison.structures:
+        verdicts = tuple(_verdict(comparison, lines, structure, column) for column in columns)
+        filled = tuple(
+            Line(
+                line.label, line.result, line.entry, line.recurrence, line.reads, line.ceiling,
+                tuple(
+                    _cell(line, Key(structure, column.target, column.metric, line.recurrence), verdict)
+                    for column, verdict in zip(columns, verdicts, strict=True)
+                ),
+            )
+            for line in lines
+        )  # fmt: skip
+        parts.append(StructureTable(structure, filled, verdicts))
+    return Table(contents, columns, tuple(parts))
+
+
+def _lines(comparison: Comparison, contents: TableOfContents) -> list[Line]:
+    """Lines without numbers: the U-Nets that are always there, then the table's own."""
+    slots = list(contents.slots)
+    if not any(slot.given == "masks" for slot in slots):
+        slots = [*comparison.plain_slots(), *slots]
+        if CEILING.key in comparison.results:
+            slots.append(Slot(CEILING, CEILING_LABEL))
+    return [line for slot in slots for line in _lines_of(comparison, slot)]
+
+
+def _lines_of(comparison: Comparison, slot: Slot) -> Iterator[Line]:
+    result = comparison.results[slot.candidate.key]
+    entry = result.entry(slot.given)
+    steps: Sequence[str] = (slot.recurrence,)
+    if slot.recurrence == "each":
+        steps = entry.recurrences if entry and entry.recurrences else (FINAL,)
+    for step in steps:
+        label = f"{slot.label} {step}" if slot.recurrence == "each" and step != FINAL else slot.label
+        yield Line(label, result, entry, step, result.reads(slot.given), slot.candidate.ceiling)
+
+
+def _verdict(comparison: Comparison, lines: Sequence[Line], structure: str, column: Column) -> Verdict | None:
+    """Among those that may be compared: no ceiling, and none that collapsed or failed."""
+    competitors = [
+        Competitor(line.label, line.result.candidate.key, line.entry.values(_key(line, structure, column)))
+        for line in lines
+        if line.entry is not None and not line.ceiling
+    ]
+    return judge(competitors, comparison.groups, METRICS[column.metric].better)
+
+
+def _key(line: Line, structure: str, column: Column) -> Key:
+    return Key(structure, column.target, column.metric, line.recurrence)
+
+
+def _cell(line: Line, key: Key, verdict: Verdict | None) -> Cell:
+    if line.entry is None:
+        return Cell(math.nan, math.nan)
+    seeds = line.result.each_seed("image" if line.reads == "image" else "masks")
+    means = [mean_of(entry, key) for entry in seeds]
+    _, spread = over_seeds(means)
+    values = line.entry.values(key)
+    missing = sum(math.isnan(value) for value in values.values())
+    compared = verdict is not None and not line.ceiling
+    return Cell(
+        mean_of(line.entry, key),
+        spread,
+        best=compared and verdict is not None and verdict.alone and verdict.best == line.label,
+        level=compared and verdict is not None and verdict.level(line.label),
+        missing=missing if missing < len(values) else 0,
+        against=verdict.others.get(line.label) if verdict is not None and compared else None,
+    )

@@ -1,0 +1,58 @@
+"""What `--methods` means."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrprism.compare.candidates import PLAIN, TABLES, Candidate, choose
+from mrprism.errors import InputError
+from mrprism.methods import METHODS
+
+
+def keys(methods: str, has_reference: bool = False) -> list[str]:
+    return [candidate.key for candidate in choose(methods).candidates(has_reference)]
+
+
+def test_the_two_plain_unets_are_always_there_and_the_ceiling_where_there_is_a_reference() -> None:
+    assert keys("mrprism") == [*(candidate.key for candidate in PLAIN), "mrprism"]
+    assert "fused-label-label=reference" in keys("mrprism", has_reference=True)
+
+
+def test_every_table_holds_methods_that_exist() -> None:
+    for table in TABLES.values():
+        assert table.slots
+        for slot in table.slots:
+            assert slot.candidate.method in METHODS, slot
+
+
+def test_all_is_every_method_once() -> None:
+    everything = keys("all")
+    assert len(everything) == len(set(everything))
+    assert {candidate.method for candidate in choose("all").candidates(False)} == set(METHODS)
+
+
+def test_the_ablation_is_a_full_cross_and_shares_the_default_run() -> None:
+    candidates = [slot.candidate for slot in TABLES["table4"].slots]
+    assert len({candidate.key for candidate in candidates}) == 9
+    assert Candidate("mrprism") in candidates
+    assert keys("table1,table4").count("mrprism") == 1
+
+
+def test_options_make_another_candidate() -> None:
+    (candidate,) = choose("mrprism:recurrences=4:fusion=ratio").others
+    assert candidate.options == {"recurrences": 4, "fusion": "ratio"}
+    assert candidate.key == "mrprism-fusion=ratio-recurrences=4"
+    assert candidate.label == "MrPrism (fusion ratio, recurrences 4)"
+
+
+def test_a_method_that_a_table_has_is_not_listed_twice() -> None:
+    assert choose("table1,mrnet,mrnet").others == ()
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [("tabel1", "neither a table nor a method"), ("", "names nothing"), ("mrprism:4", "METHOD:OPTION=VALUE")],
+)
+def test_nonsense_is_refused(methods: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        choose(methods)

@@ -6,12 +6,15 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
 
@@ -46,8 +49,8 @@ def arguments(data: Path, out: Path, wait: float) -> list[str]:
     # fmt: on
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+def start(command: list[str], more: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE), **(more or {})}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *command],
         env=environment,
@@ -55,6 +58,27 @@ def start(command: list[str]) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_with_twice_the_batch(data: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    weights = []
+    for name, batch, environments in (
+        ("one", "4", [{}]),
+        ("two", "2", [{**together, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]),
+    ):
+        command = arguments(data, tmp_path / name, 0.0)
+        command += ["--option", "plain=true", "--augment", "none", "--batch-size", batch, "--select", "last"]
+        for process in [start(command, environment) for environment in environments]:
+            output = process.communicate(timeout=100)
+            assert process.returncode == 0, output
+        weights.append(load_file(tmp_path / name / "weights.safetensors"))
+    for tensor_name, one in weights[0].items():
+        assert torch.allclose(one, weights[1][tensor_name], atol=1e-3), tensor_name
 
 
 def finish(command: list[str]) -> None:

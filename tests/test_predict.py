@@ -162,7 +162,7 @@ def test_other_splits_and_other_data(runs: dict[str, Run]) -> None:
     assert len({row.case for row in rows}) == 3
     assert not {row.metric for row in rows} & {"rater_dice", "confidence"}
     lungs = dataclasses.replace(TASK, structures=("lung", "heart"))
-    with pytest.raises(InputError, match="has the structures lung, heart; .* outlines disc, cup"):
+    with pytest.raises(InputError, match=r"has the structures lung, heart; .* outlines disc, cup"):
         evaluate(run, Dataset.from_samples("lungs", lungs, samples(3)), split="all", device="cpu")
     with pytest.raises(InputError, match="say which data set"):
         evaluate(run, device="cpu")

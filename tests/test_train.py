@@ -124,7 +124,7 @@ def test_validation_scores_are_worked_by_hand() -> None:
     }
     # at 0.5 one pixel of two: 2·1/(1+2)
     assert found["reference"].structures == pytest.approx({"disc": 2 / 3, "cup": 2 / 3})
-    # votes 2/3 and 1/3: above 0.1 and 0.3 two pixels (2/3), above 0.5 one (1), above 0.7, 0.9 none on both sides (1)
+    # votes 2/3 and 1/3: above 0.1 and 0.3 two pixels (2/3), above 0.5 one (1), above 0.7 and 0.9 none (1)
     assert found["mean of raters"].score == pytest.approx((2 / 3 + 2 / 3 + 1 + 1 + 1) / 5)
 
 

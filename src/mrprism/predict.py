@@ -64,12 +64,16 @@ class Predictor:
         fuse: Callable[..., Tensor] | None = getattr(self.method, "fuse", None)
         if fuse is None or prediction.confidence is None or sample.image.ndim != 3:
             return None
+        device = self.method.device
         with torch.inference_mode():
-            masks = torch.from_numpy(sample.masks).float()[None].to(self.method.device)
-            rated = torch.from_numpy(sample.rated)[None].to(self.method.device)
-            confidence = torch.from_numpy(prediction.confidence).float()[None].to(self.method.device)
-            segmentation = torch.from_numpy(prediction.probability).float()[None].to(self.method.device)
-            fused = fuse(masks, confidence, rated, segmentation)
+            raters = None if prediction.raters is None else _one(prediction.raters, device)
+            fused = fuse(
+                masks=_one(sample.masks, device).float(),
+                rated=_one(sample.rated, device),
+                confidence=_one(prediction.confidence, device),
+                raters=None if raters is None else raters.logit(1e-6),
+                segmentation=_one(prediction.probability, device),
+            )
         return Prediction(probability=fused[0].float().cpu().numpy())
 
     def _plane(self, sample: MultiRaterSample) -> Prediction:
@@ -78,9 +82,8 @@ class Predictor:
         resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
         device = self.method.device
         batch = collate([resized], device=device).only(self.method.reads)
-        bf16 = self.run.config.precision == "bf16" and device.type == "cuda"
         torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.inference_mode():  # in float32 always: bf16 holds no calibrated probability near 0 and 1
             prediction = self.method.eval().predict(batch)
         maps = {name: _sized(getattr(prediction, name), height, width) for name in MAPS}
         (case,) = replace(prediction, **maps).cases()
@@ -316,6 +319,11 @@ def _check_image(sample: MultiRaterSample, task: Task) -> None:
     low, high = float(sample.image.min()), float(sample.image.max())
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1:
         raise InputError(f"'{sample.name}' has intensities from {low:g} to {high:g}; expected 0 to 1")
+
+
+def _one(array: np.ndarray, device: torch.device) -> Tensor:
+    """A case as a batch of one."""
+    return torch.from_numpy(np.ascontiguousarray(array))[None].to(device)
 
 
 def _sized(maps: Any, height: int, width: int) -> Any:

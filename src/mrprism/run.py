@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -166,7 +166,6 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     Raises:
         InputError: No such method, or it has no such option or refuses its value.
     """
-    from mrprism.methods import method_class
 
     make = method_class(name)
     known = inspect.signature(make).parameters

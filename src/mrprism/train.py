@@ -101,9 +101,11 @@ def train(
         return _resume(
             out, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
         )
-    refuse_existing(out)
-    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     accelerator = _accelerator(device, precision, track, out)
+    if accelerator.is_main_process:
+        refuse_existing(out)
+    accelerator.wait_for_everyone()  # before the main process makes the folder
+    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     names, groups, splits = dataset.names, dataset.groups, dataset.splits
     split = split_cases(names, [groups[n] for n in names], [splits[n] for n in names], seed=split_seed)
     settings: dict[str, Any] = {
@@ -232,16 +234,17 @@ class _Training:
             self._start_tracking()
         total, done = self.epochs * self.steps, self.progress.total_steps
         display = Display(self.epochs, total, done, self.quiet or not self.accelerator.is_main_process)
+        log = self.run.log_file if self.accelerator.is_main_process else Path(os.devnull)
         try:
             with (
-                _log(self.run, self.progress.log_bytes) as self.log,
+                _log(log, self.progress.log_bytes) as self.log,
                 _stop_asked() as self.stop,
                 display as self.display,
             ):
                 self.saved = time.monotonic()
                 for epoch in range(self.progress.epoch, self.epochs):
                     self._epoch(epoch)
-                if self.progress.chosen_epoch is None:
+                if not self.epochs:
                     self._validate(0)
                 self._save()
             self._finish()
@@ -271,7 +274,7 @@ class _Training:
             place = (epoch, progress.step, self.accelerator.process_index)
             torch.manual_seed(_seed(config.seed, "step", *place))
             rate = self._set_learning_rate()
-            with _memory_hint(config):
+            with _hints(config):
                 terms = self._step(batch)
             progress.step += 1
             progress.total_steps += 1
@@ -327,10 +330,12 @@ class _Training:
             return
         parameters = [p for p in self.method.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        together = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        parts = together.split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter).clone()
+        # who has none is told as well: Adam lets a parameter without gradient rest, one with zeros drift
+        some = torch.tensor([float(p.grad is not None) for p in parameters], device=self.accelerator.device)
+        together = self.accelerator.reduce(torch.cat([g.flatten() for g in [*gradients, some]]), "mean")
+        *parts, some = together.split([p.numel() for p in [*parameters, some]])
+        for parameter, part, has in zip(parameters, parts, some.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter).clone() if has else None
 
     def _set_learning_rate(self) -> float:
         """The step's learning rate, relative to where it starts; returns that of the first group."""
@@ -354,7 +359,7 @@ class _Training:
         target: Target = "reference" if config.select == "val-reference" else "mean of raters"
         probe = self.val if len(self.val) else _first(self.cases, 8)  # no score, but a collapse shows
         torch.manual_seed(_seed(config.seed, "validation", epoch))
-        with _memory_hint(config):
+        with _hints(config):
             found = validate(
                 self.method,
                 probe,
@@ -429,10 +434,13 @@ class _Training:
         self.saved = time.monotonic()
 
     def _finish(self) -> None:
+        if self.accelerator.is_main_process:
+            self._write_result()
+        self.accelerator.wait_for_everyone()
         if self.track:
             self.accelerator.end_training()
-        if not self.accelerator.is_main_process:
-            return
+
+    def _write_result(self) -> None:
         progress = self.progress
         result = RunResult(
             epochs=self.epochs,
@@ -546,11 +554,11 @@ def _device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def _log(run: Run, length: int) -> Iterator[BinaryIO]:
-    """The run's log, cut to what the checkpoint knows of."""
-    with open(run.log_file, "ab") as log:
-        log.truncate(length)
-        log.seek(0, os.SEEK_END)
+def _log(file: Path, length: int) -> Iterator[BinaryIO]:
+    """The log, cut to what the checkpoint knows of."""
+    with open(file, "ab") as log:
+        if file.is_file():
+            log.truncate(length)
         yield log
 
 
@@ -576,11 +584,17 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _memory_hint(config: RunConfig) -> Iterator[None]:
+def _hints(config: RunConfig) -> Iterator[None]:
+    """Say which setting to change where torch only says what failed."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
         text = str(error).lower()
+        if "more than 1 value per channel" in text:
+            raise InputError(
+                f"one case of size {config.size} a step is too little to normalise by: "
+                "use a larger batch size or size"
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in text:
             raise
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,7 +105,7 @@ def run(
     except KeyboardInterrupt as stop:
         print(f"mrprism: {stop or 'interrupted'}", file=sys.stderr)
         return 130
-    if evaluate:
+    if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
         show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
     return 0
 

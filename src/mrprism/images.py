@@ -150,7 +150,9 @@ def read_image(path: str | Path, *, window: Window | None = None) -> ImageFile:
         pixels = np.moveaxis(pixels, raw.channel_axis, 0)
     if raw.alpha and len(pixels) in (2, 4):
         pixels = pixels[:-1]
-    return ImageFile(_scaled(pixels, raw, window), raw.spacing_mm, raw.geometry, raw.format, raw.path)
+    return ImageFile(
+        scale(pixels, raw.path, window, raw.by_type), raw.spacing_mm, raw.geometry, raw.format, raw.path
+    )
 
 
 def read_labels(path: str | Path) -> LabelFile:
@@ -264,6 +266,36 @@ def write_image(
         if len(array) != 3 and np.abs(clipped * 255 - pixels).max(initial=0) > 1e-3:
             pixels = np.round(clipped * 65535).astype(np.uint16)
     _write(path, kind, pixels, _geometry(like), spacing_mm)
+
+
+def scale(
+    pixels: Shaped[np.ndarray, "channel *space"], path: Path, window: Window | None, by_type: bool = False
+) -> Image:
+    """Intensities to [0, 1] by the module's rule.
+
+    Args:
+        path: Where they come from, for the error.
+        by_type: Divide by the largest value of the type.
+
+    Raises:
+        InputError: There are NaN or infinite values.
+    """
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        wrong = int((~np.isfinite(pixels)).sum())
+        raise InputError(f"image '{path}' has {wrong} NaN or infinite pixels; expected finite values")
+    if window is not None:
+        low, high = window
+        values = (pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+        return np.ascontiguousarray(np.clip(values, 0, 1), dtype=np.float32)
+    if pixels.dtype == np.bool_:
+        return np.ascontiguousarray(pixels, dtype=np.float32)
+    if by_type:
+        return np.ascontiguousarray(pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max))
+    axes = tuple(range(1, pixels.ndim))
+    least = pixels.min(axis=axes, keepdims=True).astype(np.float64)
+    range_ = pixels.max(axis=axes, keepdims=True).astype(np.float64) - least
+    range_[range_ == 0] = 1
+    return np.ascontiguousarray(((pixels - least) / range_).astype(np.float32))
 
 
 def write_file(path: str | Path, content: bytes) -> None:
@@ -510,25 +542,6 @@ def _limit(path: Path, shape: tuple[int, ...]) -> None:
     if math.prod(int(n) for n in shape) > most:
         size = " × ".join(str(n) for n in shape)
         raise InputError(f"'{path}' has {size} pixels, more than MRPRISM_MAX_PIXELS = {most} allows")
-
-
-def _scaled(pixels: np.ndarray, raw: _Raw, window: Window | None) -> Image:
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        wrong = int((~np.isfinite(pixels)).sum())
-        raise InputError(f"image '{raw.path}' has {wrong} NaN or infinite pixels; expected finite values")
-    if window is not None:
-        low, high = window
-        values = (pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-        return np.ascontiguousarray(np.clip(values, 0, 1), dtype=np.float32)
-    if pixels.dtype == np.bool_:
-        return np.ascontiguousarray(pixels, dtype=np.float32)
-    if raw.by_type:
-        return np.ascontiguousarray(pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max))
-    axes = tuple(range(1, pixels.ndim))
-    least = pixels.min(axis=axes, keepdims=True).astype(np.float64)
-    range_ = pixels.max(axis=axes, keepdims=True).astype(np.float64) - least
-    range_[range_ == 0] = 1
-    return np.ascontiguousarray(((pixels - least) / range_).astype(np.float32))
 
 
 # --- writing ------------------------------------------------------------------------------------

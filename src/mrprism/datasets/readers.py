@@ -13,9 +13,11 @@ from mrprism.datasets import (
     gleason,
     label_studio,
     lidc,
+    nnunet,
     qubiq,
     refuge,
     riga,
+    slicer,
     vessels,
 )
 from mrprism.datasets.source import Source
@@ -32,8 +34,10 @@ DATASETS: dict[str, Callable[..., Source]] = {
     "gleason": gleason.read,
     "label-studio": label_studio.read,
     "lidc": lidc.read,
+    "nnunet": nnunet.read,
     "qubiq": qubiq.read,
     "refuge": refuge.read,
     "riga": riga.read,
+    "slicer": slicer.read,
     "stare": vessels.read_stare,
 }

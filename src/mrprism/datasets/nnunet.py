@@ -1,0 +1,168 @@
+"""nnU-Net v2: `dataset.json`, `imagesTr/CASE_0000.ending`, and labels of several raters.
+
+nnU-Net knows no raters. They are told apart by one of two rules:
+- folders: `labelsTr_RATER/CASE.ending` for each rater (a plain `labelsTr` becomes the reference);
+- a regular expression ``rater`` whose first bracket finds the rater in the case's name, as in
+  `labelsTr/liver07_ann.nii.gz` with ``rater=_(ann|bob)$``; the image is then taken from whichever of
+  the cases has it.
+Label values and regions become structures; a region is every value it lists. Pixels with the `ignore`
+label cannot be kept apart and are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrprism.datasets.export import read_json
+from mrprism.datasets.layout import matching, natural, needed
+from mrprism.datasets.source import Source, assemble, fitting, parse_window, split_labels
+from mrprism.errors import InputError
+from mrprism.images import ImageFile, read_image, read_labels
+from mrprism.sample import MultiRaterSample, Task
+
+
+def read(source: Path, *, rater: str = "", window: str = "") -> Source:
+    """Read one data set folder.
+
+    Args:
+        rater: Regular expression that finds the rater in a case's name; without it raters are folders.
+        window: "low:high" in file values, for CT.
+    """
+    document = read_json(source / "dataset.json")
+    try:
+        labels, ignored = _labels(document["labels"], source)
+        channels = tuple(str(name) for name in document["channel_names"].values())
+        ending = str(document["file_ending"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"'{source / 'dataset.json'}' is not one of nnU-Net v2: {type(error).__name__} {error}"
+        ) from error
+    if "dataset" in document:
+        raise InputError(f"'{source / 'dataset.json'}' lists its files itself, which is not read")
+    drawn, references = _by_name(source, ending, rater) if rater else _by_folder(source, ending)
+    raters = sorted({who for found in drawn.values() for who in found}, key=natural)
+    if not raters:
+        raise InputError(
+            f"'{source}' has no folders 'labelsTr_RATER'; expected them, or -o rater= and a pattern"
+        )
+    images = _images(needed(source, "imagesTr"), ending, rater)
+    first = read_image(next(iter(images.values()))[0])
+    count = sum(len(read_image(path).array) for path in next(iter(images.values())))
+    task = Task(count, tuple(labels), tuple(raters))
+    reading = _Reading(task, labels, ignored, parse_window(window))
+    samples = reading.samples(images, drawn, references)
+    kind = "nifti" if first.format == "nifti" else "png"
+    named = channels if len(channels) == count else None
+    return Source(str(document.get("name") or source.resolve().name), task, samples, named, kind)
+
+
+Files = dict[str, dict[str, Path]]  # {case: {rater: label map}}
+
+
+def _labels(listed: dict[str, Any], source: Path) -> tuple[dict[str, tuple[int, ...]], int | None]:
+    labels = {
+        name: tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
+        for name, value in listed.items()
+    }
+    if labels.pop("background", None) != (0,):
+        raise InputError(f"'{source / 'dataset.json'}' must name the label 0 'background'")
+    ignored = labels.pop("ignore", None)
+    values = sorted({v for group in labels.values() for v in group} - {0})
+    if values != list(range(1, len(values) + 1)):
+        raise InputError(f"'{source / 'dataset.json'}' has the labels {values}; expected 1, 2, 3, ...")
+    return labels, ignored[0] if ignored else None
+
+
+def _by_folder(source: Path, ending: str) -> tuple[Files, dict[str, Path]]:
+    drawn: Files = {}
+    for match, folder in matching(source, r"labelsTr_(.+)"):
+        for found, path in matching(folder, rf"(.+){re.escape(ending)}"):
+            drawn.setdefault(found[1], {})[match[1]] = path
+    plain = source / "labelsTr"
+    listed = matching(plain, rf"(.+){re.escape(ending)}") if plain.is_dir() else []
+    return drawn, {found[1]: path for found, path in listed}
+
+
+def _by_name(source: Path, ending: str, pattern: str) -> tuple[Files, dict[str, Path]]:
+    drawn: Files = {}
+    for found, path in matching(needed(source, "labelsTr"), rf"(.+){re.escape(ending)}"):
+        case, rater = _taken_apart(found[1], pattern)
+        if rater is None:
+            raise InputError(f"the pattern '{pattern}' finds no rater in '{path}'")
+        files = drawn.setdefault(case, {})
+        if rater in files:
+            raise InputError(f"'{files[rater]}' and '{path}' are the same case and rater")
+        files[rater] = path
+    return drawn, {}
+
+
+def _taken_apart(name: str, pattern: str) -> tuple[str, str | None]:
+    try:
+        found = re.search(pattern, name)
+        if found is None:
+            return name, None
+        return name[: found.start()] + name[found.end() :], found[1]
+    except (re.error, IndexError) as error:
+        raise InputError(f"'{pattern}' is not a regular expression with one bracket: {error}") from error
+
+
+def _images(folder: Path, ending: str, pattern: str) -> dict[str, list[Path]]:
+    channels: dict[str, dict[int, Path]] = {}
+    for found, path in matching(folder, rf"(.+)_(\d{{4}}){re.escape(ending)}"):
+        case = _taken_apart(found[1], pattern)[0] if pattern else found[1]
+        channels.setdefault(case, {}).setdefault(int(found[2]), path)
+    if not channels:
+        raise InputError(f"folder '{folder}' has no file like 'case_0000{ending}'")
+    return {case: [found[i] for i in sorted(found)] for case, found in channels.items()}
+
+
+class _Reading:
+    """Cases of one data set, read in turn."""
+
+    def __init__(
+        self,
+        task: Task,
+        labels: dict[str, tuple[int, ...]],
+        ignored: int | None,
+        window: tuple[float, float] | None,
+    ) -> None:
+        self.task, self.labels, self.ignored, self.window = task, labels, ignored, window
+
+    def samples(
+        self, images: dict[str, list[Path]], drawn: Files, references: dict[str, Path]
+    ) -> Iterator[MultiRaterSample]:
+        for case in drawn:
+            if case not in images:
+                raise InputError(f"case '{case}' has labels but no image in imagesTr")
+        for case, paths in images.items():
+            parts = [read_image(path, window=self.window) for path in paths]
+            image = np.concatenate([part.array for part in parts])
+            masks = {
+                (rater, structure): mask
+                for rater, path in drawn.get(case, {}).items()
+                for structure, mask in self._structures(path, parts[0]).items()
+            }
+            reference = self._structures(references[case], parts[0]) if case in references else None
+            yield assemble(
+                self.task,
+                case,
+                image,
+                masks,
+                reference,
+                spacing_mm=parts[0].spacing_mm,
+                geometry=parts[0].geometry,
+            )
+
+    def _structures(self, path: Path, image: ImageFile) -> dict[str, np.ndarray]:
+        file = read_labels(path)
+        fitting(file.array, path, image.array, image.path)
+        if file.geometry and image.geometry and (differs := image.geometry.differs(file.geometry)):
+            raise InputError(f"label map '{path}' lies elsewhere than its image '{image.path}': {differs}")
+        if self.ignored is not None and (file.array == self.ignored).any():
+            raise InputError(f"label map '{path}' marks pixels to ignore, which cannot be kept")
+        return split_labels(file.array, self.labels, path)

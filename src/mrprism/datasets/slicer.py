@@ -1,0 +1,152 @@
+"""3D Slicer: `images/CASE.nii.gz` (or `.nrrd`) and for each rater a folder with `CASE.seg.nrrd`.
+
+A segment is where its layer holds its label value; segments are matched by name and may overlap.
+Slicer cuts a segmentation to what is drawn, so it is put back by its position, in whole voxels: what
+lies between voxels, or on another grid, is refused. A file without segments is empty, not missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mrprism.datasets.layout import entries, matching, needed
+from mrprism.datasets.nrrd import Nrrd, read_nrrd
+from mrprism.datasets.source import Source, assemble, parse_window
+from mrprism.errors import InputError
+from mrprism.images import Geometry, ImageFile, format_of, read_image, scale
+from mrprism.sample import MultiRaterSample, Task
+
+_OFF_GRID = 0.02  # voxels a segmentation may lie beside the image's grid
+
+
+def read(source: Path, *, images: str = "images", window: str = "") -> Source:
+    """Read a folder.
+
+    Args:
+        images: Name of the folder with the images.
+        window: "low:high" in file values, for CT.
+    """
+    pictures = {
+        re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE): path
+        for path in entries(needed(source, images))
+        if path.is_file() and (format_of(path) == "nifti" or path.suffix.lower() == ".nrrd")
+    }
+    drawn: dict[str, dict[str, Path]] = {}
+    for folder in entries(source):
+        if folder.is_dir() and folder.name.lower() != images.lower():
+            drawn[folder.name] = {m[1]: path for m, path in matching(folder, r"(.+)\.seg\.nrrd")}
+    drawn = {rater: files for rater, files in drawn.items() if files}
+    for rater, files in drawn.items():
+        strange = sorted(set(files) - set(pictures))
+        if strange:
+            raise InputError(f"'{files[strange[0]]}' by '{rater}' has no image '{strange[0]}' in '{images}'")
+    names = [
+        name for files in drawn.values() for path in files.values() for name in segments(read_nrrd(path))
+    ]
+    if not names:
+        raise InputError(f"folder '{source}' has no segment in any RATER/CASE.seg.nrrd")
+    structures = tuple(dict.fromkeys(names))
+    task = Task(1, structures, tuple(drawn))
+    samples = _samples(task, pictures, drawn, window)
+    return Source(source.resolve().name, task, samples, image_format="nifti")
+
+
+def _samples(
+    task: Task, pictures: dict[str, Path], drawn: dict[str, dict[str, Path]], window: str
+) -> Iterator[MultiRaterSample]:
+    for case, path in pictures.items():
+        image = _image(path, window)
+        masks = {}
+        for rater, files in drawn.items():
+            if case in files:
+                found = placed(files[case], image)
+                for structure in task.structures:
+                    masks[rater, structure] = found.get(
+                        structure, np.zeros(image.array.shape[1:], dtype=bool)
+                    )
+        yield assemble(task, case, image.array, masks, spacing_mm=image.spacing_mm, geometry=image.geometry)
+
+
+def _image(path: Path, window: str) -> ImageFile:
+    if format_of(path) == "nifti":
+        return read_image(path, window=parse_window(window))
+    content = read_nrrd(path)
+    if content.array.ndim != 3 or content.affine is None:
+        raise InputError(f"image '{path}' has {content.array.ndim} axes; expected a volume with a position")
+    array = scale(content.array.transpose(2, 1, 0)[None], path, parse_window(window))
+    geometry = Geometry(content.affine, content.array.shape)
+    return ImageFile(array, tuple(float(s) for s in geometry.spacing[::-1]), geometry, "nrrd", path)
+
+
+def segments(content: Nrrd) -> dict[str, tuple[int, int]]:
+    """The layer and label value of each segment, by name."""
+    found: dict[str, tuple[int, int]] = {}
+    if content.array.size == 1:
+        return found
+    old = not any(re.fullmatch(r"Segment\d+_LabelValue", key) for key in content.fields)
+    for key in sorted(k for k in content.fields if re.fullmatch(r"Segment\d+_ID", k)):
+        prefix = key.removesuffix("_ID")
+        number = int(prefix.removeprefix("Segment"))
+        name = content.fields.get(f"{prefix}_Name") or content.fields[key]
+        layer = int(content.fields.get(f"{prefix}_Layer", number if old else 0))
+        value = int(content.fields.get(f"{prefix}_LabelValue", 1))
+        if name in found:
+            raise InputError(f"two segments are named '{name}'; expected each name once")
+        found[name] = layer, value
+    return found
+
+
+def placed(path: Path, image: ImageFile) -> dict[str, np.ndarray]:
+    """The masks of a segmentation, each of the size of the image."""
+    content = read_nrrd(path)
+    found = segments(content)
+    if not found:
+        return {}
+    kind = content.fields.get("Segmentation_MasterRepresentation", "Binary labelmap")
+    kind = content.fields.get("Segmentation_SourceRepresentation", kind)
+    if kind.strip().lower() != "binary labelmap":
+        raise InputError(f"'{path}' is kept as '{kind}'; expected a binary labelmap")
+    layers = content.array if content.array.ndim == 4 else content.array[None]
+    if layers.ndim != 4 or content.affine is None or image.geometry is None:
+        raise InputError(f"'{path}' has {content.array.ndim} axes or no position; expected a volume with one")
+    first = _offset(path, content.affine, image)
+    masks = {}
+    for name, (layer, value) in found.items():
+        if not 0 <= layer < len(layers):
+            raise InputError(f"segment '{name}' of '{path}' lies in layer {layer} of {len(layers)}")
+        masks[name] = _pasted(layers[layer] == value, first, image, f"segment '{name}' of '{path}'")
+    return masks
+
+
+def _offset(path: Path, affine: np.ndarray, image: ImageFile) -> np.ndarray:
+    assert image.geometry is not None
+    shift = np.linalg.inv(image.geometry.affine) @ affine
+    extent = max(image.array.shape)
+    if np.abs(shift[:3, :3] - np.eye(3)).max() * extent > 0.5:
+        other = Geometry(affine, image.geometry.shape)
+        how = image.geometry.differs(other) or "another grid"
+        raise InputError(f"'{path}' is not on the grid of its image '{image.path}': {how}")
+    offset = shift[:3, 3]
+    if np.abs(offset - np.round(offset)).max() > _OFF_GRID:
+        raise InputError(
+            f"'{path}' lies {np.abs(offset - np.round(offset)).max():.2f} voxels beside the grid of its "
+            f"image '{image.path}'; expected whole voxels"
+        )
+    return np.asarray(np.round(offset).astype(int))
+
+
+def _pasted(segment: np.ndarray, first: np.ndarray, image: ImageFile, what: str) -> np.ndarray:
+    """x, y, z of the cut to z, y, x of the image; nothing drawn may fall outside."""
+    volume = np.zeros(image.array.shape[:0:-1], dtype=bool)
+    low = np.maximum(first, 0)
+    high = np.minimum(first + segment.shape, volume.shape)
+    if (low < high).all():
+        inside = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
+        volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = segment[inside]
+    if volume.sum() != segment.sum():
+        raise InputError(f"{what} reaches outside its image '{image.path}'")
+    return volume.transpose(2, 1, 0)

@@ -18,7 +18,6 @@ import numpy as np
 
 from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.layout import entries, matching, needed, subfolder
-from mrprism.datasets.overlay import lay_raters
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_labels
@@ -42,6 +41,8 @@ def read(source: Path, *, raters: str | None = None, seed: int = 0) -> Source:
     notes = ["votes of four experts; single experts cannot be told apart"]
     if raters is None:
         return Source("drishti", task, cases, notes=notes)
+    from mrprism.datasets.overlay import lay_raters  # needs SciPy, which is slow to import
+
     task, samples = lay_raters(cases, task, raters, seed=seed)
     notes.append(f"raters are simulated: scenario {raters}, seed {seed}")
     return Source(f"drishti-{raters}", task, samples, notes=notes)

@@ -362,33 +362,36 @@ def _whole(block: NDArray[Any], rater: int) -> NDArray[Any]:
 
 
 def _symbols(chunk: list[NDArray[Any]], gaps: bool) -> tuple[list[NDArray[Any]], int, int]:
-    """Labels as symbols from 0 up, the bits one takes, and the offset (1 where 0 means absent)."""
-    if not gaps:
-        top, offset = max(int(row.max()) for row in chunk), 0
-    else:
-        top = max(int(row.max()) for row in chunk)
-        offset = int(min(int(row.min()) for row in chunk) < 0)
-        if offset:
-            chunk = [np.maximum(row.astype(np.int64), ABSENT) + 1 for row in chunk]
-            top += 1
+    """Labels with -1 where absent, how many symbols that makes, and the offset (1 where some are absent)."""
+    top = max(int(row.max()) for row in chunk)
+    lowest = min(int(row.min()) for row in chunk) if gaps else 0
+    if lowest < ABSENT:
+        chunk = [np.maximum(row, ABSENT) if row.dtype.kind == "i" else row for row in chunk]
     if top >= 2**31:
-        raise InputError(f"label {top - offset} is too large: labels must lie below 2^31")
-    return chunk, max(top.bit_length(), 1), offset
+        raise InputError(f"label {top} is too large: labels must lie below 2^31")
+    offset = int(lowest < 0)
+    top += offset
+    # many symbols are rounded up, so that blocks of a volume share a few tables
+    return chunk, max(top + 1, 2) if top < 16 else 1 << top.bit_length(), offset
 
 
-def _code(symbols: list[NDArray[Any]], bits: int) -> NDArray[Any]:
-    """All raters' symbols at a pixel in one number, the first rater in the lowest bits."""
-    dtype = np.dtype(np.uint8 if bits * len(symbols) <= 8 else np.uint16)
-    code = symbols[-1].astype(dtype)
-    for row in symbols[-2::-1]:
-        code *= dtype.type(1 << bits)
-        code |= row.astype(dtype, copy=False)
+def _code(rows: list[NDArray[Any]], kinds: int, offset: int) -> NDArray[Any]:
+    """All raters' symbols at a pixel as the digits of one number, the first rater's the lowest.
+
+    Unsigned arithmetic wraps around, so the offset that makes -1 a digit is added once, to the sum.
+    """
+    dtype = np.dtype(np.uint8 if kinds ** len(rows) <= 256 else np.uint16)
+    code: NDArray[Any] = rows[-1].astype(dtype)
+    for row in rows[-2::-1]:
+        code *= dtype.type(kinds)
+        code += row.view(dtype) if row.dtype.itemsize == dtype.itemsize else row.astype(dtype)
+    if offset:
+        code += dtype.type(sum(kinds**place for place in range(len(rows))))
     return code
 
 
-def _decode(codes: NDArray[Any], raters: int, bits: int, offset: int) -> NDArray[np.int32]:
-    shifts = bits * np.arange(raters)
-    return (((codes[:, None] >> shifts) & ((1 << bits) - 1)) - offset).astype(np.int32)
+def _decode(codes: NDArray[Any], raters: int, kinds: int, offset: int) -> NDArray[np.int32]:
+    return (codes[:, None] // kinds ** np.arange(raters) % kinds - offset).astype(np.int32)
 
 
 def _keys(rows: NDArray[Any]) -> NDArray[Any]:
@@ -414,17 +417,22 @@ def _collapse(patterns: NDArray[Any], counts: NDArray[np.int64], labels: tuple[i
     return PatternTable(patterns.astype(np.int32), counts.astype(np.int64), labels)
 
 
-def _runs(symbols: list[NDArray[Any]], bits: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _runs(
+    symbols: list[NDArray[Any]], kinds: int, offset: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Cut a block into runs of equal neighbours: keys, start and length of each run.
 
     Masks are smooth, so there are far fewer runs than pixels, and only runs need sorting.
     """
+    bits = (kinds - 1).bit_length()
     if bits <= 4:
         fit = 8 // bits
-        packed = [_code(symbols[i : i + fit], bits) for i in range(0, len(symbols), fit)]
+        packed = [_code(symbols[i : i + fit], kinds, offset) for i in range(0, len(symbols), fit)]
     else:
         dtype = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
-        packed = [row.astype(dtype, copy=False) for row in symbols]
+        packed = [
+            (row + np.int64(1)).astype(dtype) if offset else row.astype(dtype, copy=False) for row in symbols
+        ]
     new = np.zeros(len(packed[0]), bool)
     new[0] = True
     for row in packed:
@@ -437,8 +445,8 @@ def _runs(symbols: list[NDArray[Any]], bits: int) -> tuple[NDArray[Any], NDArray
 class _Counter:
     """Counts of patterns, gathered block by block.
 
-    Few raters and labels: all symbols of a pixel fit 16 bits and a dense table is cheapest. Else only
-    the patterns that occur are kept.
+    Few raters and labels: a pixel's symbols make a number of 16 bits and a dense table is cheapest. Else
+    only the patterns that occur are kept.
     """
 
     def __init__(self, raters: int) -> None:
@@ -448,17 +456,17 @@ class _Counter:
         self.pending = 0
 
     def add(self, chunk: list[NDArray[Any]], gaps: bool) -> None:
-        symbols, bits, offset = _symbols(chunk, gaps)
-        if bits * self.raters <= 16:
-            table = self.dense.setdefault((bits, offset), np.zeros(1 << (bits * self.raters), np.int64))
-            _tally(_code(symbols, bits), table)
+        symbols, kinds, offset = _symbols(chunk, gaps)
+        if kinds**self.raters <= 1 << 16:
+            table = self.dense.setdefault((kinds, offset), np.zeros(kinds**self.raters, np.int64))
+            _tally(_code(symbols, kinds, offset), table)
             return
-        keys, starts, lengths = _runs(symbols, bits)
+        keys, starts, lengths = _runs(symbols, kinds, offset)
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         counts = np.zeros(len(first), np.int64)
         np.add.at(counts, inverse.ravel(), lengths)
         at = starts[first]
-        patterns = np.stack([row[at] for row in symbols], axis=1).astype(np.int64) - offset
+        patterns = np.stack([row[at] for row in symbols], axis=1)
         self.sparse.append(PatternTable(patterns.astype(np.int32), counts, (0,)))
         self.pending += len(counts)
         if self.pending > 1 << 17 and self.pending > 2 * len(self.sparse[0].counts):
@@ -467,9 +475,9 @@ class _Counter:
 
     def total(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         tables = list(self.sparse)
-        for (bits, offset), counts in self.dense.items():
+        for (kinds, offset), counts in self.dense.items():
             codes = np.flatnonzero(counts)
-            tables.append(PatternTable(_decode(codes, self.raters, bits, offset), counts[codes], (0,)))
+            tables.append(PatternTable(_decode(codes, self.raters, kinds, offset), counts[codes], (0,)))
         if not tables:
             return np.zeros((0, self.raters), np.int32), np.zeros(0, np.int64)
         table = merge(tables)
@@ -510,20 +518,20 @@ class _Brush:
         self.luts: dict[tuple[int, int], _Lookup] = {}
 
     def __call__(self, chunk: list[NDArray[Any]]) -> NDArray[Any]:
-        symbols, bits, offset = _symbols(chunk, self.gaps)
-        if bits * len(symbols) <= 16:
-            if (bits, offset) not in self.luts:
-                self.luts[bits, offset] = _Lookup(self.patterns, self.values, bits, offset)
-            painted = self.luts[bits, offset](_code(symbols, bits))
+        symbols, kinds, offset = _symbols(chunk, self.gaps)
+        if kinds ** len(symbols) <= 1 << 16:
+            if (kinds, offset) not in self.luts:
+                self.luts[kinds, offset] = _Lookup(self.patterns, self.values, kinds, offset)
+            painted = self.luts[kinds, offset](_code(symbols, kinds, offset))
         else:
-            painted = self._by_runs(symbols, bits, offset)
+            painted = self._by_runs(symbols, kinds, offset)
         return painted.reshape(self.rest + painted.shape[-1:])
 
-    def _by_runs(self, symbols: list[NDArray[Any]], bits: int, offset: int) -> NDArray[Any]:
-        keys, starts, lengths = _runs(symbols, bits)
+    def _by_runs(self, symbols: list[NDArray[Any]], kinds: int, offset: int) -> NDArray[Any]:
+        keys, starts, lengths = _runs(symbols, kinds, offset)
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         at = starts[first]
-        seen = np.stack([row[at] for row in symbols], axis=1).astype(np.int64) - offset
+        seen = np.stack([row[at] for row in symbols], axis=1).astype(np.int64)
         top = max(int(self.patterns.max(initial=0)), int(seen.max(initial=0))) + 1
         dtype = np.min_scalar_type(top)
         known = _keys((self.patterns.astype(np.int64) + 1).astype(dtype))
@@ -542,13 +550,13 @@ _UNKNOWN = "the masks show a vote pattern that is not in the table"
 class _Lookup:
     """A dense table from code to value, read two pixels at a time where codes are bytes."""
 
-    def __init__(self, patterns: NDArray[Any], values: NDArray[Any], bits: int, offset: int) -> None:
-        size = 1 << (bits * patterns.shape[1])
+    def __init__(self, patterns: NDArray[Any], values: NDArray[Any], kinds: int, offset: int) -> None:
+        size = kinds ** patterns.shape[1]
         self.bytes = size <= 256
         size = 256 if self.bytes else size
         symbols = patterns.astype(np.int64) + offset
-        fits = ((symbols >= 0) & (symbols < 1 << bits)).all(axis=1)
-        code = (symbols[fits] << (bits * np.arange(patterns.shape[1]))).sum(axis=1)
+        fits = ((symbols >= 0) & (symbols < kinds)).all(axis=1)
+        code = symbols[fits] @ kinds ** np.arange(patterns.shape[1])
         self.value = np.zeros((len(values), size), values.dtype)
         self.value[:, code] = values[:, fits]
         self.known: NDArray[np.bool_] = np.zeros(size, bool)

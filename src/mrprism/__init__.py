@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mrprism.agreement.agree import agree as agree
+    from mrprism.compare.build import compare as compare
     from mrprism.datasets import DATASETS as DATASETS
     from mrprism.datasets import Dataset as Dataset
     from mrprism.datasets import open_dataset as open_dataset
@@ -63,6 +64,7 @@ API = {  # name here: where it lives, "module:name" or just the module
     "Task": "sample",
     "agree": "agreement.agree",
     "check_dataset": "datasets.check",
+    "compare": "compare.build",
     "evaluate": "predict",
     "fuse": "fusion.cases:fuse_cases",
     "fuse_case": "fusion.cases",

@@ -1,0 +1,138 @@
+"""What the documents say is true: commands run, code runs, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import mrprism
+from mrprism.cli import call
+from mrprism.methods import METHODS
+from mrprism.methods.method import Method
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    file
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/**/*.md", "examples/**/*.md")
+    for file in sorted(ROOT.glob(pattern))
+]
+
+
+def commands(document: str) -> list[list[str]]:
+    """The `$ mrprism ...` lines of a document."""
+    lines = re.findall(r"^\$ (mrprism .*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def blocks(document: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def quickened(arguments: list[str]) -> list[str]:
+    """The same command with less to do."""
+    less = {"--epochs": "1", "--cases": "10", "--size": "32"}
+    found = [less.get(before, value) for before, value in zip(["", *arguments], arguments, strict=False)]
+    more = {"train": ["--epochs", "1", "--device", "cpu"], "agree": ["--resamples", "20"]}
+    return [*found, *more.get(arguments[0], [])]
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = call(quickened(arguments))
+    assert code == 0, f"mrprism {shlex.join(arguments)}: {capsys.readouterr().err}"
+
+
+@pytest.mark.slow
+def test_the_tutorial_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(commands("docs/tutorial.md")) >= 8
+    for arguments in commands("docs/tutorial.md"):
+        run(arguments, capsys)
+    for path in ("agreement/agreement.html", "staple/skill.csv", "report.html", "outlines/case0001"):
+        assert (tmp_path / path).exists(), path
+    for code in blocks("docs/tutorial.md"):
+        exec(compile(code, "docs/tutorial.md", "exec"), {})
+    assert (tmp_path / "case.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_the_readme_works_on_a_folder_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mrprism.phantom("crowd", size=32, cases=10, out="drawn")
+    for source, goal in (
+        ("images", "retina/images"),
+        ("masks/rater1", "retina/ann"),
+        ("masks/rater3", "retina/bob"),
+    ):
+        Path(goal).mkdir(parents=True)
+        for file in Path("drawn", source).iterdir():
+            if "cup" not in file.name:
+                shutil.copy(file, Path(goal, file.name.replace("_disc", "")))
+    Path("retina/bob/case0003.png").unlink()
+    Path("new-photos").mkdir()
+    shutil.copy("retina/images/case0000.png", "new-photos/new.png")
+    told = commands("README.md")
+    assert len(told) >= 7
+    for arguments in told:
+        run(arguments, capsys)
+    assert Path("report.html").is_file()
+    assert list(Path("outlines/new").glob("mask_*"))
+    for code in blocks("README.md"):
+        shutil.rmtree("run")
+        exec(
+            compile(
+                code.replace("epochs=40", "epochs=1").replace("size=128", "size=32"), "README.md", "exec"
+            ),
+            {},
+        )
+
+
+def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code, line = blocks("CONTRIBUTING.md")
+    module = ModuleType("mrprism.methods.agreed_pixels")
+    exec(compile(code, "CONTRIBUTING.md", "exec", dont_inherit=True), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    (added,) = eval(f"{{{line}}}").items()
+    monkeypatch.setitem(METHODS, *added)
+
+    data = mrprism.phantom("missing", size=32, cases=5)
+    run = mrprism.train(
+        data, "agreed-pixels", tmp_path / "run", backbone="small", size=32, epochs=1, device="cpu", quiet=True
+    )
+    assert mrprism.load_run(run).predict(data[0]).probability.shape == (2, 32, 32)
+
+    from mrprism.loading import collate
+
+    method: Method = module.AgreedPixels(data.task, backbone="small").eval()
+    batch = collate([data[0]])
+    assert batch.masks is not None
+    assert batch.rated is not None
+    batch.rated[:] = True
+
+    def loss(raters: slice) -> float:
+        """When one pixel is marked by these raters, and nothing else by anybody."""
+        batch.masks[:] = 0
+        batch.masks[0, raters, 0, 16, 16] = 1
+        (terms,) = method.losses(batch)
+        return float(terms["bce"])
+
+    assert loss(slice(0, 1)) == loss(slice(2, 5)), "a disputed pixel teaches nothing"
+    assert loss(slice(0, 1)) != loss(slice(None))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:|#", target):
+            path = document.parent / target.split("#")[0]
+            assert path.exists(), f"{document.name} links to {target}"

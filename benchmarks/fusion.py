@@ -149,7 +149,7 @@ def tie() -> Iterator[str]:
     assert ours.posterior is not None
     yield "Raters A and B draw 1 0 0 1 1 1 and 0 0 1 1 1 1: three pixels both, one neither, one each alone."
     yield "The prior is the mean vote, 2/3. Both have the same skill, and EM rests at sensitivity 5/6 and"
-    yield "specificity 2/3: the posteriors are then 25/27 (both), 5/9 (one alone), 1/9 (neither); inside weighs"
+    yield "specificity 2/3: the posteriors are then 25/27 (both), 5/9 (one alone), 1/9 (neither), inside is"
     yield "3 x 25/27 + 2 x 5/9 + 1/9 = 4 pixels, so sensitivity is (25/9 + 5/9) / 4 = 5/6, and specificity"
     yield "(8/9 + 4/9) / 2 = 2/3. Pixels drawn by one alone (5/9) therefore belong inside."
     yield ""

@@ -91,8 +91,8 @@ def confusion_counts(table: PatternTable, probability: Float[np.ndarray, " P"]) 
     return np.stack([(inside.T @ d).T for d in drawn], axis=2)
 
 
-def rates(counts: Float[np.ndarray, "*raters K K"]) -> Float[np.ndarray, "*raters K K"]:
-    """Rows of counts as P(drawn | true); a row without any count is uniform: nothing is known."""
+def rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of counts (..., K, K) as P(drawn | true); a row without any count is uniform: nothing is known."""
     total = counts.sum(axis=-1, keepdims=True)
     share = np.full(counts.shape, 1 / counts.shape[-1])
     np.divide(counts, total, out=share, where=total > 0)

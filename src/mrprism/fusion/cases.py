@@ -101,8 +101,8 @@ def pool_skill(
     *,
     margin: int | None = MARGIN,
     prior: float | None = None,
-    skill_prior: tuple[float, float] | None = None,
-    iterations: int = 1000,
+    skill_prior: tuple[float, float] = (0.0, 0.0),
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> PooledSkill:
     """Estimate one confusion per rater and structure from the vote patterns of all cases.
@@ -132,7 +132,6 @@ def pool_skill(
     raters, structures = rated.shape
     confusion = np.full((raters, structures, 2, 2), 0.5)
     priors = np.zeros((len(cases), structures))
-    default = (0.0, 0.0) if method == "staple" else (1.0, 1.0)
     for c in range(structures):
         drawn_on = [(n, table) for n, row in enumerate(tables) if (table := row[c]) is not None]
         if not drawn_on:
@@ -145,7 +144,7 @@ def pool_skill(
             2,
             prior=None if prior is None else np.tile([1 - prior, prior], (len(drawn_on), 1)),
             case=case_of,
-            pseudo=pseudo_pixels(default if skill_prior is None else skill_prior, 2),
+            pseudo=pseudo_pixels(skill_prior, 2),
             learn_prior=method == "dawid-skene",
             iterations=iterations,
             tolerance=tolerance,

@@ -17,18 +17,19 @@ def dawid_skene(
     rated: Rated,
     *,
     margin: int | None = MARGIN,
-    skill_prior: tuple[float, float] = (1.0, 1.0),
-    iterations: int = 1000,
+    skill_prior: tuple[float, float] = (0.0, 0.0),
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> Prediction:
-    """Estimate consensus, skill and prevalence by EM with a Dirichlet prior on skill.
+    """Estimate consensus, skill and prevalence by EM.
 
     Unlike STAPLE, how much of the region of interest lies inside is estimated too, instead of fixed at the
     mean vote. For skill shared by all cases of a data set see ``fuse_cases(..., pooled=True)``.
 
     Args:
         margin: Pixels around all marks that make the region of interest; None: the whole field.
-        skill_prior: (right, wrong) pseudo-pixels added to each rater's counts.
+        skill_prior: (right, wrong) pseudo-pixels added to each rater's counts, a
+            Dirichlet prior; they count like pixels of the image.
         iterations: At most so many rounds of EM.
         tolerance: Stop when no rate moves by more.
 
@@ -51,8 +52,8 @@ def dawid_skene(
 def dawid_skene_rule(
     table: PatternTable,
     *,
-    skill_prior: tuple[float, float] = (1.0, 1.0),
-    iterations: int = 1000,
+    skill_prior: tuple[float, float] = (0.0, 0.0),
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> PatternFusion:
     """Dawid-Skene on a table of masks."""

@@ -8,9 +8,11 @@ pooled over a data set (each case its own prior, skill shared). Everything is co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Int64
+from numpy.typing import NDArray
 
 from mrprism.fusion.by_pattern import rates
 from mrprism.patterns import ABSENT
@@ -38,7 +40,7 @@ def expectation_maximisation(
     case: Int[np.ndarray, " P"] | None = None,
     pseudo: Float[np.ndarray, "K K"] | None = None,
     learn_prior: bool = False,
-    iterations: int = 1000,
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> Estimate:
     """Estimate consensus and skill from votes.
@@ -93,12 +95,12 @@ def posterior_given(
 
 
 def _climb(
-    drew: list[Float[np.ndarray, "P R"]],
-    counts: Int64[np.ndarray, " P"],
-    case: Int[np.ndarray, " P"],
-    prior: Float[np.ndarray, "G K"],
-    posterior: Float[np.ndarray, "P K"],
-    pseudo: Float[np.ndarray, "K K"] | None,
+    drew: list[NDArray[np.float64]],
+    counts: NDArray[np.int64],
+    case: NDArray[np.integer[Any]],
+    prior: NDArray[np.float64],
+    posterior: NDArray[np.float64],
+    pseudo: NDArray[np.float64] | None,
     learn_prior: bool,
     iterations: int,
     tolerance: float,
@@ -118,11 +120,11 @@ def _climb(
 
 
 def _posterior(
-    drew: list[Float[np.ndarray, "P R"]],
-    confusion: Float[np.ndarray, "R K K"],
-    case: Int[np.ndarray, " P"],
-    prior: Float[np.ndarray, "G K"],
-) -> tuple[Float[np.ndarray, "P K"], Float[np.ndarray, " P"]]:
+    drew: list[NDArray[np.float64]],
+    confusion: NDArray[np.float64],
+    case: NDArray[np.integer[Any]],
+    prior: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     joint = np.log(np.maximum(prior, _TINY))[case]
     skill = np.log(np.maximum(confusion, _TINY))
     for k, votes in enumerate(drew):
@@ -134,23 +136,23 @@ def _posterior(
 
 
 def _skill(
-    drew: list[Float[np.ndarray, "P R"]],
-    posterior: Float[np.ndarray, "P K"],
-    counts: Int64[np.ndarray, " P"],
-    pseudo: Float[np.ndarray, "K K"] | None,
-) -> Float[np.ndarray, "R K K"]:
+    drew: list[NDArray[np.float64]],
+    posterior: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    pseudo: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
     mass = (posterior * counts[:, None]).T
     expected = np.stack([(mass @ votes).T for votes in drew], axis=2)
     return rates(expected if pseudo is None else expected + pseudo)
 
 
-def _per_case(mass: Float[np.ndarray, "P K"], case: Int[np.ndarray, " P"]) -> Float[np.ndarray, "G K"]:
+def _per_case(mass: NDArray[np.float64], case: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     total = np.zeros((int(case.max(initial=0)) + 1, mass.shape[1]))
     np.add.at(total, case, mass)
     return total
 
 
-def _rows_to_one(mass: Float[np.ndarray, "G K"]) -> Float[np.ndarray, "G K"]:
+def _rows_to_one(mass: NDArray[np.float64]) -> NDArray[np.float64]:
     total = mass.sum(axis=1, keepdims=True)
     share = np.full(mass.shape, 1 / mass.shape[1])
     np.divide(mass, total, out=share, where=total > 0)

@@ -37,7 +37,7 @@ def staple(
     skill_prior: tuple[float, float] = (0.0, 0.0),
     skill: Float[np.ndarray, "R C 2 2"] | None = None,
     smoothing: float = 0.0,
-    iterations: int = 1000,
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> Prediction:
     """Estimate the consensus and each rater's skill, each structure of the image by itself.
@@ -93,7 +93,7 @@ def staple_rule(
     *,
     prior: float | None = None,
     skill_prior: tuple[float, float] = (0.0, 0.0),
-    iterations: int = 1000,
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> PatternFusion:
     """STAPLE on a table of masks: what ``staple`` does for one structure in its region of interest."""
@@ -108,7 +108,7 @@ def staple_table(
     *,
     prior: float | None = None,
     skill_prior: tuple[float, float] = (0.0, 0.0),
-    iterations: int = 1000,
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> Estimate:
     """EM on a table of masks or label maps, with its trace; priors of ``staple`` are for masks alone."""
@@ -198,7 +198,7 @@ def staple_labels(
     prior: Float[np.ndarray, " K"] | None = None,
     skill_prior: tuple[float, float] = (0.0, 0.0),
     posterior: bool = True,
-    iterations: int = 1000,
+    iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> LabelFusion:
     """STAPLE for K exclusive labels: one K x K confusion matrix per rater.

@@ -202,12 +202,12 @@ def _case(
     )
     shares = pictures.panel(
         f"Votes for the {hardest}",
-        [pictures.heat(flat.share(c), SHARE_COLOURS, 0.0, 1.0), *dashed[c : c + 1]],
+        [pictures.heat(flat.share(c), window, SHARE_COLOURS, 0.0, 1.0), *dashed[c : c + 1]],
         window,
     )
     probability = pictures.panel(
         f"Probability of the {hardest}",
-        [pictures.heat(flat.probability[c], SHARE_COLOURS, 0.0, 1.0), *dashed[c : c + 1]],
+        [pictures.heat(flat.probability[c], window, SHARE_COLOURS, 0.0, 1.0), *dashed[c : c + 1]],
         window,
     )
     steps = [
@@ -226,7 +226,7 @@ def _case(
         [plain, everyone, *steps] if len(flat.steps) > 1 else [plain, everyone, shares, probability, *steps]
     )
     return Case(
-        role, flat, identifier, pictures.image_definition(flat, identifier), window,
+        role, flat, identifier, pictures.image_definition(flat, window, identifier), window,
         tuple(hero), (plain, everyone, shares, probability), tuple(steps), tuple(rivals),
         f"Dice@0.5 with {against}, {' · '.join(structures)}",
     )  # fmt: skip
@@ -263,7 +263,7 @@ def _confidence(
     for c, structure in enumerate(structures):
         panels = []
         for r, name in enumerate(raters):
-            layers = [pictures.heat(maps[r, c], CONFIDENCE_COLOURS, 0.5, 1.0)]
+            layers = [pictures.heat(maps[r, c], case.window, CONFIDENCE_COLOURS, 0.5, 1.0)]
             if case.flat.rated[r, c]:
                 layers.append(pictures.cased(case.flat.masks[r, c], "own", name, pictures.rater_colour(r)))
             mean = findings.number(float(maps[r, c].mean()), "confidence")

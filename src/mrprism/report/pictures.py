@@ -26,7 +26,7 @@ RATER_COLOURS = (  # matplotlib's tab10, then its lighter twins
     "#c49c94", "#f7b6d2", "#c7c7c7", "#dbdb8d", "#9edae5",
 )  # fmt: skip
 PREDICTION_COLOUR = "#d1495b"
-LARGEST = 640  # pixels along the longer side that an embedded image keeps
+LARGEST, LARGEST_MAP = 640, 400  # pixels along the longer side that an embedded image or map keeps
 
 
 def rater_colour(index: int) -> str:
@@ -117,6 +117,10 @@ class Window:
     def view_box(self) -> str:
         return f"{self.left} {self.top} {self.width} {self.height}"
 
+    def cut(self, pixels: np.ndarray) -> np.ndarray:
+        """The part of an (H, W, ...) array that lies in the window."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
 
 def window_of(flat: Flat) -> Window:
     """A square around all that anybody drew, with room about it; the whole image if that is most of it."""
@@ -143,7 +147,8 @@ def window_of(flat: Flat) -> Window:
 def embedded(pixels: np.ndarray, *, photograph: bool) -> str:
     """A picture as a data address: JPEG for a coloured photograph, else PNG."""
     picture = Image.fromarray(pixels)
-    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    largest = LARGEST if photograph else LARGEST_MAP
+    picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     grey = pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all())
     if photograph and not grey:
@@ -155,24 +160,26 @@ def embedded(pixels: np.ndarray, *, photograph: bool) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def image_definition(flat: Flat, identifier: str) -> Markup:
-    """The image, to be put once into the page and used by many panels."""
-    height, width = flat.size
-    return Markup('<image id="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>').format(
-        identifier, width, height, embedded(flat.image, photograph=True)
-    )
+def image_definition(flat: Flat, window: Window, identifier: str) -> Markup:
+    """The image in a window, to be put once into the page and used by many panels."""
+    return _picture(window.cut(flat.image), window, Markup(' id="{}"').format(identifier), photograph=True)
 
 
-def heat(values: np.ndarray, colours: str, low: float, high: float) -> Markup:
+def heat(values: np.ndarray, window: Window, colours: str, low: float, high: float) -> Markup:
     """A map of numbers as a coloured picture; `colours` is one of matplotlib's colour maps."""
     from matplotlib import colormaps
 
-    scaled = np.clip((np.nan_to_num(values.astype(np.float64)) - low) / (high - low), 0, 1)
-    pixels = colormaps[colours](scaled, bytes=True)[..., :3]
-    height, width = values.shape
-    return Markup('<image width="{}" height="{}" preserveAspectRatio="none" href="{}"/>').format(
-        width, height, embedded(np.ascontiguousarray(pixels), photograph=False)
-    )
+    scaled = np.clip((np.nan_to_num(window.cut(values).astype(np.float64)) - low) / (high - low), 0, 1)
+    return _picture(colormaps[colours](scaled, bytes=True)[..., :3], window, Markup(""), photograph=False)
+
+
+def _picture(pixels: np.ndarray, window: Window, identity: Markup, *, photograph: bool) -> Markup:
+    return Markup(
+        '<image{} x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>'
+    ).format(
+        identity, window.left, window.top, window.width, window.height,
+        embedded(np.ascontiguousarray(pixels), photograph=photograph),
+    )  # fmt: skip
 
 
 def colour_bar(colours: str) -> str:
@@ -218,8 +225,11 @@ def outline_path(values: np.ndarray) -> str:
     for polygon in levels.get_paths()[0].to_polygons(closed_only=False):
         points = np.asarray(polygon)[:-1] - 0.5  # -1: the frame; +0.5: pixels are squares around centres
         if len(points) >= 3:
-            smooth = _round_corners(_round_corners(points)) if is_mask else points
-            parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in smooth) + "Z")
+            extent = float(np.ptp(points, axis=0).max())
+            points = points[:: max(1, round(extent / 220))]  # finer than a screen shows
+            for _ in range((2 if extent < 110 else 1) if is_mask else 0):
+                points = _round_corners(points)
+            parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z")
     return "".join(parts)
 
 

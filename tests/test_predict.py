@@ -135,7 +135,7 @@ def test_evaluate_scores_test_cases_and_keeps_examples(runs: dict[str, Run]) -> 
     sample = dataset()[run.config.test[0]]
     predictor = load(run, device="cpu")
     prediction = predictor.predict(sample)
-    fused = predictor.fuse(sample, prediction)
+    fused = predictor.fuse(sample)
     assert fused is not None
     assert prediction.confidence is not None
     weights = prediction.confidence / prediction.confidence.sum(0)

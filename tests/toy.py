@@ -75,10 +75,10 @@ class Toy(Method):
         confidence = torch.full_like(raters, 0.5) if self.fail == "agreement" else 0.5 + raters / 2
         return Prediction(probability, raters, confidence, steps=(probability / 2, probability))
 
-    def fuse(
-        self, masks: Tensor, rated: Tensor, confidence: Tensor, raters: Tensor, segmentation: Tensor
-    ) -> Tensor:
-        return (masks * confidence).sum(1) / confidence.sum(1)
+    def fuse_given(self, batch: Batch) -> Tensor:
+        assert batch.masks is not None
+        confidence = self.predict(batch.only("image")).confidence
+        return (batch.masks * confidence).sum(1) / confidence.sum(1)
 
 
 class ToyFusion(Method):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mrprism import __version__
+from mrprism.batch import Batch
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.errors import InputError
 from mrprism.evaluate import Row, pick_examples, score, write_example, write_table
@@ -59,32 +60,27 @@ class Predictor:
             return _stack_slices([self._plane(plane) for plane in _slices(sample)])
         return self._plane(sample)
 
-    def fuse(self, sample: MultiRaterSample, prediction: Prediction) -> Prediction | None:
-        """The sample's own masks, fused by the predicted confidence; None if the method cannot."""
-        fuse: Callable[..., Tensor] | None = getattr(self.method, "fuse", None)
-        if fuse is None or prediction.confidence is None or sample.image.ndim != 3:
+    def fuse(self, sample: MultiRaterSample) -> Prediction | None:
+        """The sample's own masks, fused by the confidence that was learned; None if the method cannot.
+
+        Done at training size and brought back, so on large images a little of the outline is lost.
+        """
+        fuse_given: Callable[[Batch], Tensor] | None = getattr(self.method, "fuse_given", None)
+        if fuse_given is None or sample.image.ndim != 3:
             return None
-        device = self.method.device
+        resized = resize_sample(sample, self.run.config.size)
         with torch.inference_mode():
-            raters = None if prediction.raters is None else _one(prediction.raters, device)
-            fused = fuse(
-                masks=_one(sample.masks, device).float(),
-                rated=_one(sample.rated, device),
-                confidence=_one(prediction.confidence, device),
-                raters=None if raters is None else raters.logit(1e-6),
-                segmentation=_one(prediction.probability, device),
-            )
-        return Prediction(probability=fused[0].float().cpu().numpy())
+            fused = fuse_given(collate([resized], device=self.method.device).only("both"))
+        return Prediction(probability=_sized(fused[0], *sample.image.shape[1:]).cpu().numpy())
 
     def _plane(self, sample: MultiRaterSample) -> Prediction:
         height, width = sample.image.shape[1:]
         as_it_is = self.method.reads == "masks" and not any(True for _ in self.method.parameters())
         resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
-        device = self.method.device
-        batch = collate([resized], device=device).only(self.method.reads)
+        batch = collate([resized], device=self.method.device).only(self.method.reads)
         torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
         with torch.inference_mode():  # in float32 always: bf16 holds no calibrated probability near 0 and 1
-            prediction = self.method.eval().predict(batch)
+            prediction = self.method.predict(batch)
         maps = {name: _sized(getattr(prediction, name), height, width) for name in MAPS}
         (case,) = replace(prediction, **maps).cases()
         return case
@@ -153,8 +149,8 @@ def evaluate(
         sample = data[name]
         prediction = _without_others(predictor.predict(sample), data.task, run.config.task)
         rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
-        fused = predictor.fuse(sample, prediction)
-        if fused is not None and sample.rated.any(0).all():
+        fused = predictor.fuse(sample) if sample.rated.any(0).all() else None
+        if fused is not None:
             rows += score(fused, sample, data.task, reads="both", metrics=metrics)
         if each:
             each(done, len(names))
@@ -319,11 +315,6 @@ def _check_image(sample: MultiRaterSample, task: Task) -> None:
     low, high = float(sample.image.min()), float(sample.image.max())
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1:
         raise InputError(f"'{sample.name}' has intensities from {low:g} to {high:g}; expected 0 to 1")
-
-
-def _one(array: np.ndarray, device: torch.device) -> Tensor:
-    """A case as a batch of one."""
-    return torch.from_numpy(np.ascontiguousarray(array))[None].to(device)
 
 
 def _sized(maps: Any, height: int, width: int) -> Any:

@@ -14,7 +14,7 @@ from mrprism.errors import InputError
 
 
 def run(
-    dataset: Annotated[Path | None, typer.Argument(help="Folder of the data set; not with --resume.")] = None,
+    dataset: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
     method: Annotated[str, typer.Option(help="What to train.")] = "mrprism",
     option: Annotated[

@@ -216,6 +216,7 @@ def write_mask(
     *,
     like: ImageFile | LabelFile | MaskFile | Geometry | None = None,
     spacing_mm: tuple[float, ...] | None = None,
+    durable: bool = True,
 ) -> None:
     """Write a mask (bool) or a label map (whole numbers, kept as they are).
 
@@ -227,7 +228,7 @@ def write_mask(
     labels = array.astype(np.uint8) if binary else _smallest(array, path)
     if binary and kind != "nifti":
         labels = labels * np.uint8(255)
-    _write(path, kind, labels[None], _geometry(like), spacing_mm)
+    _write(path, kind, labels[None], _geometry(like), spacing_mm, durable)
 
 
 def write_probability(
@@ -251,6 +252,7 @@ def write_image(
     *,
     like: ImageFile | LabelFile | MaskFile | Geometry | None = None,
     spacing_mm: tuple[float, ...] | None = None,
+    durable: bool = True,
 ) -> None:
     """Write an image in [0, 1].
 
@@ -265,7 +267,7 @@ def write_image(
         pixels = np.round(clipped * 255).astype(np.uint8)
         if len(array) != 3 and np.abs(clipped * 255 - pixels).max(initial=0) > 1e-3:
             pixels = np.round(clipped * 65535).astype(np.uint16)
-    _write(path, kind, pixels, _geometry(like), spacing_mm)
+    _write(path, kind, pixels, _geometry(like), spacing_mm, durable)
 
 
 def scale(
@@ -298,8 +300,11 @@ def scale(
     return np.ascontiguousarray(((pixels - least) / range_).astype(np.float32))
 
 
-def write_file(path: str | Path, content: bytes) -> None:
+def write_file(path: str | Path, content: bytes, *, durable: bool = True) -> None:
     """Put a whole file in place: temporary name in the same folder, flush to the disk, rename.
+
+    Args:
+        durable: False leaves the flush to the caller, who writes many files and flushes them together.
 
     Raises:
         InputError: The disk is full, or the folder cannot be written to; nothing is left behind.
@@ -311,7 +316,8 @@ def write_file(path: str | Path, content: bytes) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
@@ -553,6 +559,7 @@ def _write(
     pixels: Shaped[np.ndarray, "channel *space"],
     geometry: Geometry | None,
     spacing_mm: tuple[float, ...] | None,
+    durable: bool = True,
 ) -> None:
     if kind == "png":
         content = _png(path, pixels)
@@ -560,7 +567,7 @@ def _write(
         content = _tiff(pixels)
     else:
         content = _nifti(path, pixels, geometry, spacing_mm)
-    write_file(path, content)
+    write_file(path, content, durable=durable)
 
 
 def _png(path: Path, pixels: np.ndarray) -> bytes:

@@ -67,6 +67,7 @@ def write_dataset(
             cases=cases,
         )
         write_manifest(manifest, unfinished)
+        _flush(unfinished)
         if out.exists():
             out.rmdir()
         os.replace(unfinished, out)
@@ -96,6 +97,17 @@ def safe_name(name: str, taken: set[str]) -> str:
         candidate = f"{plain}-{number}"
     taken.add(candidate.lower())
     return candidate
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file to the disk; far quicker after writing than file by file."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _write_cases(
@@ -133,12 +145,13 @@ def _write_case(
     lent = {
         "like": sample.geometry if isinstance(sample, FileSample) else None,
         "spacing_mm": sample.spacing_mm,
+        "durable": False,  # all files are flushed together, before the folder gets its name
     }
     image: str | list[str] = f"images/{stem}{ending}"
     if kind == "png" and len(sample.image) not in (1, 3):
         image = [f"images/{stem}_{i:02d}.png" for i in range(len(sample.image))]
         for channel, path in zip(sample.image, image, strict=True):
-            write_image(folder / path, channel[None])
+            write_image(folder / path, channel[None], durable=False)
     else:
         write_image(folder / f"images/{stem}{ending}", sample.image, **lent)  # type: ignore[arg-type]
 

@@ -32,8 +32,15 @@ from mrprism.sample import Task
 
 Fusion = Literal["log-odds", "ratio", "verbatim"]
 Integration = Literal["attention", "concat", "convlstm"]
+Trust = Literal["band", "pixel", "mask"]
 
-LARGEST_GRID = 32  # attention never sees more than 32 x 32 tokens
+LARGEST_GRID = 32  # attention never has more than 32 x 32 queries
+KEY_GRID = (
+    8  # keys and values are pooled to at most 8 x 8: Wang et al., "Pyramid Vision Transformer", ICCV 2021
+)
+EQUAL = 0.75  # the confidence everyone has before anything is known
+DISPUTED = 10.0  # so many evenly divided pixels weigh as much as the raters' common mean
+CALIBRATION_RATE = 0.03  # of the running means, for each recurrence
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
 
 
@@ -42,8 +49,11 @@ class Recurrence(NamedTuple):
 
     logits: Float[Tensor, "B C H W"]  # ConP
     segmentation: Float[Tensor, "B C H W"]  # ỹ, its probability, detached
-    raters: Float[Tensor, "B R C H W"]  # DivP: logits of what each rater would mark
-    confidence: Float[Tensor, "B R C H W"]  # chance that each rater agrees with the segmentation
+    phases: Float[Tensor, "B R C 2 2 h w"]  # DivP: `raters` before its pixels are interleaved
+    raters: Float[Tensor, "B R C H W"]  # logits of what each rater would mark, detached
+    agreed: Float[Tensor, "B R C H W"]  # chance that each rater agrees with the segmentation, by DivP
+    read: Float[Tensor, "B R C h w"]  # log-odds of the confidence DivP shows, for the image or each pixel
+    confidence: Float[Tensor, "B R C h w"]  # that, calibrated: what ConP is told and masks are fused with
 
 
 class MrPrism(Method):
@@ -58,21 +68,23 @@ class MrPrism(Method):
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
         recurrences: int = 3,
+        predict_recurrences: int | None = None,
         fusion: Fusion = "log-odds",
         target: Literal["fuse", "self"] = "fuse",
         integration: Integration = "attention",
         reconstruction: Literal["bce", "ssim", "dice"] = "bce",
         multi_head: float = 1.0,
-        divp_reconstruction: float = 0.3,
-        shuffle: float = 0.3,
+        divp_reconstruction: float = 0.0,
+        shuffle: float = 0.0,
         shuffles: int = 3,
-        floor: float = 0.5,
+        trust: Trust | None = None,
+        floor: float = 0.55,
         prior: float = 0.0,
-        predict_recurrences: int | None = None,
     ) -> None:
         """
         Args:
             recurrences: τ, rounds of ConP and DivP in training; the first is Rec0.
+            predict_recurrences: Rounds when predicting; the default is one more than in training.
             fusion: How masks and confidences become one mask. `verbatim` is eq. 4 as printed, `ratio` the
                 released code's, `log-odds` Proposition 4 with the term that eq. 4 drops.
             target: What ConP is trained on: the fusion of the raters' masks (Algorithm 1) or of DivP's (eq. 8).
@@ -82,9 +94,13 @@ class MrPrism(Method):
             divp_reconstruction: Weight of L_rec's second term, DivP's.
             shuffle: ζ, weight of L_sff (eq. 10); 0 drops it.
             shuffles: Permutations of the raters for each L_sff.
-            floor: A rater's confidence is never taken as less than this when masks are fused.
+            trust: Where confidence is read. "pixel": DivP's agreement at each pixel, the paper's reading.
+                "band": its mean over the pixels where raters differ, set right by counting (see `_calibrate`).
+                "mask": each given mask's own agreement there, whoever drew it. None: "mask" when raters are
+                anonymous, else "band".
+            floor: No rater is taken for worse than this when masks are fused; above 0.5, no vote is ever
+                turned round, and the fusion cannot collapse to a constant.
             prior: Share of ConP's own log-odds in the fusion (p of eq. 1).
-            predict_recurrences: Rounds when predicting; the default is one more than in training.
         """
         super().__init__(task)
         if recurrences < 1:
@@ -97,39 +113,51 @@ class MrPrism(Method):
         self.fusion: Fusion = fusion
         self.target = target
         self.reconstruction = LOSSES[reconstruction]
-        self.multi_head, self.divp_reconstruction, self.shuffle = multi_head, divp_reconstruction, shuffle
-        self.shuffles, self.floor, self.prior = shuffles, floor, prior
+        self.multi_head, self.divp_reconstruction = multi_head, divp_reconstruction
+        self.shuffle, self.shuffles = shuffle, shuffles
+        self.trust: Trust = trust or ("mask" if task.anonymous else "band")
+        self.floor, self.prior = floor, prior
         self.encoder = Encoder(task.channels, backbone, encoder_weights)
-        self.conp = ConP(self.encoder.widths, raters, structures, integration)
+        self.conp = ConP(self.encoder.widths, raters, structures, integration, rounds=min(recurrences, 2))
         self.divp = DivP(raters, structures)
+        self.counted: Tensor  # each rater's agreement in the band, a running mean over the training masks
+        self.read: Tensor  # the log-odds that DivP read for it, the same mean
+        self.register_buffer("counted", torch.full((raters, structures), EQUAL))
+        self.register_buffer("read", torch.zeros(raters, structures))
 
     def recur(
-        self, image: Float[Tensor, "B channel H W"], confidence: Float[Tensor, "#B R #C H W"], rounds: int
+        self, image: Float[Tensor, "B channel H W"], confidence: Float[Tensor, "#B R C h w"], rounds: int
     ) -> Iterator[Recurrence]:
         """ConP and DivP in turn; what depends on the image alone is computed once (Algorithm 1, lines 7-11)."""
+        size = image.shape[-2:]
         features = self.encoder(image)
         skips = self.conp.decoder.skips(features)
-        for _ in range(rounds):
-            logits = self.conp(features, skips, log_odds(confidence))
+        for round in range(rounds):
+            logits = self.conp(features, skips, log_odds(confidence), size, round)
             segmentation = logits.detach().sigmoid()  # gradients stay inside a recurrence (after eq. 13)
-            raters = self.divp(segmentation)
-            confidence = agreement(segmentation, raters.detach().sigmoid())
-            yield Recurrence(logits, segmentation, raters, confidence)
+            phases = self.divp(segmentation)
+            raters = interleave(phases.detach(), size)
+            agreed = agreement(segmentation, raters.sigmoid())
+            read = self._read(agreed, raters.sigmoid())
+            confidence = self._corrected(read)
+            yield Recurrence(logits, segmentation, phases, raters, agreed, read, confidence)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """One step on the sum over the recurrences (eq. 13)."""
         image, masks, rated = batch.image, batch.masks, batch.rated
         assert image is not None and masks is not None and rated is not None
         confidence = self.initial_confidence(masks)
-        target = self.fuse(masks, rated, confidence)  # y_0, eq. 15
+        target = self.fused_logits(masks, rated, confidence).sigmoid()  # y_0, eq. 15
         terms: dict[str, Tensor] = {}
         for step in self.recur(image, confidence, self.recurrences):
             losses = {"conp": self.reconstruction(step.logits, target)}  # eq. 8, first term
             losses |= self._divp_losses(step, masks, rated)
             for name, value in losses.items():
                 terms[name] = terms[name] + value if name in terms else value
-            drawn = masks if self.target == "fuse" else (step.raters.detach() > 0).float()
-            target = self.fuse(drawn, rated, step.confidence, step.raters.detach(), step.segmentation)
+            if self.trust == "band":
+                self._calibrate(step, masks, rated)
+            drawn = masks if self.target == "fuse" else (step.raters > 0).float()
+            target = self._fusion(step, drawn, rated).sigmoid()
         yield terms
 
     def _divp_losses(
@@ -140,64 +168,97 @@ class MrPrism(Method):
         The estimate is unbiased and costs a quarter; DivP's maps over all raters are the largest tensors here.
         """
         row, column = torch.randint(0, 2, (2,)).tolist()
-        raters, masks, segmentation = (x[..., row::2, column::2] for x in (step.raters, masks, step.segmentation))
+        masks, segmentation = masks[..., row::2, column::2], step.segmentation[..., row::2, column::2]
+        raters = step.phases[:, :, :, row, column, : masks.shape[-2], : masks.shape[-1]]
+        losses = {}
+        if self.multi_head:
+            losses["multi_head"] = self.multi_head * rated_bce(raters, masks, rated)  # eq. 9
+        if not (self.divp_reconstruction or self.shuffle):
+            return losses
         drawn = raters.sigmoid()
-        losses = {"multi_head": self.multi_head * rated_bce(raters, masks, rated)}  # eq. 9
-        confidence = agreement(segmentation, drawn)
+        confidence = self._corrected(self._read(agreement(segmentation, drawn), drawn))
         own = (raters.detach() > 0).float()  # T_0.5 of DivP's own masks
         if self.divp_reconstruction:  # eq. 8, second term
             source = own if self.target == "self" else masks
             fused = self.fused_logits(source, rated, confidence, raters, segmentation)
             losses["divp"] = self.divp_reconstruction * self.reconstruction(fused, segmentation)
         if self.shuffle:  # eqs. 10-12: under any permutation of confidences both masks fuse alike
-            weights = log_odds(confidence.clamp(min=self.floor))
-            total = weights.new_zeros(())
+            total = drawn.new_zeros(())
             for _ in range(self.shuffles):
-                shuffled = weights[:, torch.randperm(weights.shape[1], device=weights.device)]
-                goal = fuse_log_odds(masks, rated, shuffled.detach()).sigmoid()
-                total = total + bce(fuse_log_odds(own, rated, shuffled), goal)
+                shuffled = confidence[:, torch.randperm(confidence.shape[1], device=confidence.device)]
+                goal = self.fused_logits(masks, rated, shuffled).detach().sigmoid()
+                total = total + bce(self.fused_logits(own, rated, shuffled), goal)
             losses["shuffle"] = self.shuffle * total / self.shuffles
         return losses
 
     def predict(self, batch: Batch) -> Prediction:
         """Every recurrence from equal confidences; the last is the segmentation."""
-        image = batch.image
-        assert image is not None
-        equal = image.new_full((1, len(self.task.raters), len(self.task.structures), *image.shape[-2:]), 0.75)
-        rounds = list(self.recur(image, equal, self.predict_recurrences))
+        assert batch.image is not None
+        rounds = list(self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences))
+        last = rounds[-1]
+        confidence = last.agreed if self.trust == "pixel" else self._corrected(log_odds(last.agreed))
         return Prediction(
-            probability=rounds[-1].segmentation,
-            raters=rounds[-1].raters.sigmoid(),
-            confidence=rounds[-1].confidence,
+            probability=last.segmentation,
+            raters=last.raters.sigmoid(),
+            confidence=confidence,
             steps=tuple(step.segmentation for step in rounds),
         )
 
-    def initial_confidence(self, masks: Float[Tensor, "B R C H W"]) -> Float[Tensor, "1 R C H W"]:
-        """Eq. 14 as a chance of agreeing, the same for the whole batch.
+    def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
+        """Probability of the consensus of given masks, trusted as DivP reads the image's segmentation (Table 3)."""
+        assert batch.image is not None and batch.masks is not None and batch.rated is not None
+        *_, last = self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences)
+        return self._fusion(last, batch.masks, batch.rated).sigmoid()
 
-        a₀ = 0.5 + ψ/2, so that no rater starts worse than chance.
+    def _read(
+        self, agreed: Float[Tensor, "B R C H W"], raters: Float[Tensor, "B R C H W"]
+    ) -> Float[Tensor, "B R C h w"]:
+        """Log-odds of the confidence that DivP's maps show: at every pixel, or one for the image.
+
+        Far from every outline all raters agree; at the outline itself nobody does better than chance. What
+        tells raters apart is how they fare in the band between, so agreement is averaged there.
         """
-        _, raters, structures, *pixels = masks.shape
-        average = torch.empty(1, raters, 1, 1, 1, device=masks.device).uniform_(0.1, 0.9)
-        disturbance = 0.2 * torch.randn(1, raters, 1, *pixels, device=masks.device)
-        return (0.5 + (average + disturbance).clamp(0, 1) / 2).expand(-1, -1, structures, -1, -1)
+        if self.trust == "pixel":
+            return log_odds(agreed)
+        return log_odds(_band_mean(agreed, raters.mean(1)))
 
-    def fuse(
-        self,
-        masks: Float[Tensor, "B R C H W"],
-        rated: Bool[Tensor, "B R C"],
-        confidence: Float[Tensor, "#B R C H W"],
-        raters: Float[Tensor, "B R C H W"] | None = None,
-        segmentation: Float[Tensor, "B C H W"] | None = None,
+    def _corrected(self, read: Float[Tensor, "B R C h w"]) -> Float[Tensor, "B R C h w"]:
+        """Confidence from DivP's reading, moved so that its mean over the training set is what was counted."""
+        if self.trust == "pixel":
+            return read.sigmoid()
+        return (read + (log_odds(self.counted) - self.read)[..., None, None]).sigmoid()
+
+    @torch.no_grad()
+    def _calibrate(
+        self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
+    ) -> None:
+        """Count how often each rater's real masks agree with the segmentation where raters differ.
+
+        One coin per rater, pooled over the training set: Dawid and Skene, "Maximum likelihood estimation of
+        observer error-rates", Applied Statistics 28(1), 1979, with ConP's segmentation as the consensus.
+        """
+        there = rated.float()
+        votes = (masks * there[..., None, None]).sum(1) / there.sum(1).clamp(min=1)[..., None, None]
+        counted = _band_mean(agreement((step.segmentation > 0.5).float(), masks), votes)[..., 0, 0]
+        cases = there.sum(0)
+        rate = CALIBRATION_RATE * (cases > 0)
+        for running, new in ((self.counted, counted), (self.read, step.read.mean((-2, -1)))):
+            running.lerp_((new * there).sum(0) / cases.clamp(min=1), rate)
+
+    def _fusion(
+        self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
     ) -> Float[Tensor, "B C H W"]:
-        """Probability of the consensus, given masks and how far each rater is trusted at each pixel."""
-        return self.fused_logits(masks, rated, confidence, raters, segmentation).sigmoid()
+        """Log-odds of the masks' fusion as one recurrence sees it."""
+        confidence = step.confidence
+        if self.trust == "mask":
+            confidence = read_masks(masks, rated, step.segmentation)
+        return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
 
     def fused_logits(
         self,
         masks: Float[Tensor, "B R C H W"],
         rated: Bool[Tensor, "B R C"],
-        confidence: Float[Tensor, "#B R C H W"],
+        confidence: Float[Tensor, "#B R C h w"],
         raters: Float[Tensor, "B R C H W"] | None = None,
         segmentation: Float[Tensor, "B C H W"] | None = None,
     ) -> Float[Tensor, "B C H W"]:
@@ -212,13 +273,30 @@ class MrPrism(Method):
             logits = logits + self.prior * log_odds(segmentation)
         return logits
 
+    def initial_confidence(self, masks: Float[Tensor, "B R C H W"]) -> Float[Tensor, "1 R C h w"]:
+        """Eq. 14 as a chance of agreeing, the same for the whole batch.
+
+        a₀ = 0.5 + ψ/2, so that no rater starts worse than chance.
+        """
+        _, raters, structures, *pixels = masks.shape
+        average = torch.empty(1, raters, 1, 1, 1, device=masks.device).uniform_(0.1, 0.9)
+        places = pixels if self.trust == "pixel" else (1, 1)
+        disturbance = 0.2 * torch.randn(1, raters, 1, *places, device=masks.device)
+        return (0.5 + (average + disturbance).clamp(0, 1) / 2).expand(-1, -1, structures, -1, -1)
+
+    def equal_confidence(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "1 R C 1 1"]:
+        """Where predicting starts: every rater trusted alike."""
+        return image.new_full((1, len(self.task.raters), len(self.task.structures), 1, 1), EQUAL)
+
 
 class ConP(nn.Module):
     """Converging Prism: a U-Net decoder that a confidence per rater steers (section 4.1)."""
 
-    def __init__(self, widths: Sequence[int], raters: int, structures: int, integration: Integration) -> None:
+    def __init__(
+        self, widths: Sequence[int], raters: int, structures: int, integration: Integration, rounds: int
+    ) -> None:
         super().__init__()
-        self.decoder = Decoder(widths)
+        self.decoder = Decoder(widths, rounds=rounds)
         ups: Sequence[Up] = list(self.decoder.ups)  # type: ignore[arg-type]
         steered = [widths[-1], *(up.from_below.out_channels for up in ups[:2])]  # strides 32, 16 and 8
         self.embedding = ConfidenceEmbedding(raters * structures, steered)
@@ -229,7 +307,9 @@ class ConP(nn.Module):
         self,
         features: Sequence[Tensor],
         skips: Sequence[Tensor],
-        weights: Float[Tensor, "#B R C H W"],
+        weights: Float[Tensor, "#B R C h w"],
+        size: Sequence[int],
+        round: int,
     ) -> Float[Tensor, "B C H W"]:
         grids = [features[-1].shape[-2:], skips[0].shape[-2:], skips[1].shape[-2:]]
         embedded = self.embedding(weights.flatten(1, 2), grids)
@@ -237,8 +317,8 @@ class ConP(nn.Module):
         for stage, (up, skip) in enumerate(zip(self.decoder.ups, skips, strict=True)):
             if stage < len(self.integrate):
                 x = self.integrate[stage](x, embedded[stage])
-            x = up(x, skip)
-        logits: Tensor = self.head(x, weights.shape[-2:])
+            x = up(x, skip, round)
+        logits: Tensor = self.head(x, size)
         return logits
 
 
@@ -251,21 +331,19 @@ class ConfidenceEmbedding(nn.Module):
     def __init__(self, maps: int, widths: Sequence[int]) -> None:
         super().__init__()
         w32, w16, w8 = widths
-        self.to_stride_8 = nn.Sequential(
-            _separable(maps, 32, kernel=5), nn.ReLU(), _separable(32, 64), nn.ReLU(), _separable(64, w8)
-        )
+        self.to_stride_8 = nn.Sequential(nn.Conv2d(maps, 64, 1), nn.ReLU(), nn.Conv2d(64, w8, 1))
         self.to_stride_16 = nn.Sequential(nn.ReLU(), _separable(w8, w16))
         self.to_stride_32 = nn.Sequential(nn.ReLU(), _separable(w16, w32))
 
-    def forward(self, weights: Float[Tensor, "B maps H W"], grids: Sequence[Sequence[int]]) -> list[Tensor]:
-        fine = self.to_stride_8(weights)
+    def forward(self, weights: Float[Tensor, "B maps h w"], grids: Sequence[Sequence[int]]) -> list[Tensor]:
+        fine = self.to_stride_8(_pooled(weights, grids[2]))
         middle = self.to_stride_16(fine)
         coarse = self.to_stride_32(middle)
         return [_fit(x, grid) for x, grid in zip((coarse, middle, fine), grids, strict=True)]
 
 
-def _separable(width_in: int, width_out: int, kernel: int = 3) -> nn.Sequential:
-    depthwise = nn.Conv2d(width_in, width_in, kernel, stride=2, padding=kernel // 2, groups=width_in)
+def _separable(width_in: int, width_out: int) -> nn.Sequential:
+    depthwise = nn.Conv2d(width_in, width_in, 3, stride=2, padding=1, groups=width_in)
     return nn.Sequential(depthwise, nn.Conv2d(width_in, width_out, 1))
 
 
@@ -275,25 +353,27 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
         self.heads = heads
+        self.norm_features, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        for last in (self.out, self.mlp[-1]):  # begins as the plain U-Net and learns as fast
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(
         self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "#B c h w"]
     ) -> Float[Tensor, "B c h w"]:
-        grid = _grid(features)
-        f, w = _tokens(features, grid), _tokens(confidence, grid).expand(len(features), -1, -1)
-        position = _positions(grid, f.shape[-1], f)  # E_w and E_f: where, not what
-        attended = attend(self.query(w + position), self.key(f + position), self.value(f), self.heads)
+        grid = _grid(features.shape[-2:], LARGEST_GRID)
+        few = _grid(grid, KEY_GRID)
+        w = _tokens(confidence, grid).expand(len(features), -1, -1)
+        seen = self.norm_features(_tokens(features, few))
+        queries_at, keys_at = _positions(grid, w.shape[-1], w), _positions(few, w.shape[-1], w)  # E_w, E_f
+        attended = attend(self.query(w + queries_at), self.key(seen + keys_at), self.value(seen), self.heads)
         # the query rides along: what ConP is told about the raters must reach its output, not only its gaze
-        x = self.norm_attention(f + w + self.out(attended))
-        x = self.norm_mlp(x + self.mlp(x))
-        chosen = x.transpose(1, 2).unflatten(-1, grid)
-        if grid == tuple(features.shape[-2:]):
-            return chosen
-        return features + _fit(chosen, features.shape[-2:])
+        x = w + self.out(attended)
+        x = x + self.mlp(self.norm_mlp(_tokens(features, grid) + x))
+        return features + _fit(x.transpose(1, 2).unflatten(-1, grid), features.shape[-2:])
 
 
 class Concat(nn.Module):
@@ -312,15 +392,23 @@ class Concat(nn.Module):
         return joined
 
 
-INTEGRATIONS: dict[str, type[nn.Module]] = {"attention": Attention, "concat": Concat, "convlstm": ConvLSTMStep}
+INTEGRATIONS: dict[str, type[nn.Module]] = {
+    "attention": Attention,
+    "concat": Concat,
+    "convlstm": ConvLSTMStep,
+}
 
 
 class DivP(nn.Module):
     """Diverging Prism: from the segmentation to what each rater would mark (section 4.2).
 
     A stem to at most 32 x 32, patches of 2 x 2 of that as tokens, four self-attention blocks, the last with
-    one head per rater; then each head's tokens meet the segmentation's own fine features.
+    one head per rater; then each head's tokens meet the segmentation's own fine features. A straight path
+    lets a rater be the segmentation seen through a blur of their own, moved outwards or inwards, which most
+    raters nearly are; the rest of the network learns what is left.
     """
+
+    scales = (1, 2, 4, 8)  # the straight path's blurs: means over so many pixels at stride 2
 
     def __init__(self, raters: int, structures: int, width: int = 64, per_rater: int = 8) -> None:
         super().__init__()
@@ -329,58 +417,82 @@ class DivP(nn.Module):
         self.coarse = nn.Sequential(nn.Conv2d(32, width, 3, stride=2, padding=1), nn.ReLU())
         self.patches = nn.Conv2d(width, width, 2, stride=2)
         self.blocks = nn.ModuleList(SelfAttention(width, heads=4) for _ in range(3))
-        self.heads = SelfAttention(width, heads=raters, width_head=per_rater, width_out=raters * per_rater)
+        self.heads = SelfAttention(width, heads=raters, width_out=raters * per_rater)
         self.from_fine = nn.Conv2d(32, raters * per_rater, 1)
-        self.out = nn.ConvTranspose2d(raters * per_rater, raters * structures, 2, stride=2, groups=raters)
+        straight = torch.zeros(raters, structures, len(self.scales))
+        straight[..., 0] = 1.0
+        self.straight = nn.Parameter(straight)
+        self.out = nn.Parameter(0.1 * torch.randn(raters, structures * 4, per_rater))
+        self.bias = nn.Parameter(torch.zeros(raters, structures * 4, 1))
 
-    def forward(self, segmentation: Float[Tensor, "B C H W"]) -> Float[Tensor, "B R C H W"]:
-        """Args:
-        segmentation: Probabilities; DivP sees nothing else.
+    def forward(self, segmentation: Float[Tensor, "B C H W"]) -> Float[Tensor, "B R C 2 2 h w"]:
+        """Logits of each rater's mask, the four pixels of every 2 x 2 apart: see `interleave`.
+
+        Args:
+            segmentation: Probabilities; DivP sees nothing else.
         """
         fine = self.fine(segmentation)
         coarse = self.coarse(fine)
-        coarse = self.patches(F.adaptive_avg_pool2d(coarse, _grid(coarse)))
-        grid = _grid(coarse)
-        x = _tokens(coarse, grid)
-        position = _positions(grid, x.shape[-1], x)
+        x = self.patches(F.adaptive_avg_pool2d(coarse, _grid(coarse.shape[-2:], LARGEST_GRID)))
         for block in (*self.blocks, self.heads):
-            x = block(x, position)
-        per_rater = _fit(x.transpose(1, 2).unflatten(-1, grid), fine.shape[-2:])
-        logits = self.out(F.relu(per_rater + self.from_fine(fine)))
-        height, width = segmentation.shape[-2:]
-        return logits[..., :height, :width].unflatten(1, (self.raters, self.structures))
+            x = block(x)
+        per_rater = F.relu(_fit(x, fine.shape[-2:]) + self.from_fine(fine))
+        logits = self.out @ per_rater.flatten(2).unflatten(1, (self.raters, -1)) + self.bias
+        blurred = torch.einsum("rck,bckhw->brchw", self.straight, self._blurs(segmentation))
+        return (
+            logits.unflatten(2, (self.structures, 2, 2)).unflatten(-1, fine.shape[-2:])
+            + blurred[:, :, :, None, None]
+        )
+
+    def _blurs(self, segmentation: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C K h w"]:
+        half = F.avg_pool2d(segmentation, 2, ceil_mode=True)
+        blurs = [_fit(F.avg_pool2d(half, k, ceil_mode=True), half.shape[-2:]) for k in self.scales]
+        return log_odds(torch.stack(blurs, 2))
+
+
+def interleave(phases: Float[Tensor, "B R C 2 2 h w"], size: Sequence[int]) -> Float[Tensor, "B R C H W"]:
+    """The full-size maps of which `phases` holds every second row and column."""
+    whole = phases.permute(0, 1, 2, 5, 3, 6, 4).flatten(5, 6).flatten(3, 4)
+    return whole[..., : size[0], : size[1]]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, norm, MLP, norm, with residuals where widths allow."""
+    """Multi-head self-attention, norm, MLP, norm, with residuals (Figure 2 c)."""
 
-    def __init__(self, width: int, heads: int, width_head: int | None = None, width_out: int | None = None) -> None:
+    def __init__(self, width: int, heads: int, width_out: int | None = None) -> None:
         super().__init__()
-        inner = heads * (width_head or width // heads)
         out = width_out or width
+        inner = out if width_out else width
         self.heads = heads
-        self.query_key_value = nn.ModuleList(nn.Linear(width, inner) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
         self.out = nn.Linear(inner, out)
         self.residual = nn.Identity() if out == width else nn.Linear(width, out)
         self.norm_attention, self.norm_mlp = nn.LayerNorm(out), nn.LayerNorm(out)
         self.mlp = nn.Sequential(nn.Linear(out, out), nn.GELU(), nn.Linear(out, out))
 
-    def forward(
-        self, x: Float[Tensor, "B token c"], position: Float[Tensor, "token c"]
-    ) -> Float[Tensor, "B token d"]:
-        query, key, value = self.query_key_value
-        attended = attend(query(x + position), key(x + position), value(x), self.heads)
+    def forward(self, maps: Float[Tensor, "B c h w"]) -> Float[Tensor, "B d h w"]:
+        grid = _grid(maps.shape[-2:], LARGEST_GRID)
+        few = _grid(grid, KEY_GRID)
+        x, keys = _tokens(maps, grid), _tokens(maps, few)
+        queries_at, keys_at = _positions(grid, x.shape[-1], x), _positions(few, x.shape[-1], x)
+        attended = attend(self.query(x + queries_at), self.key(keys + keys_at), self.value(keys), self.heads)
         y = self.norm_attention(self.residual(x) + self.out(attended))
-        result: Tensor = self.norm_mlp(y + self.mlp(y))
+        y = self.norm_mlp(y + self.mlp(y))
+        result: Tensor = y.transpose(1, 2).unflatten(-1, grid)
         return result
 
 
 def attend(
-    query: Float[Tensor, "B token c"], key: Float[Tensor, "B token c"], value: Float[Tensor, "B token c"], heads: int
+    query: Float[Tensor, "B token c"],
+    key: Float[Tensor, "B seen c"],
+    value: Float[Tensor, "B seen c"],
+    heads: int,
 ) -> Float[Tensor, "B token c"]:
     """Scaled dot-product attention in several heads."""
-    split = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    # written out: on a CPU, PyTorch's fused attention is three times slower for so few and narrow tokens
+    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+    return (weights @ v).transpose(1, 2).flatten(2)
 
 
 def agreement(
@@ -389,6 +501,30 @@ def agreement(
     """Chance that a rater's mark and the segmentation agree: a = ỹ s + (1 − ỹ)(1 − s)."""
     y = segmentation[:, None]
     return torch.addcmul(1 - y, 2 * y - 1, raters)
+
+
+def read_masks(
+    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], segmentation: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B R C 1 1"]:
+    """How far to trust each given mask, whoever drew it: its agreement with the segmentation where masks differ.
+
+    No weights, any number of raters, their order free: for raters who are slots and not persons, or whom
+    training never saw. With few pixels in dispute it stays near the raters' common mean.
+    """
+    there = rated[..., None, None].float()
+    votes = (masks * there).sum(1) / there.sum(1).clamp(min=1)
+    each = _band_mean(agreement((segmentation > 0.5).float(), masks), votes)
+    mean = (each * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+    disputed = (votes * (1 - votes)).sum((-2, -1), keepdim=True)[:, None]
+    return torch.where(there > 0, mean + (each - mean) * disputed / (disputed + DISPUTED), mean)
+
+
+def _band_mean(
+    agreed: Float[Tensor, "B R C H W"], votes: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B R C 1 1"]:
+    """Mean agreement over the pixels where the vote is divided, the more so the more."""
+    band = votes * (1 - votes) + 1e-6
+    return torch.einsum("brchw,bchw->brc", agreed, band / band.sum((-2, -1), keepdim=True))[..., None, None]
 
 
 def log_odds(probability: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -400,8 +536,11 @@ def fuse_log_odds(
     masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C H W"]
 ) -> Float[Tensor, "B C H W"]:
     """Log-odds of the consensus: eq. 4 with both terms of Proposition 4, the uniform prior p_u being 0."""
-    votes = (2 * masks - 1) * rated[..., None, None]
-    return (votes * weights).sum(1)
+    trusted = weights * rated[..., None, None]
+    if trusted.shape[-2:] == (1, 1):  # one weight for the image: Σ w (2z − 1) without a map for each rater
+        together = torch.einsum("brchw,brc->bchw", masks, 2 * trusted[..., 0, 0])
+        return together - trusted.sum(1)
+    return ((2 * masks - 1) * trusted).sum(1)
 
 
 def fuse_ratio(
@@ -424,15 +563,20 @@ def fuse_verbatim(
     return marked - unmarked
 
 
-def _grid(x: Tensor) -> tuple[int, int]:
-    height, width = x.shape[-2:]
-    return min(height, LARGEST_GRID), min(width, LARGEST_GRID)
+def _grid(size: Sequence[int], largest: int) -> tuple[int, int]:
+    return min(size[0], largest), min(size[1], largest)
 
 
 def _fit(x: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B c H W"]:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def _pooled(x: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B c H W"]:
+    if x.shape[-1] == 1:
+        return x.expand(*x.shape[:2], *size)
+    return F.adaptive_avg_pool2d(x, tuple(size))
 
 
 def _tokens(x: Float[Tensor, "B c h w"], grid: tuple[int, int]) -> Float[Tensor, "B token c"]:

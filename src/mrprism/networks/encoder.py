@@ -67,12 +67,15 @@ def _load_imagenet(resnet: nn.Module, path: Path, backbone: str) -> None:
     try:
         given = load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({error}); pickled .pth weights are not read") from None
+        raise InputError(
+            f"{path}: not a safetensors file ({error}); pickled .pth weights are not read"
+        ) from None
     wanted = resnet.state_dict()
     missing = [
         name
         for name, value in wanted.items()
-        if not name.endswith("num_batches_tracked") and (name not in given or given[name].shape != value.shape)
+        if not name.endswith("num_batches_tracked")
+        and (name not in given or given[name].shape != value.shape)
     ]
     if missing:
         raise InputError(

@@ -22,26 +22,49 @@ class Up(nn.Module):
     computed once for decoders that run several times on the same image.
     """
 
-    def __init__(self, width_in: int, width_skip: int, width_out: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width_in: int, width_skip: int, width_out: int, dropout: float = 0.0, rounds: int = 1
+    ) -> None:
         super().__init__()
         self.from_below = nn.Conv2d(width_in, width_out, 3, padding=1, bias=False)
         self.from_skip = nn.Conv2d(width_skip, width_out, 3, padding=1, bias=False)
-        self.join = nn.Sequential(nn.BatchNorm2d(width_out), nn.ReLU())
-        self.refine = nn.Sequential(
-            nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width_out),
-            nn.ReLU(),
-            nn.Dropout2d(dropout),
-        )
+        self.join = RoundNorm(width_out, rounds)
+        self.refine = nn.Conv2d(width_out, width_out, 3, padding=1, bias=False)
+        self.norm = RoundNorm(width_out, rounds)
+        self.dropout = nn.Dropout2d(dropout)
 
-    def forward(self, below: Float[Tensor, "B c h w"], skip: Float[Tensor, "B d H W"]) -> Float[Tensor, "B e H W"]:
-        """Args:
-        skip: The encoder's features after `from_skip`.
+    def forward(
+        self, below: Float[Tensor, "B c h w"], skip: Float[Tensor, "B d H W"], round: int = 0
+    ) -> Float[Tensor, "B e H W"]:
+        """
+        Args:
+            skip: The encoder's features after `from_skip`.
+            round: How often a recurrent decoder has run on this image before.
         """
         # enlarging commutes with what follows but for the border, and the convolution is cheaper before it
-        enlarged = F.interpolate(self.from_below(below), skip.shape[-2:], mode="bilinear", align_corners=False)
-        joined: Tensor = self.refine(self.join(enlarged + skip))
-        return joined
+        enlarged = F.interpolate(
+            self.from_below(below), skip.shape[-2:], mode="bilinear", align_corners=False
+        )
+        joined = F.relu(self.join(enlarged + skip, round))
+        refined: Tensor = self.dropout(F.relu(self.norm(self.refine(joined), round)))
+        return refined
+
+
+class RoundNorm(nn.Module):
+    """Batch norm that keeps the rounds of a recurrent decoder apart; the last serves all later ones.
+
+    What rounds see is distributed differently, so one set of running means would fit none of them.
+
+    Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017.
+    """
+
+    def __init__(self, width: int, rounds: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(rounds))
+
+    def forward(self, x: Float[Tensor, "B c h w"], round: int) -> Float[Tensor, "B c h w"]:
+        normed: Tensor = self.norms[min(round, len(self.norms) - 1)](x)
+        return normed
 
 
 class Head(nn.Module):
@@ -51,7 +74,9 @@ class Head(nn.Module):
         super().__init__()
         self.deconvolution = nn.ConvTranspose2d(width, outputs, 2, stride=2)
 
-    def forward(self, features: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B outputs H W"]:
+    def forward(
+        self, features: Float[Tensor, "B c h w"], size: Sequence[int]
+    ) -> Float[Tensor, "B outputs H W"]:
         logits: Tensor = self.deconvolution(features)
         return logits[..., : size[0], : size[1]]
 
@@ -59,13 +84,15 @@ class Head(nn.Module):
 class Decoder(nn.Module):
     """U-Net's way up, from stride 32 to features at stride 2."""
 
-    def __init__(self, encoder_widths: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(self, encoder_widths: Sequence[int], dropout: float = 0.0, rounds: int = 1) -> None:
         super().__init__()
         widths = decoder_widths(encoder_widths)
         below = (encoder_widths[-1], *widths)
         self.ups = nn.ModuleList(
-            Up(width_in, width_skip, width_out, dropout)
-            for width_in, width_skip, width_out in zip(below, reversed(encoder_widths[:-1]), widths, strict=False)
+            Up(width_in, width_skip, width_out, dropout, rounds)
+            for width_in, width_skip, width_out in zip(
+                below, reversed(encoder_widths[:-1]), widths, strict=False
+            )
         )
         self.width = widths[-1]
 

@@ -90,11 +90,11 @@ def _label(candidate: Candidate) -> str:
 
 
 _LABELS = {
-    "crowd-layer": "Crowd layer, MW",
-    "crowd-layer-kind=VW": "Crowd layer, VW",
-    "crowd-layer-kind=VW+B": "Crowd layer, VW+B",
-    "confusion-matrix": "Confusion matrix, global",
-    "confusion-matrix-kind=pixel": "Confusion matrix, pixel-wise",
+    "crowd-layer": "Crowd layer (MW)",
+    "crowd-layer-kind=VW": "Crowd layer (VW)",
+    "crowd-layer-kind=VW+B": "Crowd layer (VW+B)",
+    "confusion-matrix": "Confusion matrix (global)",
+    "confusion-matrix-kind=pixel": "Confusion matrix (pixel-wise)",
     "multiple-hypotheses": "LUW (multiple hypotheses)",
     "label-sampling": "UECNN (label sampling)",
     "fuse-fusion=majority": "Majority vote",
@@ -127,7 +127,7 @@ def _ablation() -> tuple[Slot, ...]:
     for integration, shown in _INTEGRATIONS.items():
         for losses, weights in _LOSSES.items():
             options = {} if integration == "attention" else {"integration": integration}
-            slots.append(Slot(Candidate("mrprism", {**options, **weights}), f"{shown}, {losses}"))
+            slots.append(Slot(Candidate("mrprism", {**options, **weights}), f"{shown} ({losses})"))
     return tuple(slots)
 
 
@@ -150,7 +150,8 @@ TABLES = {
                 _slot("diagnosis-first"),
                 _slot("mrprism", recurrence="each"),
             ),
-            "The recurrences of MrPrism are steps of one and the same run.",
+            "The recurrences of MrPrism are steps of one run. Only the last competes: to pick the best of "
+            "them here would be to choose on the test cases.",
         ),
         TableOfContents(
             "table2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
@@ -16,7 +16,7 @@ from mrprism.evaluate import FINAL, MEAN, RATER, REFERENCE
 from mrprism.metrics.overlap import above, dice
 from mrprism.report import pictures
 from mrprism.report.findings import mean_of, number
-from mrprism.report.pictures import Flat, Panel
+from mrprism.report.pictures import Flat, Panel, Window
 from mrprism.report.reading import Entry, Key
 
 # ---- the same cases of every method (the paper's Figures 5 and 6) --------------------------------
@@ -47,14 +47,10 @@ def case_figure(comparison: Comparison, results: Sequence[Result], given: Given)
     for i, name in enumerate(names):
         first = pictures.flatten(shown[0][1][name])
         identifier = f"case{i}"
+        window = pictures.window_of(replace(first, probability=np.zeros_like(first.probability)))
         methods = [(_title(result, given), pictures.flatten(examples[name])) for result, examples in shown]
-        rows.append(
-            CaseRow(
-                name,
-                pictures.image_definition(first, identifier),
-                tuple(_panels(first, identifier, methods, comparison.plan.task.raters)),
-            )
-        )
+        panels = _panels(first, window, identifier, methods, comparison.plan.task.raters)
+        rows.append(CaseRow(name, pictures.image_definition(first, window, identifier), tuple(panels)))
     if not rows:
         return None
     target = pictures.flatten(shown[0][1][names[0]]).target_name
@@ -68,9 +64,9 @@ def _title(result: Result, given: Given) -> str:
 
 
 def _panels(
-    case: Flat, identifier: str, methods: Sequence[tuple[str, Flat]], raters: Sequence[str]
+    case: Flat, window: Window, identifier: str, methods: Sequence[tuple[str, Flat]], raters: Sequence[str]
 ) -> list[Panel]:
-    window, image = pictures.window_of(case), pictures.use(identifier)
+    image = pictures.use(identifier)
     dashed = pictures.target_lines(case)
     count = int(case.rated.any(axis=1).sum())
     everyone = f"{count} rater" if count == 1 else f"{count} raters"

@@ -127,7 +127,8 @@ def explanation(table: Table, seeds: int) -> str:
     said = ["Mean over test cases" + (" ± standard deviation over seeds" if seeds > 1 else ", one seed")]
     said[0] += "; Dice and ECE times 100."
     if any(cell.best for cell in table.cells()):
-        said.append("Bold: better than every other method of its column by more than chance.")
+        always = ", and with every seed" if seeds > 1 else ""
+        said.append(f"Bold: better than every other method of its column by more than chance{always}.")
     if table.ties:
         said.append("Underlined: the highest mean, and those that cannot be told from it.")
     said.append(

@@ -101,7 +101,7 @@ def _keep_shown(predictor: Predictor, dataset: Dataset, names: Sequence[str]) ->
     for number, name in enumerate(names):
         sample = plane(dataset[name])
         prediction = predictor.predict(sample)
-        if (fused := predictor.fuse(sample, prediction)) is not None and sample.rated.any(0).all():
+        if sample.rated.any(0).all() and (fused := predictor.fuse(sample)) is not None:
             write_example(folder / "masks" / f"{number}.npz", sample, fused)
         kind = "image" if predictor.method.reads == "image" else "masks"
         write_example(folder / kind / f"{number}.npz", sample, prediction)

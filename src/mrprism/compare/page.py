@@ -127,12 +127,12 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
     table = next((table for table in tables if not table.masks), tables[0])
     target = figures.quality_target(comparison)
     against = "the reference" if target == REFERENCE else "the raters' majority"
-    start = f"On {len(comparison.groups)} test cases"
+    start = f"On {len(comparison.groups)} test cases" + (", given the raters' masks" if table.masks else "")
     parts = []
     for part in table.structures:
-        place = table.columns.index(Column(target, "dice"))
-        verdict = part.verdicts[place]
-        if verdict is None:
+        place = next((i for i, column in enumerate(table.columns) if column == Column(target, "dice")), None)
+        verdict = None if place is None else part.verdicts[place]
+        if place is None or verdict is None:
             continue
         best = next(line for line in part.lines if line.label == verdict.best)
         level = sum(not other.significant for other in verdict.others.values())
@@ -145,7 +145,7 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
                 f"though {_of(level, len(verdict.others))} cannot be told from it"
             )
     if not parts:
-        return f"{start}, too few methods have numbers to compare them."
+        return "Too few methods have numbers yet to compare them."
     return f"{start}, {'; '.join(parts)} (Dice@0.5 with {against})."
 
 

@@ -6,13 +6,14 @@ corrected for their number (Holm).
 
 A bootstrap of very few patients finds everything significant. No p-value is therefore taken below
 2^(1 - patients), the least that a test by exchanging the methods' names could give: with five patients
-nothing is significant.
+nothing is significant. Patients say nothing about how a training turns out the next time, so with several
+seeds the best must be ahead with each of them, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,10 +30,11 @@ class Against:
 
     difference: Difference  # the best minus this one
     p: float  # after Holm's correction; NaN where unknown
+    every_seed: bool = True  # the best is ahead with each seed both have
 
     @property
     def significant(self) -> bool:
-        return self.p < LEVEL
+        return self.p < LEVEL and self.every_seed
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Competitor:
     """One line of a table in one column."""
 
     name: str  # unique
-    family: str  # lines of one family, such as the recurrences of one run, are not tested against each other
     values: Mapping[str, float]  # case to score, the mean over seeds; NaN: not defined
+    seeds: Mapping[int, float] = field(default_factory=dict)  # mean of each seed
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Verdict:
     """What a column says."""
 
     best: str
-    alone: bool  # the best differs from every other family by more than chance
-    others: Mapping[str, Against]  # those of other families
+    alone: bool  # the best differs from every other by more than chance
+    others: Mapping[str, Against]
 
     def level(self, name: str) -> bool:
         """Whether a line is the best, or cannot be told from it."""
@@ -68,18 +70,21 @@ def judge(
         groups: The patient of each case.
 
     Returns:
-        None with fewer than two families that have any value.
+        None with fewer than two that have any value.
     """
     sign = 1.0 if better == "higher" else -1.0
     means = {c.name: mean for c in competitors if not np.isnan(mean := _mean(c.values))}
     known = [c for c in competitors if c.name in means]
-    if len({c.family for c in known}) < 2:
+    if len(known) < 2:
         return None
     best = max(known, key=lambda c: sign * means[c.name])
-    others = [c for c in known if c.family != best.family]
+    others = [c for c in known if c is not best]
     tests = [_test(best.values, c.values, groups) for c in others]
     corrected = holm([p for _, p in tests])
-    against = {c.name: Against(test[0], p) for c, test, p in zip(others, tests, corrected, strict=True)}
+    against = {
+        c.name: Against(test[0], p, _ahead(best, c, sign))
+        for c, test, p in zip(others, tests, corrected, strict=True)
+    }
     alone = all(a.significant and sign * a.difference.mean > 0 for a in against.values())
     return Verdict(best.name, alone, against)
 
@@ -108,6 +113,11 @@ def over_seeds(means: Sequence[float]) -> tuple[float, float]:
     if not len(known):
         return float("nan"), float("nan")
     return float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else float("nan")
+
+
+def _ahead(best: Competitor, other: Competitor, sign: float) -> bool:
+    shared = best.seeds.keys() & other.seeds.keys()
+    return all(sign * (best.seeds[seed] - other.seeds[seed]) > 0 for seed in shared)
 
 
 def _mean(values: Mapping[str, float]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mrprism.compare.candidates import CEILING, Slot, TableOfContents
 from mrprism.compare.results import Comparison, Result
@@ -46,6 +46,7 @@ class Line:
     recurrence: str
     reads: str
     ceiling: bool
+    competes: bool  # may be best of a column: no ceiling, and no recurrence but the last
     cells: tuple[Cell, ...] = ()
 
     @property
@@ -54,6 +55,9 @@ class Line:
 
     @property
     def why(self) -> str:
+        """Why there are no numbers, or fewer than asked for."""
+        if self.entry is None and not self.result.why:
+            return "its runs were not scored as a fusion" if self.result.runs else "not trained yet"
         return self.result.why
 
 
@@ -103,15 +107,15 @@ def _table(comparison: Comparison, contents: TableOfContents) -> Table:
     for structure in comparison.structures:
         verdicts = tuple(_verdict(comparison, lines, structure, column) for column in columns)
         filled = tuple(
-            Line(
-                line.label, line.result, line.entry, line.recurrence, line.reads, line.ceiling,
-                tuple(
-                    _cell(line, Key(structure, column.target, column.metric, line.recurrence), verdict)
+            replace(
+                line,
+                cells=tuple(
+                    _cell(line, _key(line, structure, column), verdict)
                     for column, verdict in zip(columns, verdicts, strict=True)
                 ),
             )
             for line in lines
-        )  # fmt: skip
+        )
         parts.append(StructureTable(structure, filled, verdicts))
     return Table(contents, columns, tuple(parts))
 
@@ -134,15 +138,26 @@ def _lines_of(comparison: Comparison, slot: Slot) -> Iterator[Line]:
         steps = entry.recurrences if entry and entry.recurrences else (FINAL,)
     for step in steps:
         label = f"{slot.label} {step}" if slot.recurrence == "each" and step != FINAL else slot.label
-        yield Line(label, result, entry, step, result.reads(slot.given), slot.candidate.ceiling)
+        yield Line(
+            label,
+            result,
+            entry,
+            step,
+            result.reads(slot.given),
+            slot.candidate.ceiling,
+            competes=entry is not None and not slot.candidate.ceiling and step == steps[-1],
+        )
 
 
 def _verdict(comparison: Comparison, lines: Sequence[Line], structure: str, column: Column) -> Verdict | None:
-    """Among those that may be compared: no ceiling, and none that collapsed or failed."""
     competitors = [
-        Competitor(line.label, line.result.candidate.key, line.entry.values(_key(line, structure, column)))
+        Competitor(
+            line.label,
+            line.entry.values(_key(line, structure, column)),
+            _seed_means(line, _key(line, structure, column)),
+        )
         for line in lines
-        if line.entry is not None and not line.ceiling
+        if line.entry is not None and line.competes
     ]
     return judge(competitors, comparison.groups, METRICS[column.metric].better)
 
@@ -151,20 +166,23 @@ def _key(line: Line, structure: str, column: Column) -> Key:
     return Key(structure, column.target, column.metric, line.recurrence)
 
 
+def _seed_means(line: Line, key: Key) -> dict[int, float]:
+    entries = line.result.each_seed("image" if line.reads == "image" else "masks")
+    return {seed: mean_of(entry, key) for seed, entry in zip(line.result.runs, entries, strict=True)}
+
+
 def _cell(line: Line, key: Key, verdict: Verdict | None) -> Cell:
     if line.entry is None:
         return Cell(math.nan, math.nan)
-    seeds = line.result.each_seed("image" if line.reads == "image" else "masks")
-    means = [mean_of(entry, key) for entry in seeds]
-    _, spread = over_seeds(means)
+    _, spread = over_seeds(list(_seed_means(line, key).values()))
     values = line.entry.values(key)
     missing = sum(math.isnan(value) for value in values.values())
-    compared = verdict is not None and not line.ceiling
-    return Cell(
-        mean_of(line.entry, key),
-        spread,
-        best=compared and verdict is not None and verdict.alone and verdict.best == line.label,
-        level=compared and verdict is not None and verdict.level(line.label),
-        missing=missing if missing < len(values) else 0,
-        against=verdict.others.get(line.label) if verdict is not None and compared else None,
+    cell = Cell(mean_of(line.entry, key), spread, missing=missing if missing < len(values) else 0)
+    if verdict is None or not line.competes:
+        return cell
+    return replace(
+        cell,
+        best=verdict.alone and verdict.best == line.label,
+        level=verdict.level(line.label),
+        against=verdict.others.get(line.label),
     )

@@ -1,0 +1,249 @@
+"""Tables against numbers worked out by hand, from folders made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrprism.compare import write_comparison
+from mrprism.compare.formats import escape, to_csv, to_latex
+from mrprism.compare.results import read_comparison
+from mrprism.compare.tables import Table, make_tables
+from mrprism.errors import InputError
+from mrprism.evaluate import FINAL, MEAN, REFERENCE, Row
+
+from .folder import CASES, make_plan, make_run
+
+SOFT, HARD = "fused-label-label=soft-vote", "fused-label-label=majority"
+BASE = np.linspace(0.70, 0.81, 12)  # mean 0.755
+
+
+def flat(values: np.ndarray) -> dict[str, list[float]]:
+    return {FINAL: values.tolist()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """On every case crowd layer is 5 points above the soft vote, the hard vote 10 below; two seeds."""
+    make_plan(tmp_path, methods=["crowd-layer", "mrprism"])
+    for seed, shift in ((0, -0.01), (1, 0.01)):
+        make_run(tmp_path, SOFT, seed, flat(BASE + shift))
+        make_run(tmp_path, HARD, seed, flat(BASE - 0.1 + shift))
+        make_run(tmp_path, "crowd-layer", seed, flat(BASE + 0.05 + shift))
+        steps = {"Rec0": (BASE + 0.2).tolist(), "Rec1": (BASE - 0.05).tolist(), FINAL: (BASE - 0.05).tolist()}
+        given = [
+            Row(c, f"patient{i}", "disc", FINAL, REFERENCE, "dice", 0.99, "both") for i, c in enumerate(CASES)
+        ]
+        make_run(tmp_path, "mrprism", seed, steps, more=given)
+    return tmp_path
+
+
+def the_table(folder: Path, name: str = "methods") -> Table:
+    return next(t for t in make_tables(read_comparison(folder)) if t.contents.name == name)
+
+
+def cell(table: Table, label: str, target: str, metric: str):  # type: ignore[no-untyped-def]
+    (line,) = (line for line in table.structures[0].lines if line.label == label)
+    place = next(i for i, c in enumerate(table.columns) if (c.target, c.metric) == (target, metric))
+    return line.cells[place]
+
+
+def test_mean_over_cases_and_spread_over_seeds(folder: Path) -> None:
+    found = cell(the_table(folder), "Crowd layer (MW)", REFERENCE, "dice")
+    assert found.mean == pytest.approx(0.805)
+    assert found.spread == pytest.approx(np.std([0.795, 0.815], ddof=1))
+    soft = cell(the_table(folder), "Crowd layer (MW)", REFERENCE, "soft_dice")
+    assert soft.mean == pytest.approx(0.795)
+
+
+def test_bold_is_who_beats_every_other_and_only_in_the_right_direction(folder: Path) -> None:
+    table = the_table(folder)
+    for target, metric in ((REFERENCE, "dice"), (MEAN, "brier")):
+        bold = [x.label for x in table.structures[0].lines if cell(table, x.label, target, metric).best]
+        assert bold == ["Crowd layer (MW)"]
+    apart = cell(table, "U-Net on the hard vote", REFERENCE, "dice").against.difference
+    assert apart.mean == pytest.approx(0.15)
+
+
+def test_luck_with_one_seed_is_not_bold(folder: Path) -> None:
+    """Over the seeds 5 points ahead for every patient, but 15 behind with one of them."""
+    for seed, gain in ((0, 0.25), (1, -0.15)):
+        (folder / "runs" / "crowd-layer" / f"seed{seed}").rename(folder / f"old{seed}")
+        make_run(folder, "crowd-layer", seed, flat(np.clip(BASE + gain, 0, 1)))
+    found = cell(the_table(folder), "Crowd layer (MW)", REFERENCE, "dice")
+    assert found.mean == pytest.approx(0.805)
+    assert not found.best
+    assert found.level
+
+
+def test_a_tie_is_not_bold(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for seed in (0, 1):
+        table = folder / "runs" / SOFT / f"seed{seed}" / "table.csv"
+        table.unlink()
+        table.parent.rename(folder / f"old{seed}")
+        make_run(folder, SOFT, seed, flat(BASE + 0.05 + rng.normal(0, 0.02, 12)))
+    table_ = the_table(folder)
+    assert not any(found.best for line in table_.structures[0].lines for found in line.cells[:2])
+    assert cell(table_, "U-Net on the soft vote", REFERENCE, "dice").level
+    assert cell(table_, "Crowd layer (MW)", REFERENCE, "dice").level
+    assert not cell(table_, "U-Net on the hard vote", REFERENCE, "dice").level
+
+
+def test_only_the_last_recurrence_competes(folder: Path) -> None:
+    """Rec0 is the highest number here, and no winner."""
+    table = the_table(folder)
+    lines = {line.label: line for line in table.structures[0].lines}
+    assert not lines["MrPrism Rec0"].competes
+    assert lines["MrPrism Rec1"].competes
+    assert (
+        cell(table, "MrPrism Rec0", REFERENCE, "dice").mean
+        > cell(table, "Crowd layer (MW)", REFERENCE, "dice").mean
+    )
+    assert not cell(table, "MrPrism Rec0", REFERENCE, "dice").best
+
+
+def test_who_was_given_the_masks_stands_apart(folder: Path) -> None:
+    labels = [line.label for line in the_table(folder).structures[0].lines]
+    assert "DivP (MrPrism)" not in labels
+    fusions = the_table(folder, "fusions")
+    assert [line.label for line in fusions.structures[0].lines] == ["DivP (MrPrism)"]
+    assert fusions.structures[0].lines[0].reads == "both"
+    assert cell(fusions, "DivP (MrPrism)", REFERENCE, "dice").mean == pytest.approx(0.99)
+
+
+def test_no_column_mixes_targets(folder: Path) -> None:
+    assert the_table(folder).groups == [
+        (REFERENCE, ["soft_dice", "dice"]),
+        (MEAN, ["soft_dice", "dice", "ece", "brier"]),
+    ]
+
+
+def test_the_ceiling_stands_there_and_competes_with_nobody(tmp_path: Path) -> None:
+    make_plan(tmp_path, methods=["crowd-layer"], seeds=[0], has_reference=True)
+    for key, gain in (
+        (SOFT, 0.0),
+        (HARD, -0.1),
+        ("crowd-layer", 0.05),
+        ("fused-label-label=reference", 0.15),
+    ):
+        make_run(tmp_path, key, 0, flat(BASE + gain))
+    table = the_table(tmp_path)
+    assert table.structures[0].lines[-1].label == "U-Net on the reference (a ceiling)"
+    assert cell(table, "Crowd layer (MW)", REFERENCE, "dice").best
+    assert np.isnan(cell(table, "Crowd layer (MW)", REFERENCE, "dice").spread)
+
+
+def test_failed_and_impossible_methods_keep_a_line_that_says_why(folder: Path) -> None:
+    make_plan(
+        folder, methods=["crowd-layer", "mrprism", "mrnet", "wdnet"],
+        impossible={"wdnet": "method 'wdnet' learns each rater as a person"},
+    )  # fmt: skip
+    for seed in (0, 1):
+        (folder / "runs" / "mrnet").mkdir(exist_ok=True)
+        (folder / "runs" / "mrnet" / f"seed{seed}.failed").write_text(
+            "the loss is no number any more & 5 %\n"
+        )
+    page, tables = write_comparison(folder)
+    lines = {line.label: line for line in tables[0].structures[0].lines}
+    assert lines["MRNet"].why.startswith("the loss is no number")
+    assert "as a person" in lines["WDNet"].why
+    text = page.read_text()
+    assert "the loss is no number any more &amp; 5 %" in text
+    latex = (folder / "methods.tex").read_text()
+    assert r"the loss is no number any more \& 5 \%" in latex
+
+
+def test_one_failed_seed_leaves_the_others_in(folder: Path) -> None:
+    (folder / "runs" / "crowd-layer" / "seed1").rename(folder / "away")
+    (folder / "runs" / "crowd-layer" / "seed1.failed").write_text("no memory\n")
+    line = next(x for x in the_table(folder).structures[0].lines if x.label == "Crowd layer (MW)")
+    assert line.why == "seed 1 failed: no memory"
+    assert line.seeds == 1
+    assert line.cells[1].mean == pytest.approx(0.795)
+
+
+def test_csv_holds_every_number_exactly(folder: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(the_table(folder)))))
+    row = next(row for row in rows if row["method"] == "U-Net on the hard vote")
+    assert float(row["reference: dice: mean"]) == pytest.approx(0.655)
+    assert float(row["reference: dice: best_minus_this"]) == pytest.approx(0.15)
+    assert float(row["reference: dice: p_holm"]) < 0.05
+    assert row["reference: dice: verdict"] == "worse"
+    assert row["reads"] == "image"
+    best = next(row for row in rows if row["method"] == "Crowd layer (MW)")
+    assert best["reference: dice: verdict"] == "best"
+
+
+def test_latex_has_as_many_cells_as_columns(folder: Path) -> None:
+    text = to_latex(the_table(folder), "5 % level")
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert len(lines) == 5  # soft, hard, crowd layer, two recurrences
+    assert {line.count("&") for line in lines} == {6}
+    assert text.count(r"\textbf{80.5}") == 2
+    assert r"5 \% level" in text
+    assert escape("a_b & 50 %") == r"a\_b \& 50 \%"
+
+
+class _Shape(HTMLParser):
+    """Collects what opens and never closes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside(folder: Path) -> None:
+    text = write_comparison(folder)[0].read_text()
+    shape = _Shape()
+    shape.feed(text)
+    assert (shape.open, shape.wrong) == ([], [])
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
+    assert "<b>80.5</b>" in text
+    assert "Crowd layer (MW) outlines the disc best (80.5)" in text
+    for rater in ("ann", "bob"):
+        assert f"<th>{rater}</th>" in text
+    for cost in ("1.50 M", "60 s", "12.5", "900 MiB"):
+        assert cost in text
+
+
+def test_anonymous_raters_are_not_listed_one_by_one(folder: Path) -> None:
+    plan = read_comparison(folder).plan
+    task = {**plan.model_dump()["task"], "anonymous": True}
+    make_plan(folder, methods=["crowd-layer", "mrprism"], task=type(plan.task)(**task))
+    assert "<th>ann</th>" not in write_comparison(folder)[0].read_text()
+
+
+def test_a_collapse_is_said(folder: Path) -> None:
+    (folder / "runs" / "crowd-layer" / "seed1").rename(folder / "away")
+    make_run(folder, "crowd-layer", 1, flat(BASE), collapsed=True)
+    assert "Crowd layer (MW) collapsed with seed 1: it is constant" in write_comparison(folder)[0].read_text()
+
+
+def test_runs_on_different_data_are_not_compared(folder: Path) -> None:
+    (folder / "runs" / "crowd-layer" / "seed1").rename(folder / "away")
+    make_run(folder, "crowd-layer", 1, flat(BASE), dataset_hash="other")
+    with pytest.raises(InputError, match="trained on different cases"):
+        read_comparison(folder)
+
+
+def test_a_page_of_nothing_yet(tmp_path: Path) -> None:
+    make_plan(tmp_path, methods=["crowd-layer"])
+    text = write_comparison(tmp_path)[0].read_text()
+    assert "not trained yet" in text

@@ -77,10 +77,11 @@ class AggNet(Method):
         self.classes.prepare(samples)
         counts = torch.zeros_like(self.counts)
         for sample in samples:
-            masks, rated = torch.from_numpy(sample.masks).float()[None], torch.from_numpy(sample.rated)[None]
-            labels, known = self.classes.labels(masks.to(counts.device), rated.to(counts.device))
+            masks = torch.from_numpy(sample.masks)[None].float().to(counts.device)
+            rated = torch.from_numpy(sample.rated)[None].to(counts.device)
+            labels, known = self.classes.labels(masks, rated)
             votes = vote_share(labels, known, self.classes.size)
-            counts += confusion_counts(votes, labels, known, self.region(masks.to(counts.device)))
+            counts += confusion_counts(votes, labels, known, self.region(masks, rated))
         self.confusion.copy_(rows_to_one(counts, self.classes.occurs, SMOOTHING))
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -98,7 +99,7 @@ class AggNet(Method):
         labels, known = self.classes.labels(masks, rated)
         log_probability = self.classes.log_probability(self.unet(image))
         consensus = self.e_step(log_probability.detach().exp(), labels, known)
-        self.counts += confusion_counts(consensus, labels, known, self.region(masks))
+        self.counts += confusion_counts(consensus, labels, known, self.region(masks, rated))
         target = vote_share(labels, known, self.classes.size) if self.warming else consensus
         voted = known.any(1)
         if voted.any():
@@ -126,9 +127,11 @@ class AggNet(Method):
         votes = evidence((self.confusion + LEAST_RATE).log(), labels, rated)
         return self.classes.close((probability + LEAST_PROBABILITY).log() + votes, 2).softmax(2)
 
-    def region(self, masks: Float[Tensor, "B R C H W"]) -> Bool[Tensor, "B H W"] | None:
+    def region(
+        self, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
+    ) -> Bool[Tensor, "B H W"] | None:
         """Pixels the M-step reads."""
         if self.margin is None:
             return None
-        union = (masks > 0.5).flatten(1, 2).any(1).float()
+        union = ((masks > 0.5) & rated[..., None, None]).flatten(1, 2).any(1).float()
         return F.max_pool2d(union, 2 * self.margin + 1, 1, self.margin) > 0

@@ -118,11 +118,8 @@ class DiagnosisFirst(Method):
         sign = torch.where(diagnosis < 0, 0, 2 * diagnosis - 1)
         self.classifier.requires_grad_(False).eval()
         with torch.inference_mode(False), torch.enable_grad():
-            image, masks, rated = (
-                image.clone(),
-                masks.clone(),
-                rated.clone(),
-            )  # usable where nothing is recorded
+            # tensors made where nothing is recorded cannot enter what is recorded; copies of them can
+            image, masks, rated, sign = image.clone(), masks.clone(), rated.clone(), sign.clone()
             maps = torch.zeros(*masks.shape[:2], GRID, GRID, device=masks.device, requires_grad=True)
             optimiser = torch.optim.Adam([maps], lr=self.step_size)
             for _ in range(self.steps):
@@ -176,4 +173,4 @@ def fuse_under(
     absent = ~rated & known[:, None]  # where nobody rated, all count, so that the softmax stays a number
     weight = trust[:, :, None].masked_fill(absent[..., None, None], -torch.inf).softmax(1)
     votes = masks.masked_fill(~rated[..., None, None], 0.0)
-    return (weight * votes).sum(1), known
+    return (weight * votes).sum(1).clamp(max=1), known

@@ -71,8 +71,9 @@ class MaxMIG(Method):
         device = self.aggregator.device
         counts = torch.zeros_like(self.aggregator)
         for sample in samples:
-            masks, rated = torch.from_numpy(sample.masks).float()[None], torch.from_numpy(sample.rated)[None]
-            labels, known = self.classes.labels(masks.to(device), rated.to(device))
+            masks = torch.from_numpy(sample.masks)[None].float().to(device)
+            rated = torch.from_numpy(sample.rated)[None].to(device)
+            labels, known = self.classes.labels(masks, rated)
             counts += confusion_counts(vote_share(labels, known, self.classes.size), labels, known)
         with torch.no_grad():
             self.aggregator.copy_((rows_to_one(counts, self.classes.occurs, 1e-6) + 1e-4).log())

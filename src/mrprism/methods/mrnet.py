@@ -175,7 +175,11 @@ class Perception(nn.Module):
     def __init__(self, width: int, structures: int) -> None:
         super().__init__()
         self.attentions = nn.ModuleList(SoftAttention() for _ in range(2 * structures))
-        self.join = nn.Sequential(nn.Conv2d(2 * structures * width, width, 3, padding=1), nn.ReLU())
+        self.join = nn.Sequential(
+            nn.Conv2d(2 * structures * width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(8, width),
+            nn.ReLU(),
+        )
         self.head = Head(width, structures)
 
     def forward(

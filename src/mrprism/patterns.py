@@ -561,6 +561,7 @@ class _Lookup:
         self.value[:, code] = values[:, fits]
         self.known: NDArray[np.bool_] = np.zeros(size, bool)
         self.known[code] = True
+        self.complete = bool(self.known[: kinds ** patterns.shape[1]].all())
         if self.bytes:
             pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
             self.known_pairs = np.asarray(self.known[pairs].all(axis=1))
@@ -574,10 +575,10 @@ class _Lookup:
             return self.value[:, code]
         even = len(code) & ~1
         two = code[:even].view(np.uint16)
-        if not self.known_pairs[two].all() or not self.known[code[-1]]:
+        if not self.complete and not (self.known_pairs[two].all() and self.known[code[-1]]):
             raise ValueError(_UNKNOWN)
         out = np.empty((len(self.value), len(code)), self.value.dtype)
         for row, pairs in zip(out, self.value_pairs, strict=True):
-            row[:even] = pairs.take(two).view(self.value.dtype)
+            pairs.take(two, out=row[:even].view(pairs.dtype), mode="clip")
         out[:, even:] = self.value[:, code[even:]]
         return out

@@ -56,7 +56,9 @@ def call(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "mrprism":
             return _fail(f"'{verb}' is not part of this version")
-        return _fail(f"'{verb}' needs the package '{error.name}': install it with pip install '{_extra(error.name)}'")
+        return _fail(
+            f"'{verb}' needs the package '{error.name}': install it with pip install '{_extra(error.name)}'"
+        )
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

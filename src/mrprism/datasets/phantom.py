@@ -20,7 +20,9 @@ def phantom_task(scenario: str = "crowd") -> Task:
     return Task(channels=3, structures=STRUCTURES, raters=raters, anonymous=group.anonymous)
 
 
-def phantom(scenario: str = "crowd", *, size: int = 128, cases: int = 300, seed: int = 0) -> Iterator[MultiRaterSample]:
+def phantom(
+    scenario: str = "crowd", *, size: int = 128, cases: int = 300, seed: int = 0
+) -> Iterator[MultiRaterSample]:
     """Draw the cases of a phantom data set, the truth as their reference.
 
     Every case is a function of (seed, its number) alone, so a longer data set begins with a shorter one.
@@ -31,7 +33,9 @@ def phantom(scenario: str = "crowd", *, size: int = 128, cases: int = 300, seed:
     """
     group = _scenario(scenario)
     if size < 32 or cases < 1:
-        raise InputError(f"a phantom needs at least 32 pixels and 1 case; asked for {size} pixels and {cases} cases")
+        raise InputError(
+            f"a phantom needs at least 32 pixels and 1 case; asked for {size} pixels and {cases} cases"
+        )
     for number in range(cases):
         image, truth = fundus(np.random.default_rng((seed, number, 0)), size)
         masks, rated = draw_raters(truth, group, np.random.default_rng((seed, number, 1)))
@@ -56,7 +60,9 @@ def fundus(rng: np.random.Generator, size: int) -> tuple[Image, Reference]:
     background = np.array([0.55, 0.24, 0.11]) * rng.uniform(0.8, 1.2)
     nerve = np.array([0.85, 0.52, 0.28]) * rng.uniform(0.9, 1.1)
     pallor = np.array([0.96, 0.80, 0.55]) * rng.uniform(0.9, 1.05)
-    image = background[:, None, None] * (1 + 0.18 * _texture(rng, size, size / 8) + 0.06 * _texture(rng, size, 1.2))
+    image = background[:, None, None] * (
+        1 + 0.18 * _texture(rng, size, size / 8) + 0.06 * _texture(rng, size, 1.2)
+    )
     image = image + rim * (nerve[:, None, None] * (1 + 0.08 * _texture(rng, size, size / 16)) - image)
     image = image + hollow * rng.uniform(0.45, 0.9) * (pallor[:, None, None] - image)
     dark = _vessels(rng, size, centre + offset, radius)
@@ -73,14 +79,18 @@ def _scenario(name: str) -> Scenario:
     return SCENARIOS[name]
 
 
-def _blob(row: np.ndarray, column: np.ndarray, radius: float, rng: np.random.Generator, waves: float) -> np.ndarray:
+def _blob(
+    row: np.ndarray, column: np.ndarray, radius: float, rng: np.random.Generator, waves: float
+) -> np.ndarray:
     """How far each pixel lies outside a wavy ellipse, in image widths; negative inside."""
     stretch = 1 + rng.uniform(-0.1, 0.1)
     turn = rng.uniform(0, np.pi)
     along = np.cos(turn) * row + np.sin(turn) * column
     across = np.cos(turn) * column - np.sin(turn) * row
     angle = np.arctan2(across, along)
-    ripple = sum(rng.normal(0, waves / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
+    ripple = sum(
+        rng.normal(0, waves / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5)
+    )
     outward: np.ndarray = np.hypot(along / stretch, across * stretch) - radius * (1 + ripple)
     return outward
 

@@ -47,7 +47,10 @@ _crowd = (
 SCENARIOS = {
     # biases that cancel
     "symmetric": Scenario(
-        tuple(Style(bias=bias, jitter=0.03, wobble=0.05) for bias in (-0.21, -0.14, -0.07, 0.0, 0.07, 0.14, 0.21))
+        tuple(
+            Style(bias=bias, jitter=0.03, wobble=0.05)
+            for bias in (-0.21, -0.14, -0.07, 0.0, 0.07, 0.14, 0.21)
+        )
     ),
     # two good raters, five noisy ones who mostly draw too large
     "crowd": Scenario(_crowd),
@@ -74,11 +77,13 @@ def draw_raters(truth: Reference, scenario: Scenario, rng: np.random.Generator) 
         for structure, mask in enumerate(truth):
             masks[slot, structure] = draw(mask, styles[rater], rng)
     for outer, inner in _nested(truth):
-        masks[:, inner] &= masks[:, outer] | ~masks[:, outer].any(axis=tuple(range(1, truth.ndim)), keepdims=True)
+        masks[:, inner] &= masks[:, outer] | ~masks[:, outer].any(
+            axis=tuple(range(1, truth.ndim)), keepdims=True
+        )
     absent = np.array([styles[rater].absent for rater in order])
     rated = rng.random((len(styles), len(truth))) >= absent[:, None]
-    for structure in np.flatnonzero(~rated.any(axis=0)):
-        rated[rng.integers(len(styles)), structure] = True
+    for undone in np.flatnonzero(~rated.any(axis=0)):
+        rated[rng.integers(len(styles)), undone] = True
     masks[~rated] = False
     return masks, rated
 
@@ -116,6 +121,8 @@ def _nested(truth: Reference) -> list[tuple[int, int]]:
         (outer, inner)
         for outer in structures
         for inner in structures
-        if outer != inner and truth[inner].any() and truth[inner].sum() < truth[outer].sum()
+        if outer != inner
+        and truth[inner].any()
+        and truth[inner].sum() < truth[outer].sum()
         and not (truth[inner] & ~truth[outer]).any()
     ]

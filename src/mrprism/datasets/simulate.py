@@ -28,7 +28,8 @@ def phantom_dataset(
 ) -> Dataset:
     """Draw fundus-like images with a disc and a cup, outlined by simulated raters.
 
-    The truth is known, and the reference. Six cases in ten are for training, one for validation, three for testing.
+    The truth is known, and the reference. Six cases in ten are for training, one for
+    validation, three for testing.
 
     Args:
         scenario: The group of raters: "symmetric", "crowd", "majority", "anonymous" or "missing".

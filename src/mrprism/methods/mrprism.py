@@ -87,7 +87,7 @@ class MrPrism(Method):
             predict_recurrences: Rounds when predicting; the default is one more than in training.
             fusion: How masks and confidences become one mask. `verbatim` is eq. 4 as printed, `ratio` the
                 released code's, `log-odds` Proposition 4 with the term that eq. 4 drops.
-            target: What ConP is trained on: the fusion of the raters' masks (Algorithm 1) or of DivP's (eq. 8).
+            target: What ConP is trained on: the fusion of the raters' masks (Algorithm 1) or DivP's (eq. 8).
             integration: How confidence enters ConP (Table 4).
             reconstruction: The form of L_rec (eq. 8).
             multi_head: Weight of L_MH (eq. 9); 0 drops it, as the paper's best row does.
@@ -95,7 +95,7 @@ class MrPrism(Method):
             shuffle: ζ, weight of L_sff (eq. 10); 0 drops it.
             shuffles: Permutations of the raters for each L_sff.
             trust: Where confidence is read. "pixel": DivP's agreement at each pixel, the paper's reading.
-                "band": its mean over the pixels where raters differ, set right by counting (see `_calibrate`).
+                "band": its mean where raters differ, set right by counting (see `_calibrate`).
                 "mask": each given mask's own agreement there, whoever drew it. None: "mask" when raters are
                 anonymous, else "band".
             floor: No rater is taken for worse than this when masks are fused; above 0.5, no vote is ever
@@ -128,7 +128,7 @@ class MrPrism(Method):
     def recur(
         self, image: Float[Tensor, "B channel H W"], confidence: Float[Tensor, "#B R C h w"], rounds: int
     ) -> Iterator[Recurrence]:
-        """ConP and DivP in turn; what depends on the image alone is computed once (Algorithm 1, lines 7-11)."""
+        """ConP and DivP in turn; the encoder and its skips run once (Algorithm 1, lines 7-11)."""
         size = image.shape[-2:]
         features = self.encoder(image)
         skips = self.conp.decoder.skips(features)
@@ -165,7 +165,7 @@ class MrPrism(Method):
     ) -> dict[str, Tensor]:
         """DivP's terms, on one pixel of every 2 x 2, which one is drawn anew each time.
 
-        The estimate is unbiased and costs a quarter; DivP's maps over all raters are the largest tensors here.
+        The estimate is unbiased and costs a quarter; maps over all raters are the largest tensors here.
         """
         row, column = torch.randint(0, 2, (2,)).tolist()
         masks, segmentation = masks[..., row::2, column::2], step.segmentation[..., row::2, column::2]
@@ -205,7 +205,7 @@ class MrPrism(Method):
         )
 
     def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
-        """Probability of the consensus of given masks, trusted as DivP reads the image's segmentation (Table 3)."""
+        """Probability of the consensus of given masks, trusted as DivP reads the image (Table 3)."""
         assert batch.image is not None and batch.masks is not None and batch.rated is not None
         *_, last = self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences)
         return self._fusion(last, batch.masks, batch.rated).sigmoid()
@@ -223,7 +223,7 @@ class MrPrism(Method):
         return log_odds(_band_mean(agreed, raters.mean(1)))
 
     def _corrected(self, read: Float[Tensor, "B R C h w"]) -> Float[Tensor, "B R C h w"]:
-        """Confidence from DivP's reading, moved so that its mean over the training set is what was counted."""
+        """Confidence from DivP's reading, moved so that its mean in training is what was counted."""
         if self.trust == "pixel":
             return read.sigmoid()
         return (read + (log_odds(self.counted) - self.read)[..., None, None]).sigmoid()
@@ -356,10 +356,10 @@ class Attention(nn.Module):
         self.norm_features, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        for last in (self.out, self.mlp[-1]):  # begins as the plain U-Net and learns as fast
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        last = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), last)
+        for parameter in (*self.out.parameters(), *last.parameters()):
+            nn.init.zeros_(parameter)  # begins as the plain U-Net and learns as fast
 
     def forward(
         self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "#B c h w"]
@@ -437,12 +437,10 @@ class DivP(nn.Module):
         for block in (*self.blocks, self.heads):
             x = block(x)
         per_rater = F.relu(_fit(x, fine.shape[-2:]) + self.from_fine(fine))
-        logits = self.out @ per_rater.flatten(2).unflatten(1, (self.raters, -1)) + self.bias
+        logits: Tensor = self.out @ per_rater.flatten(2).unflatten(1, (self.raters, -1)) + self.bias
+        logits = logits.unflatten(2, (self.structures, 2, 2)).unflatten(-1, fine.shape[-2:])
         blurred = torch.einsum("rck,bckhw->brchw", self.straight, self._blurs(segmentation))
-        return (
-            logits.unflatten(2, (self.structures, 2, 2)).unflatten(-1, fine.shape[-2:])
-            + blurred[:, :, :, None, None]
-        )
+        return logits + blurred[:, :, :, None, None]
 
     def _blurs(self, segmentation: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C K h w"]:
         half = F.avg_pool2d(segmentation, 2, ceil_mode=True)
@@ -492,7 +490,8 @@ def attend(
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     # written out: on a CPU, PyTorch's fused attention is three times slower for so few and narrow tokens
     weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    attended: Tensor = weights @ v
+    return attended.transpose(1, 2).flatten(2)
 
 
 def agreement(
@@ -506,7 +505,7 @@ def agreement(
 def read_masks(
     masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], segmentation: Float[Tensor, "B C H W"]
 ) -> Float[Tensor, "B R C 1 1"]:
-    """How far to trust each given mask, whoever drew it: its agreement with the segmentation where masks differ.
+    """How far to trust each given mask: its agreement with the segmentation where masks differ.
 
     No weights, any number of raters, their order free: for raters who are slots and not persons, or whom
     training never saw. With few pixels in dispute it stays near the raters' common mean.
@@ -533,7 +532,7 @@ def log_odds(probability: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def fuse_log_odds(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C H W"]
+    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
 ) -> Float[Tensor, "B C H W"]:
     """Log-odds of the consensus: eq. 4 with both terms of Proposition 4, the uniform prior p_u being 0."""
     trusted = weights * rated[..., None, None]
@@ -544,7 +543,7 @@ def fuse_log_odds(
 
 
 def fuse_ratio(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], confidence: Float[Tensor, "#B R C H W"]
+    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], confidence: Float[Tensor, "#B R C #H #W"]
 ) -> Float[Tensor, "B C H W"]:
     """Log-odds of the mean mask weighted by each rater's share of the confidence, as in the released code."""
     share = confidence * rated[..., None, None]
@@ -576,7 +575,7 @@ def _fit(x: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B c
 def _pooled(x: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B c H W"]:
     if x.shape[-1] == 1:
         return x.expand(*x.shape[:2], *size)
-    return F.adaptive_avg_pool2d(x, tuple(size))
+    return F.adaptive_avg_pool2d(x, (size[0], size[1]))
 
 
 def _tokens(x: Float[Tensor, "B c h w"], grid: tuple[int, int]) -> Float[Tensor, "B token c"]:

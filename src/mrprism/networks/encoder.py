@@ -79,7 +79,7 @@ def _load_imagenet(resnet: nn.Module, path: Path, backbone: str) -> None:
     ]
     if missing:
         raise InputError(
-            f"{path}: not ImageNet weights of a 3-channel {backbone}: {missing[0]} is absent or of another shape"
+            f"{path}: not weights of a 3-channel {backbone}: {missing[0]} is absent or of another shape"
         )
     with torch.no_grad():
         resnet.load_state_dict({name: given.get(name, value) for name, value in wanted.items()})

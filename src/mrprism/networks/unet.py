@@ -98,7 +98,8 @@ class Decoder(nn.Module):
 
     def skips(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The skips' half of every join, deepest first; depends on the image alone."""
-        return [up.from_skip(skip) for up, skip in zip(self.ups, reversed(features[:-1]), strict=True)]
+        ups: Sequence[Up] = list(self.ups)  # type: ignore[arg-type]
+        return [up.from_skip(skip) for up, skip in zip(ups, reversed(features[:-1]), strict=True)]
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "B width h w"]:
         x = features[-1]

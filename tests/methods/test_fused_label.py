@@ -1,0 +1,122 @@
+"""Labels made of the raters' masks, and what is trained on them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mrprism.batch import Batch
+from mrprism.errors import InputError
+from mrprism.fusion import FUSIONS
+from mrprism.methods.deep_ensemble import DeepEnsemble
+from mrprism.methods.fuse import Fuse
+from mrprism.methods.fused_label import FusedLabel
+from mrprism.methods.mc_dropout import MCDropout
+from mrprism.sample import Task
+
+TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))
+
+
+def batch() -> Batch:
+    torch.manual_seed(1)
+    masks = torch.zeros(3, 3, 2, 32, 32)
+    masks[:, :, 0, 4:26, 4:26] = 1
+    masks[:, :, 1, 10:20, 10:20] = 1
+    noise = (torch.rand_like(masks) < 0.08) & (torch.nn.functional.max_pool2d(masks[:, 0], 5, 1, 2)[:, None] > 0)
+    masks = (masks - noise.float()).abs()
+    rated = torch.ones(3, 3, 2, dtype=torch.bool)
+    rated[1, 2, 1] = False
+    masks = masks * rated[..., None, None]
+    return Batch(("a", "b", "c"), torch.rand(3, 1, 32, 32), masks, rated, reference=masks[:, 0])
+
+
+def fused_by_hand(name: str, given: Batch) -> torch.Tensor:
+    assert given.masks is not None and given.rated is not None
+    cases = zip(given.masks.bool().numpy(), given.rated.numpy(), strict=True)
+    return torch.from_numpy(np.stack([FUSIONS[name](m, r).probability for m, r in cases]))
+
+
+@pytest.mark.parametrize("name", ["staple", "soft-vote", "majority", "simple"])
+def test_training_on_a_fusion_equals_training_on_its_result(name: str) -> None:
+    """Five steps from the same weights: on the fusion as label, and on its result given as reference."""
+    given = batch()
+    done = replace(given, reference=fused_by_hand(name, given).float())
+    weights = []
+    for label in (name, "reference"):
+        torch.manual_seed(0)
+        method = FusedLabel(TASK, label=label, backbone="tiny")
+        optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+        for _ in range(5):
+            for terms in method.losses(done):
+                optimiser.zero_grad()
+                terms["bce"].backward()
+                optimiser.step()
+        weights.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_every_fusion_is_a_label_and_a_method(name: str) -> None:
+    given = batch()
+    target, known = FusedLabel(TASK, label=name, backbone="tiny").targets(given)
+    assert known.all()
+    torch.testing.assert_close(target, fused_by_hand(name, given).float())
+    if name not in ("soft-vote", "majority"):
+        alone = Fuse(TASK, fusion=name).predict(given.only("masks"))
+        torch.testing.assert_close(alone.probability, target)
+
+
+def test_one_named_rater() -> None:
+    given = batch()
+    target, known = FusedLabel(TASK, label="rater:cy", backbone="tiny").targets(given)
+    assert given.masks is not None
+    torch.testing.assert_close(target, given.masks[:, 2])
+    assert known.tolist() == [[True, True], [True, False], [True, True]]
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "sentence"),
+    [
+        ("rater:zoe", TASK, "no rater 'zoe'; known: ann, bob, cy"),
+        ("rater:ann", replace(TASK, anonymous=True), "anonymous"),
+        ("stapel", TASK, "unknown label 'stapel'; known: soft-vote, .*staple"),
+    ],
+)
+def test_a_label_that_cannot_be_is_said_at_once(label: str, task: Task, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        FusedLabel(task, label=label, backbone="tiny")
+    with pytest.raises(InputError, match="no training case has one"):
+        FusedLabel(TASK, label="reference", backbone="tiny").prepare([])
+
+
+def test_a_tie_is_no_majority() -> None:
+    given = batch()
+    assert given.masks is not None and given.rated is not None
+    masks = given.masks[:, :2].clone()
+    masks[:, 0], masks[:, 1] = 1, 0
+    even = replace(given, masks=masks, rated=given.rated[:, :2])
+    target, _ = FusedLabel(Task(1, TASK.structures, ("a", "b")), label="majority", backbone="tiny").targets(even)
+    assert not target.any()
+
+
+def test_members_of_an_ensemble_differ_and_are_averaged() -> None:
+    torch.manual_seed(0)
+    method = DeepEnsemble(TASK, members=3, backbone="tiny").eval()
+    with torch.no_grad():
+        found = method.predict(batch())
+    assert found.draws is not None
+    assert found.draws.std(1).mean() > 0
+    torch.testing.assert_close(found.probability, found.draws.mean(1))
+    assert len(list(method.losses(batch()))) == 3
+
+
+def test_dropout_stays_on_when_predicting_and_answers_the_same_twice() -> None:
+    torch.manual_seed(0)
+    method = MCDropout(TASK, passes=4, backbone="tiny").eval()
+    with torch.no_grad():
+        first, second = method.predict(batch()), method.predict(batch())
+    assert first.draws is not None
+    assert first.draws.std(1).mean() > 0
+    torch.testing.assert_close(first.draws, second.draws)
+    assert not any(module.training for module in method.modules())

@@ -1,0 +1,220 @@
+"""What makes MrPrism MrPrism: the fusion, the confidence, the recurrence, the calibration."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mrprism.batch import Batch
+from mrprism.errors import InputError
+from mrprism.methods.mrprism import (
+    MrPrism,
+    agreement,
+    fuse_log_odds,
+    fuse_ratio,
+    fuse_verbatim,
+    interleave,
+    log_odds,
+    read_masks,
+)
+from mrprism.sample import Task
+
+TASK = Task(channels=3, structures=("disc", "cup"), raters=("a", "b", "c", "d"))
+
+
+def crowd(batch: int = 2, size: int = 32, seed: int = 0, raters: int = 4) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(batch, 3, size, size, generator=generator)
+    masks = (torch.rand(batch, raters, 2, size, size, generator=generator) > 0.5).float()
+    rated = torch.ones(batch, raters, 2, dtype=torch.bool)
+    return Batch(names=tuple(map(str, range(batch))), image=image, masks=masks, rated=rated)
+
+
+def method(**options: object) -> MrPrism:
+    torch.manual_seed(0)
+    return MrPrism(TASK, backbone="small", **options)
+
+
+def test_log_odds_fusion_is_bayes() -> None:
+    """Enumerate the truth: independent raters right with chance a, a fair coin for the truth."""
+    skill = torch.tensor([0.9, 0.6, 0.7])
+    for code in range(8):
+        drawn = torch.tensor([float(code >> r & 1) for r in range(3)])
+        likelihood = [
+            math.prod(float(a if z == truth else 1 - a) for a, z in zip(skill, drawn, strict=True))
+            for truth in (0, 1)
+        ]
+        posterior = likelihood[1] / sum(likelihood)
+        fused = fuse_log_odds(
+            drawn.view(1, 3, 1, 1, 1).expand(1, 3, 1, 2, 2),
+            torch.ones(1, 3, 1, dtype=torch.bool),
+            log_odds(skill).view(1, 3, 1, 1, 1),
+        ).sigmoid()
+        assert fused.numpy() == pytest.approx(posterior, abs=1e-6)
+
+
+def test_log_odds_fusion_beats_the_vote_where_verbatim_and_ratio_do_not() -> None:
+    """The table of DESIGN's first line: five raters of known skill."""
+    rng = np.random.default_rng(0)
+    skill = torch.tensor([0.95, 0.9, 0.6, 0.55, 0.6])
+    truth = torch.from_numpy(rng.random((1, 1, 64, 64)) < 0.5).float()
+    right = torch.from_numpy(rng.random((1, 5, 1, 64, 64))).float() < skill.view(1, 5, 1, 1, 1)
+    masks = torch.where(right, truth[:, None], 1 - truth[:, None])
+    rated = torch.ones(1, 5, 1, dtype=torch.bool)
+    confidence = skill.view(1, 5, 1, 1, 1)
+
+    def accuracy(logits: torch.Tensor) -> float:
+        return float(((logits > 0).float() == truth).float().mean())
+
+    vote = float(((masks.mean(1) > 0.5).float() == truth).float().mean())
+    assert accuracy(fuse_log_odds(masks, rated, log_odds(confidence))) > vote + 0.03
+    drawn = log_odds(truth[:, None] * confidence + (1 - truth[:, None]) * (1 - confidence))
+    assert accuracy(fuse_verbatim(masks, rated, drawn)) < 0.5
+    assert accuracy(fuse_ratio(masks, rated, confidence)) >= vote - 0.01
+
+
+def test_one_weight_for_the_image_fuses_like_the_same_weight_at_each_pixel() -> None:
+    batch = crowd()
+    assert batch.masks is not None and batch.rated is not None
+    weights = torch.randn(2, 4, 2, 1, 1)
+    everywhere = weights.expand(-1, -1, -1, 32, 32)
+    one = fuse_log_odds(batch.masks, batch.rated, weights)
+    assert torch.allclose(one, fuse_log_odds(batch.masks, batch.rated, everywhere), atol=1e-5)
+
+
+def test_agreement_is_the_chance_of_the_same_mark() -> None:
+    y, s = torch.tensor([[[[0.2]]]]), torch.tensor([[[[[0.7]]]]])
+    assert float(agreement(y, s)) == pytest.approx(0.2 * 0.7 + 0.8 * 0.3)
+
+
+def test_the_four_phases_make_the_whole() -> None:
+    whole = torch.arange(35.0).view(1, 1, 1, 5, 7)
+    padded = torch.nn.functional.pad(whole, (0, 1, 0, 1))
+    phases = torch.stack([torch.stack([padded[..., i::2, j::2] for j in (0, 1)], 3) for i in (0, 1)], 3)
+    assert torch.equal(interleave(phases, (5, 7)), whole)
+
+
+@pytest.mark.parametrize("trust", ["band", "pixel"])
+def test_gradients_stay_inside_a_recurrence(trust: str) -> None:
+    model = method(trust=trust)
+    batch = crowd()
+    assert batch.image is not None
+    steps = list(model.recur(batch.image, model.equal_confidence(batch.image), 2))
+    assert not steps[0].confidence.requires_grad and not steps[0].segmentation.requires_grad
+    (gradient,) = torch.autograd.grad(steps[1].phases.sum(), model.conp.head.deconvolution.weight, allow_unused=True)
+    assert gradient is None  # DivP's loss does not reach ConP
+
+
+def test_encoder_runs_once_for_all_recurrences() -> None:
+    model = method().eval()
+    calls = []
+    model.encoder.register_forward_hook(lambda *_: calls.append(1))
+    model.predict(crowd())
+    assert len(calls) == 1
+
+
+def test_counting_finds_whom_to_trust() -> None:
+    """Two good raters and two who toss coins: what is counted, and so the confidence, tells them apart."""
+    torch.manual_seed(0)
+    model = method()
+    size = 32
+    truth = torch.zeros(4, 2, size, size)
+    truth[..., 8:24, 8:24] = 1
+    masks = truth[:, None].repeat(1, 4, 1, 1, 1)
+    masks[:, 2:] = (torch.rand(4, 2, 2, size, size) > 0.5).float()
+    rated = torch.ones(4, 4, 2, dtype=torch.bool)
+    rated[:2, 3] = False
+    image = torch.zeros(4, 3, size, size)
+    step = next(model.recur(image, model.equal_confidence(image), 1))
+    for _ in range(200):
+        model._calibrate(step._replace(segmentation=truth), masks, rated)
+    assert (model.counted[:2] > 0.99).all()
+    assert (abs(model.counted[2:] - 0.5) < 0.06).all()
+    corrected = model._corrected(step.read.mean(0, keepdim=True))
+    assert (corrected[0, :2] > corrected[0, 2:]).all()
+
+
+def test_an_absent_rater_is_not_counted() -> None:
+    model = method()
+    batch = crowd()
+    assert batch.image is not None and batch.masks is not None
+    rated = torch.ones(2, 4, 2, dtype=torch.bool)
+    rated[:, 1] = False
+    step = next(model.recur(batch.image, model.equal_confidence(batch.image), 1))
+    model._calibrate(step, batch.masks, rated)
+    assert (model.counted[1] == 0.75).all() and (model.counted[0] != 0.75).all()
+
+
+def test_confidence_read_from_masks_knows_no_names() -> None:
+    """For anonymous raters: any number, any order, and the better mask is trusted more."""
+    truth = torch.zeros(1, 1, 32, 32)
+    truth[..., 8:24, 8:24] = 1
+    good, large = truth.clone(), torch.zeros_like(truth)
+    large[..., 4:28, 4:28] = 1
+    masks = torch.stack([good, large, good, truth * 0], 1)
+    rated = torch.tensor([[[True], [True], [True], [False]]])
+    confidence = read_masks(masks, rated, truth)
+    assert confidence[0, 0] > 0.9 > 0.5 > confidence[0, 1] - 0.2
+    order = torch.tensor([3, 1, 0, 2])
+    assert torch.allclose(read_masks(masks[:, order], rated[:, order], truth), confidence[:, order])
+    assert torch.allclose(read_masks(masks[:, :3], rated[:, :3], truth), confidence[:, :3])
+
+
+def test_no_vote_is_ever_turned_round() -> None:
+    """Confidence below the floor, even below chance, still counts for the mask it belongs to."""
+    model = method()
+    masks = torch.ones(1, 4, 2, 8, 8)
+    fused = model.fused_logits(masks, torch.ones(1, 4, 2, dtype=torch.bool), torch.full((1, 4, 2, 1, 1), 0.1))
+    assert (fused > 0).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fusion": "verbatim", "trust": "pixel"},
+        {"fusion": "ratio", "trust": "pixel"},
+        {"target": "self"},
+        {"integration": "concat"},
+        {"integration": "convlstm"},
+        {"multi_head": 0.0, "shuffle": 0.3, "divp_reconstruction": 0.3, "trust": "pixel"},
+        {"reconstruction": "ssim", "divp_reconstruction": 0.3},
+        {"recurrences": 1},
+        {"trust": "mask"},
+    ],
+    ids=str,
+)
+def test_the_papers_cells_run(options: dict[str, object]) -> None:
+    model = method(**options)
+    (terms,) = model.losses(crowd())
+    loss = sum(terms.values())
+    assert torch.isfinite(loss)
+    loss.backward()
+    prediction = model.eval().predict(crowd(1))
+    assert len(prediction.steps) == model.recurrences + 1
+
+
+def test_shuffle_loss_is_smallest_where_divp_draws_what_the_raters_drew() -> None:
+    model = method(shuffle=1.0)
+    batch = crowd()
+    assert batch.image is not None and batch.masks is not None and batch.rated is not None
+    step = next(model.recur(batch.image, model.equal_confidence(batch.image), 1))
+
+    def loss(masks: torch.Tensor) -> float:
+        torch.manual_seed(1)
+        phases = torch.stack(
+            [torch.stack([8 * masks[..., i::2, j::2] - 4 for j in (0, 1)], 3) for i in (0, 1)], 3
+        )
+        assert batch.masks is not None and batch.rated is not None
+        return float(model._divp_losses(step._replace(phases=phases), batch.masks, batch.rated)["shuffle"])
+
+    assert loss(batch.masks) < loss(1 - batch.masks)
+
+
+def test_bad_options_are_said() -> None:
+    with pytest.raises(InputError, match="recurrences must be at least 1"):
+        MrPrism(TASK, backbone="small", recurrences=0)
+    with pytest.raises(InputError, match=r"floor must be in \[0, 1\)"):
+        MrPrism(TASK, backbone="small", floor=1.0)
+    with pytest.raises(InputError, match="unknown backbone 'vgg'"):
+        MrPrism(TASK, backbone="vgg")

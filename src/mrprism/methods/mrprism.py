@@ -316,7 +316,7 @@ class ConP(nn.Module):
         x = features[-1]
         for stage, (up, skip) in enumerate(zip(self.decoder.ups, skips, strict=True)):
             if stage < len(self.integrate):
-                x = self.integrate[stage](x, embedded[stage])
+                x = self.integrate[stage](x, embedded[stage].expand(len(x), -1, -1, -1))
             x = up(x, skip, round)
         logits: Tensor = self.head(x, size)
         return logits
@@ -362,11 +362,11 @@ class Attention(nn.Module):
             nn.init.zeros_(parameter)  # begins as the plain U-Net and learns as fast
 
     def forward(
-        self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "#B c h w"]
+        self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "B c h w"]
     ) -> Float[Tensor, "B c h w"]:
         grid = _grid(features.shape[-2:], LARGEST_GRID)
         few = _grid(grid, KEY_GRID)
-        w = _tokens(confidence, grid).expand(len(features), -1, -1)
+        w = _tokens(confidence, grid)
         seen = self.norm_features(_tokens(features, few))
         queries_at, keys_at = _positions(grid, w.shape[-1], w), _positions(few, w.shape[-1], w)  # E_w, E_f
         attended = attend(self.query(w + queries_at), self.key(seen + keys_at), self.value(seen), self.heads)
@@ -386,9 +386,9 @@ class Concat(nn.Module):
         )
 
     def forward(
-        self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "#B c h w"]
+        self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "B c h w"]
     ) -> Float[Tensor, "B c h w"]:
-        joined: Tensor = self.join(torch.cat([features, confidence.expand_as(features)], 1))
+        joined: Tensor = self.join(torch.cat([features, confidence], 1))
         return joined
 
 

@@ -69,7 +69,8 @@ def test_runs_tables_and_page_are_there(done: Path) -> None:
         assert text in page
     assert (done / "methods.csv").is_file()
     assert r"\begin{tabular}" in (done / "methods.tex").read_text()
-    assert len(read_plan(done).shown) == 3  # as many as there are test cases, at most four
+    plan = read_plan(done)
+    assert len(plan.shown) == min(4, len(plan.test))
     cost = json.loads((done / "runs" / "mrprism" / "seed0" / "cost.json").read_text())
     assert 0 < cost["milliseconds"] < 60_000
     assert cost["memory_mib"] > 50
@@ -134,10 +135,11 @@ def test_a_run_trained_otherwise_is_not_taken_for_ours(done: Path, data: Path, t
     assert "was trained with epochs 2, not 1" in outcome.failed["mrprism/seed0"]
 
 
+@pytest.mark.slow
 def test_resumes_after_sigkill(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     command = [sys.executable, "-m", "mrprism", "compare", str(data), "--out", str(out), "--jobs", "1"]
-    command += ["--methods", "label-sampling", *SMALL, "--epochs", "40"]
+    command += ["--methods", "fuse", *SMALL, "--epochs", "25"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     soft, hard = (

@@ -72,10 +72,10 @@ def test_bold_is_who_beats_every_other_and_only_in_the_right_direction(folder: P
 
 
 def test_luck_with_one_seed_is_not_bold(folder: Path) -> None:
-    """Over the seeds 5 points ahead for every patient, but 15 behind with one of them."""
-    for seed, gain in ((0, 0.25), (1, -0.15)):
+    """Over the seeds 5 points ahead for every patient, but 6 behind with one of them."""
+    for seed, gain in ((0, 0.15), (1, -0.05)):
         (folder / "runs" / "crowd-layer" / f"seed{seed}").rename(folder / f"old{seed}")
-        make_run(folder, "crowd-layer", seed, flat(np.clip(BASE + gain, 0, 1)))
+        make_run(folder, "crowd-layer", seed, flat(BASE + gain))
     found = cell(the_table(folder), "Crowd layer (MW)", REFERENCE, "dice")
     assert found.mean == pytest.approx(0.805)
     assert not found.best

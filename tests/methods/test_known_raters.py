@@ -101,19 +101,26 @@ def test_crowd_layer_recovers_the_raters() -> None:
     method.prepare(samples)
     learn(method, batch, 1, 500, 1e-2)
     assert isinstance(method, CrowdLayer)
-    assert apart(method.confusion().detach()) < 0.05
-
-
-@pytest.mark.parametrize("trace", [0.01, 0.0])
-def test_confusion_matrix_recovers_the_raters(trace: float) -> None:
-    samples, batch = crowd()
-    method = with_painter(ConfusionMatrix(TASK, backbone="tiny", trace=trace, matrix_rate=3.0))
-    method.prepare(samples)
-    learn(method, batch, 10, 40, 1e-2)
-    assert isinstance(method, ConfusionMatrix)
     assert batch.image is not None
-    confusion = method(batch.image)[1][0, ..., 0, 0].detach()
-    assert apart(confusion) < 0.05
+    with torch.no_grad():
+        confusion = method.confusion(method.classes.log_probability(method.unet(batch.image)).exp())
+    assert apart(confusion.mean(0)) < 0.05
+
+
+def test_confusion_matrix_recovers_the_raters() -> None:
+    """With the paper's λ; without the trace the likelihood alone leaves them off by 0.1."""
+    samples, batch = crowd()
+    found = {}
+    for trace in (0.01, 0.0):
+        torch.manual_seed(0)
+        method = with_painter(ConfusionMatrix(TASK, backbone="tiny", trace=trace, matrix_rate=1.0))
+        method.prepare(samples)
+        learn(method, batch, 16, 50, 1e-2)
+        assert isinstance(method, ConfusionMatrix)
+        assert batch.image is not None
+        found[trace] = apart(method(batch.image)[1][0, ..., 0, 0].detach())
+    assert found[0.01] < 0.05
+    assert found[0.0] > found[0.01]
 
 
 def test_aggnet_recovers_the_raters() -> None:
@@ -238,7 +245,7 @@ def test_confusion_matrix_starts_near_the_identity_and_never_has_one_class() -> 
         method = ConfusionMatrix(TASK, kind=kind, backbone="tiny")  # type: ignore[arg-type]
         method.prepare(samples)
         assert batch.image is not None
-        confusion = method(batch.image)[1]
+        confusion = method(batch.image)[1].detach()
         torch.testing.assert_close(confusion.sum(4), torch.ones_like(confusion.sum(4)))
         diagonal = confusion.diagonal(dim1=3, dim2=4)[..., OPEN]
         assert diagonal.mean() == pytest.approx(0.9, abs=0.03)
@@ -250,6 +257,6 @@ def test_confusion_matrix_first_raises_the_trace_and_then_lowers_it() -> None:
     method = ConfusionMatrix(TASK, backbone="tiny")
     method.prepare(samples)
     method.begin_epoch(0, 2)
-    assert next(iter(method.losses(batch)))["trace"] < -2
+    assert next(iter(method.losses(batch)))["trace"] < -0.02
     method.begin_epoch(1, 2)
     assert 0 < next(iter(method.losses(batch)))["trace"] < 0.1

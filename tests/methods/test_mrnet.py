@@ -12,6 +12,7 @@ from mrprism.methods.mrnet import MRNet, SoftAttention, draw_expertise, weighted
 from mrprism.sample import Task
 
 TASK = Task(1, ("disc",), ("wide", "narrow"))
+STEPS = 150
 
 
 def two_tempers(count: int = 4, size: int = 32) -> Batch:
@@ -32,7 +33,7 @@ def test_given_one_raters_expertise_it_moves_towards_that_rater() -> None:
     batch = two_tempers()
     method = MRNet(TASK, backbone="tiny")
     optimiser = torch.optim.Adam(method.parameters(), lr=5e-3)
-    for _ in range(60):
+    for _ in range(STEPS):
         for terms in method.losses(batch):
             optimiser.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()

@@ -85,11 +85,11 @@ class CrowdLayer(Method):
         assert batch.image is not None
         probability = self.classes.log_probability(self.unet(batch.image)).exp()
         raters = self.raters(probability).exp()
-        seen = self.classes.structure_confusion(self.confusion())
+        confusion = self.confusion(probability)
         return Prediction(
             probability=self.classes.structures(probability),
             raters=self.classes.structures(raters),
-            confusion=seen.expand(len(probability), -1, -1, -1, -1),
+            confusion=torch.stack([self.classes.structure_confusion(case) for case in confusion]),
         )
 
     def raters(self, probability: Float[Tensor, "B G K H W"]) -> Float[Tensor, "B R G K H W"]:
@@ -107,13 +107,20 @@ class CrowdLayer(Method):
         flat = self.classes.close(bent.float().flatten(0, 1), 2).log_softmax(2)
         return flat.view(bent.shape)
 
-    def confusion(self) -> Float[Tensor, "R G K K"]:
-        """P(drawn | true) where the network is certain of the true class."""
-        certain = torch.eye(self.classes.size, device=self.weight.device)  # class k: (K, 1, 1) each
-        columns = [
-            self.raters(certain[k].view(1, 1, -1, 1, 1).expand(1, self.classes.groups, -1, 1, 1))[
-                0, ..., 0, 0
-            ]
-            for k in range(self.classes.size)
-        ]
-        return torch.stack(columns, 2).exp()
+    def confusion(self, probability: Float[Tensor, "B G K H W"]) -> Float[Tensor, "B R G K K"]:
+        """P(drawn | true), where true is what the network says: means over the pixels it gives to each class.
+
+        The layer alone does not tell, for nothing makes the network's probabilities sharp: a bolder layer on
+        milder probabilities draws the same masks. A class that is nowhere is asked of a certain network.
+        """
+        raters, size = self.raters(probability).exp(), self.classes.size
+        chosen = probability.argmax(2)  # (B, G, H, W)
+        rows = []
+        for k in range(size):
+            here = (chosen == k)[:, None, :, None]
+            pixels = here.sum((-2, -1))
+            certain = torch.zeros_like(probability[:, :, :, :1, :1])
+            certain[:, :, k] = 1
+            elsewhere = self.raters(certain).exp()[..., 0, 0]
+            rows.append(torch.where(pixels > 0, (raters * here).sum((-2, -1)) / pixels.clamp(min=1), elsewhere))
+        return torch.stack(rows, 3)

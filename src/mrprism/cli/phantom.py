@@ -61,4 +61,5 @@ def run(
     shares = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     who = f"{len(task.raters)} raters, {' and '.join(task.structures)}"
     print(f"{out}: {len(made)} cases ({shares or 'no split'}), {who}")
-    print(f"look at them with: mrprism view {out}    train on them with: mrprism train {out} --out run")
+    print(f"see how they differ: mrprism agree {out} --out agreement")
+    print(f"train on them:       mrprism train {out} --out run")

@@ -59,11 +59,15 @@ def compare(name: str, ours: Callable[[], None], theirs: Callable[[], None], rep
                 side.append(time.perf_counter() - start)
     ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
     mine, other = (1000 * statistics.median(side) for side in times)
-    print(f"{name}: MrPrism {mine:.0f} ms, U-Net {other:.0f} ms, ratio {ratio:.2f} (median of {repeats} pairs)")
+    print(
+        f"{name}: MrPrism {mine:.0f} ms, U-Net {other:.0f} ms, ratio {ratio:.2f} (median of {repeats} pairs)"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="resnet34")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8, help="of the training step")
@@ -74,7 +78,9 @@ def main() -> None:
     theirs = FusedLabel(TASK, backbone=given.backbone, label="majority")
     print(f"{given.backbone}, {given.size} x {given.size}, 7 raters, {torch.get_num_threads()} threads")
     one, several = batch_of(1, given.size), batch_of(given.batch, given.size)
-    compare("inference, 3 recurrences, batch 1", prediction(ours, one), prediction(theirs, one), 4 * given.repeats)
+    compare(
+        "inference, 3 recurrences, batch 1", prediction(ours, one), prediction(theirs, one), 4 * given.repeats
+    )
     compare(
         f"training step, 3 recurrences, batch {given.batch}",
         training_step(ours, several),

@@ -6,6 +6,7 @@ import torch
 from mrprism.networks.encoder import BACKBONES
 
 BACKBONES["tiny"] = ((1, 1, 1, 1), (16, 16, 16, 16))
+BACKBONES["narrow"] = ((1, 1, 1, 1), (16, 16, 32, 64))  # room for a condition in the deepest features
 
 
 @pytest.fixture(autouse=True, scope="package")

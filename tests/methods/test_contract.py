@@ -35,7 +35,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in MET
     "posal: adversarial": ("posal", {"adversarial": True}),
     "beal: adversarial": ("beal", {"adversarial": True}),
 }
-FEWER = {"deep-ensemble": {"members": 2}, "mc-dropout": {"passes": 3}, "diagnosis-first": {"steps": 2}, "diagnosis-first-fusion": {"steps": 2}}
+FEWER = {
+    "deep-ensemble": {"members": 2},
+    "mc-dropout": {"passes": 3},
+    "diagnosis-first": {"steps": 2},
+    "diagnosis-first-fusion": {"steps": 2},
+}
 SLOW_TO_FIT = {"posal": 90}  # steps; the others need 50
 EPOCHS = 2
 
@@ -253,7 +258,7 @@ def test_needs_are_said_before_anything_is_trained() -> None:
     alone = Task(1, ("disc",), ("ann",))
     with pytest.raises(InputError, match="'crowd-layer' learns each rater as a person"):
         check_needs(method_class("crowd-layer"), anonymous, False, False)
-    with pytest.raises(InputError, match="'multiple-hypotheses' .* only one rater"):
+    with pytest.raises(InputError, match=r"'multiple-hypotheses' .* only one rater"):
         check_needs(method_class("multiple-hypotheses"), alone, False, False)
     with pytest.raises(InputError, match="'diagnosis-first' needs a diagnosis"):
         check_needs(method_class("diagnosis-first"), anonymous, False, True)

@@ -12,7 +12,9 @@ from mrprism.sample import MultiRaterSample
 def sample(masks: np.ndarray, rated: np.ndarray | None = None) -> MultiRaterSample:
     raters, structures, *space = masks.shape
     image = np.zeros((1, *space), np.float32)
-    return MultiRaterSample("a", image, masks, np.ones((raters, structures), bool) if rated is None else rated)
+    return MultiRaterSample(
+        "a", image, masks, np.ones((raters, structures), bool) if rated is None else rated
+    )
 
 
 def nested() -> np.ndarray:

@@ -23,7 +23,9 @@ def batch() -> Batch:
     masks = torch.zeros(3, 3, 2, 32, 32)
     masks[:, :, 0, 4:26, 4:26] = 1
     masks[:, :, 1, 10:20, 10:20] = 1
-    noise = (torch.rand_like(masks) < 0.08) & (torch.nn.functional.max_pool2d(masks[:, 0], 5, 1, 2)[:, None] > 0)
+    noise = (torch.rand_like(masks) < 0.08) & (
+        torch.nn.functional.max_pool2d(masks[:, 0], 5, 1, 2)[:, None] > 0
+    )
     masks = (masks - noise.float()).abs()
     rated = torch.ones(3, 3, 2, dtype=torch.bool)
     rated[1, 2, 1] = False
@@ -96,7 +98,9 @@ def test_a_tie_is_no_majority() -> None:
     masks = given.masks[:, :2].clone()
     masks[:, 0], masks[:, 1] = 1, 0
     even = replace(given, masks=masks, rated=given.rated[:, :2])
-    target, _ = FusedLabel(Task(1, TASK.structures, ("a", "b")), label="majority", backbone="tiny").targets(even)
+    target, _ = FusedLabel(Task(1, TASK.structures, ("a", "b")), label="majority", backbone="tiny").targets(
+        even
+    )
     assert not target.any()
 
 

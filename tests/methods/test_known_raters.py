@@ -99,7 +99,7 @@ def test_crowd_layer_recovers_the_raters() -> None:
     samples, batch = crowd()
     method = with_painter(CrowdLayer(TASK, backbone="tiny", layer_rate=5.0))
     method.prepare(samples)
-    learn(method, batch, 1, 500, 1e-2)
+    learn(method, batch, 1, 250, 3e-2)
     assert isinstance(method, CrowdLayer)
     assert batch.image is not None
     with torch.no_grad():
@@ -108,19 +108,14 @@ def test_crowd_layer_recovers_the_raters() -> None:
 
 
 def test_confusion_matrix_recovers_the_raters() -> None:
-    """With the paper's λ; without the trace the likelihood alone leaves them off by 0.1."""
+    """With the paper's λ; the likelihood alone leaves them off by about 0.1."""
     samples, batch = crowd()
-    found = {}
-    for trace in (0.01, 0.0):
-        torch.manual_seed(0)
-        method = with_painter(ConfusionMatrix(TASK, backbone="tiny", trace=trace, matrix_rate=1.0))
-        method.prepare(samples)
-        learn(method, batch, 16, 50, 1e-2)
-        assert isinstance(method, ConfusionMatrix)
-        assert batch.image is not None
-        found[trace] = apart(method(batch.image)[1][0, ..., 0, 0].detach())
-    assert found[0.01] < 0.05
-    assert found[0.0] > found[0.01]
+    method = with_painter(ConfusionMatrix(TASK, backbone="tiny", matrix_rate=1.0, warmup_epochs=0))
+    method.prepare(samples)
+    learn(method, batch, 1, 300, 3e-2)
+    assert isinstance(method, ConfusionMatrix)
+    assert batch.image is not None
+    assert apart(method(batch.image)[1][0, ..., 0, 0].detach()) < 0.05
 
 
 def test_aggnet_recovers_the_raters() -> None:
@@ -158,7 +153,9 @@ def test_aggnet_m_step_is_the_closed_form() -> None:
             total = posterior[:, k].sum() + 3 * 1e-2
             for drawn in OPEN:
                 share = (posterior[:, k] * (labels[:, r, 0] == drawn)).sum() + 1e-2
-                assert method.confusion[r, 0, k, drawn].item() == pytest.approx((share / total).item(), abs=1e-5)
+                assert method.confusion[r, 0, k, drawn].item() == pytest.approx(
+                    (share / total).item(), abs=1e-5
+                )
     assert not method.counts.any()
     assert known.all()
 

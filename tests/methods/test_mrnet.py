@@ -31,23 +31,32 @@ def two_tempers(count: int = 4, size: int = 32) -> Batch:
 def test_given_one_raters_expertise_it_moves_towards_that_rater() -> None:
     torch.manual_seed(0)
     batch = two_tempers(2)
-    method = MRNet(TASK, backbone="small")
-    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
-    for _ in range(120):
+    method = MRNet(TASK, backbone="narrow")
+    optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+    closer = torch.zeros(2)
+    for step in range(240):
         for terms in method.losses(batch):
             optimiser.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step()
+        if step % 20 == 19:
+            closer = how_much_closer(method, batch)
+            if closer.min() > 0.01:
+                break
+    assert closer.min() > 0.01, closer
+
+
+def how_much_closer(method: MRNet, batch: Batch) -> Tensor:
+    """How much nearer each rater's mask is when that rater is trusted than when the other is."""
     assert batch.image is not None and batch.masks is not None
     error = torch.zeros(2, 2)  # trusted rater, compared rater
     with torch.no_grad():  # in training mode: few steps leave running statistics behind
         for trusted in range(2):
-            expertise = torch.eye(2)[trusted].expand(2, -1)
+            expertise = torch.eye(2)[trusted].expand(len(batch.image), -1)
             probability = method.predict_under(batch.image, expertise).probability
             for rater in range(2):
                 error[trusted, rater] = (probability - batch.masks[:, rater]).abs().mean()
-    assert error[0, 0] < error[1, 0] - 0.005
-    assert error[1, 1] < error[0, 1] - 0.005
+    return error.flip(0).diagonal() - error.diagonal()
 
 
 @pytest.mark.parametrize(("consistency", "reaches"), [("paper", True), ("code", False)])

@@ -102,7 +102,9 @@ def test_gradients_stay_inside_a_recurrence(trust: str) -> None:
     assert batch.image is not None
     steps = list(model.recur(batch.image, model.equal_confidence(batch.image), 2))
     assert not steps[0].confidence.requires_grad and not steps[0].segmentation.requires_grad
-    (gradient,) = torch.autograd.grad(steps[1].phases.sum(), model.conp.head.deconvolution.weight, allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        steps[1].phases.sum(), model.conp.head.deconvolution.weight, allow_unused=True
+    )
     assert gradient is None  # DivP's loss does not reach ConP
 
 

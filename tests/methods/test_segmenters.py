@@ -133,7 +133,9 @@ def test_smoothness_counts_flat_regions_only() -> None:
     known = torch.ones(1, 1, dtype=torch.bool)
     assert smoothness(hard, hard, known) == 0  # steps stand only where the label steps, too
     bump = hard.clone()
-    bump[..., 1, 1] = 1  # four steps around (1, 1); its neighbours (1, 2) and (2, 1) see one each: (1, 2) borders
+    bump[..., 1, 1] = (
+        1  # four steps around (1, 1); its neighbours (1, 2) and (2, 1) see one each: (1, 2) borders
+    )
     expected = (4 + 1) / 16  # on the label's own step, so of the two only (2, 1) counts
     assert smoothness(bump, hard, known).item() == pytest.approx(expected)
     assert smoothness(bump, hard, ~known) == 0

@@ -133,6 +133,7 @@ def on_ray(jobs: int | None, device: str | None) -> Iterator[Submit]:
     for where the cluster has any.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, starves training on a busy machine
     import ray
 
     ray.init(log_to_driver=False, ignore_reinit_error=True)

@@ -122,5 +122,7 @@ class CrowdLayer(Method):
             certain = torch.zeros_like(probability[:, :, :, :1, :1])
             certain[:, :, k] = 1
             elsewhere = self.raters(certain).exp()[..., 0, 0]
-            rows.append(torch.where(pixels > 0, (raters * here).sum((-2, -1)) / pixels.clamp(min=1), elsewhere))
+            rows.append(
+                torch.where(pixels > 0, (raters * here).sum((-2, -1)) / pixels.clamp(min=1), elsewhere)
+            )
         return torch.stack(rows, 3)

@@ -32,7 +32,7 @@ def test_given_one_raters_expertise_it_moves_towards_that_rater() -> None:
     torch.manual_seed(0)
     batch = two_tempers(2)
     method = MRNet(TASK, backbone="narrow")
-    optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
     closer = torch.zeros(2)
     for step in range(240):
         for terms in method.losses(batch):

@@ -265,3 +265,24 @@ def test_too_many_labels_are_refused():
     maps = np.arange(2 * 20000).reshape(2, 1, 20000)
     with pytest.raises(InputError, match="too large confusion matrices"):
         staple_labels(maps)
+
+
+def test_exclusive_structures_through_the_common_signature() -> None:
+    """Masks of structures that exclude each other, fused as one label map, and refused where they overlap."""
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, (12, 12))
+    labels = np.where(rng.random((4, 12, 12)) < 0.8, truth, rng.integers(0, 3, (4, 12, 12)))
+    masks = np.stack([labels == 1, labels == 2], 1)
+    rated = np.ones((4, 2), bool)
+    fused = FUSIONS["staple"](masks, rated, exclusive=True, margin=None)
+    wanted = staple_labels(labels, margin=None)
+    assert wanted.posterior is not None
+    np.testing.assert_allclose(fused.probability, wanted.posterior[1:], atol=1e-7)
+    rated[2] = False
+    without = FUSIONS["staple"](masks, rated, exclusive=True, margin=None)
+    kept = staple_labels(labels[[0, 1, 3]], margin=None)
+    assert kept.posterior is not None
+    np.testing.assert_allclose(without.probability, kept.posterior[1:], atol=1e-7)
+    masks[0, :, 0, 0] = True
+    with pytest.raises(InputError, match="rater 0 marked a pixel for two structures"):
+        FUSIONS["staple"](masks, rated, exclusive=True)

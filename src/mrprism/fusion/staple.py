@@ -37,6 +37,7 @@ def staple(
     skill_prior: tuple[float, float] = (0.0, 0.0),
     skill: Float[np.ndarray, "R C 2 2"] | None = None,
     smoothing: float = 0.0,
+    exclusive: bool = False,
     iterations: int = 10_000,
     tolerance: float = 1e-7,
 ) -> Prediction:
@@ -56,6 +57,9 @@ def staple(
             estimated then, and absent raters' entries are not used.
         smoothing: Strength of a Markov random field (Ising) prior between face neighbours, solved by
             mean field after EM; 0: none. Skill is not estimated again.
+        exclusive: The structures exclude each other and are estimated together with the background, one
+            K x K matrix per rater (`staple_labels`, which also returns it). A rater counts who did all of
+            them; `prior`, `skill` and `smoothing` are for structures by themselves.
         iterations: At most so many rounds of EM.
         tolerance: Stop when no rate moves by more.
 
@@ -72,6 +76,15 @@ def staple(
     SPIE 7623, 2010 (PMC2917119). Inversion: Asman, Landman, "Robust statistical label fusion through
     consensus level, labeler accuracy, and truth estimation (COLLATE)", IEEE TMI 30(10), 2011 (PMC3262958).
     """
+    if exclusive:
+        return _exclusive(
+            masks,
+            rated,
+            margin=margin,
+            skill_prior=skill_prior,
+            iterations=iterations,
+            tolerance=tolerance,
+        )
     if skill is None:
 
         def rule(table: PatternTable) -> PatternFusion:
@@ -86,6 +99,37 @@ def staple(
     if smoothing:
         fused = _smooth(fused, masks, rated, smoothing, margin)
     return fused
+
+
+def _exclusive(
+    masks: Masks,
+    rated: Rated,
+    *,
+    margin: int | None,
+    skill_prior: tuple[float, float],
+    iterations: int,
+    tolerance: float,
+) -> Prediction:
+    overlaps = np.flatnonzero((masks.sum(1) > 1).reshape(len(masks), -1).any(1))
+    if overlaps.size:
+        raise InputError(f"rater {overlaps[0]} marked a pixel for two structures, so they are not exclusive")
+    structures = masks.shape[1]
+    numbers = np.arange(1, structures + 1).reshape(1, -1, *[1] * (masks.ndim - 2))
+    labels = (masks * numbers).sum(1).astype(np.int32)
+    fused = staple_labels(
+        labels,
+        rated.all(1),
+        margin=margin,
+        skill_prior=skill_prior,
+        iterations=iterations,
+        tolerance=tolerance,
+    )
+    assert fused.posterior is not None
+    probability = np.zeros(masks.shape[1:], np.float32)
+    for index, label in enumerate(fused.classes):
+        if label:
+            probability[label - 1] = fused.posterior[index]
+    return Prediction(probability=probability)
 
 
 def staple_rule(

@@ -118,7 +118,7 @@ def _exclusive(
     labels = (masks * numbers).sum(1).astype(np.int32)
     fused = staple_labels(
         labels,
-        rated.all(1),
+        np.asarray(rated.all(1)),
         margin=margin,
         skill_prior=skill_prior,
         iterations=iterations,

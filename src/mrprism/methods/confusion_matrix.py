@@ -10,9 +10,8 @@ Departures:
 - never with a single class (a 1×1 matrix normalises to 1 and says nothing): see `exclusive`;
 - matrices are a softmax of free logits that starts at 0.9 on the diagonal; softplus of the identity,
   normalised, starts at 0.49 for three classes;
-- a warm-up that maximises the trace comes first, so that matrices cannot swallow the segmentation; with λ and
-  not with weight 1, as in Pionono's code, from where matrices do not come back (raters of known confusions:
-  off by 0.17 and more; see the tests); both terms are means over raters;
+- a warm-up that maximises the trace comes first, as in Pionono's code, so that matrices cannot swallow the
+  segmentation; both terms are means over raters;
 - pixel-wise matrices are predicted at stride 2 and enlarged, from one small network per rater.
 """
 
@@ -58,7 +57,7 @@ class ConfusionMatrix(Method):
         Args:
             trace: λ, weight of the trace, which is minimised: the least reliable raters that explain the
                 masks. None: 0.01 for global matrices, 0.1 for pixel-wise ones.
-            warmup_epochs: First epochs, in which the trace is maximised instead.
+            warmup_epochs: First epochs, in which the trace is maximised with weight 1.
             matrix_rate: Learning rate of the matrices in multiples of the network's. None: 100 for global
                 ones, 1 for pixel-wise ones.
         """
@@ -104,7 +103,7 @@ class ConfusionMatrix(Method):
         open_ = self.classes.occurs[:, None, None]
         trace = (diagonal * open_).sum(-1).mean((-2, -1))  # (B or 1, R, G)
         trace = torch.where(known, trace, 0.0).sum() / known.sum()
-        weight = -self.trace if self.warming else self.trace
+        weight = -1.0 if self.warming else self.trace
         yield {"raters": rated_nll((drawn + 1e-6).log(), labels, known), "trace": weight * trace}
 
     def predict(self, batch: Batch) -> Prediction:

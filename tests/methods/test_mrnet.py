@@ -28,7 +28,6 @@ def two_tempers(count: int = 4, size: int = 32) -> Batch:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="240 tiny steps do not always teach MRNet to follow one rater", strict=False)
 def test_given_one_raters_expertise_it_moves_towards_that_rater() -> None:
     torch.manual_seed(0)
     batch = two_tempers(2)

@@ -139,7 +139,7 @@ def test_a_run_trained_otherwise_is_not_taken_for_ours(done: Path, data: Path, t
 def test_resumes_after_sigkill(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     command = [sys.executable, "-m", "mrprism", "compare", str(data), "--out", str(out), "--jobs", "1"]
-    command += ["--methods", "fuse", *SMALL, "--epochs", "8"]
+    command += ["--methods", "fuse", *SMALL, "--epochs", "60"]  # seconds left to train when the kill comes
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     soft, hard = (

@@ -6,8 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -47,12 +47,7 @@ def write_dataset(
             task, or the disk is full.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"'{out}' exists already; expected a new or empty folder")
-    unfinished = out.parent / f".{out.name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
+    with complete_folder(out, "data set ") as unfinished:
         cases = _write_cases(samples, unfinished, task, image_format)
         if not cases:
             raise InputError(f"data set '{name}' is empty: nothing to write to '{out}'")
@@ -67,18 +62,39 @@ def write_dataset(
             cases=cases,
         )
         write_manifest(manifest, unfinished)
+    return out
+
+
+@contextmanager
+def complete_folder(out: Path, what: str = "") -> Iterator[Path]:
+    """A folder to write into, which takes the name ``out`` only when all is written and on the disk.
+
+    What a killed run left is removed by the next one; after an error nothing is left.
+
+    Args:
+        what: What is written, for the message, with a space behind it.
+
+    Raises:
+        InputError: ``out`` holds something, or the disk refuses.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"'{out}' exists already; expected a new or empty folder")
+    unfinished = out.parent / f".{out.name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
         _flush(unfinished)
         if out.exists():
             out.rmdir()
         os.replace(unfinished, out)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise InputError(f"cannot write data set '{out}': {error.strerror or error}") from error
+        raise InputError(f"cannot write {what}'{out}': {error.strerror or error}") from error
     except BaseException:
         with suppress(OSError):
             shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    return out
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 
 from mrprism import __version__
 from mrprism.datasets import Dataset
-from mrprism.datasets.write import safe_name
+from mrprism.datasets.write import complete_folder, safe_name
 from mrprism.errors import InputError
 from mrprism.export import bids, coco, folders, nnunet, seg_nrrd
 from mrprism.export.cases import Cases
@@ -69,26 +67,11 @@ def export_dataset(dataset: Dataset, target: str, out: str | Path, *, raters: st
     if raters != EACH and raters not in FUSIONS:
         raise InputError(f"unknown raters '{raters}'; known: {EACH}, or a fusion: {', '.join(FUSIONS)}")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"'{out}' exists already; expected a new or empty folder")
-    cases = _cases(dataset, raters)
-    unfinished = out.parent / f".{out.name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
+    with complete_folder(out) as unfinished:
+        cases = _cases(dataset, raters)
         TARGETS[target](cases, unfinished)
         files = _hashes(unfinished)
         write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files))
-        if out.exists():
-            out.rmdir()
-        os.replace(unfinished, out)
-    except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise InputError(f"cannot write '{out}': {error.strerror or error}") from error
-    except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return Exported(out, len(cases), cases.task.raters, len(files))
 
 

@@ -17,7 +17,7 @@ from mrprism.errors import InputError
 from mrprism.export import TARGETS, export_dataset
 from mrprism.export.coco import run_lengths
 from mrprism.fusion import FUSIONS
-from mrprism.images import Geometry, read_labels, read_mask
+from mrprism.images import Geometry, read_labels, read_mask, write_image
 from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))
@@ -63,9 +63,9 @@ def incomplete() -> Dataset:
     return Dataset.from_samples("boxes", TASK, [replace(first, masks=masks, rated=rated), *rest])
 
 
-def same(dataset: Dataset, kind: str, folder: Path) -> None:
+def same(dataset: Dataset, kind: str, folder: Path, **options: str) -> None:
     """The same raters, structures, masks, absences and positions come back."""
-    source = DATASETS[kind](folder)
+    source = DATASETS[kind](folder, **options)
     found = {sample.name: sample for sample in source.samples}
     assert set(found) == set(dataset.names)
     assert set(source.task.raters) == set(dataset.task.raters)
@@ -101,6 +101,16 @@ def test_round_trip(target, make, kind, inside, tmp_path):
     dataset = make()
     assert export_dataset(dataset, target, tmp_path / "out").cases == 3
     same(dataset, kind, tmp_path / "out" / inside)
+
+
+@pytest.mark.parametrize("make", [volumes, incomplete])
+def test_bids_comes_back_with_the_images_of_the_raw_data_set(make, tmp_path):
+    dataset = make()
+    export_dataset(dataset, "bids", tmp_path / "derivative")
+    for sample in dataset:
+        path = tmp_path / f"raw/sub-{sample.name}/anat/sub-{sample.name}_T1w.nii.gz"
+        write_image(path, sample.image, like=sample.geometry)
+    same(dataset, "bids", tmp_path / "derivative", images=str(tmp_path / "raw"))
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "seg-nrrd"])

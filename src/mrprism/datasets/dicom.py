@@ -237,10 +237,10 @@ def _kind(header: Any, path: Path) -> np.dtype[Any]:
         return np.dtype(np.float32)
     low = -(1 << (bits - 1)) if header.get("PixelRepresentation") else 0
     high = low + (1 << bits) - 1
-    small = (np.dtype(kind) for kind in (np.uint8, np.int16, np.uint16, np.int32))
-    return next(
-        k for k in small if np.iinfo(k).min <= low + intercept and high + intercept <= np.iinfo(k).max
-    )
+    for kind in (np.uint8, np.int16, np.uint16):
+        if np.iinfo(kind).min <= low + intercept and high + intercept <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return np.dtype(np.int32)
 
 
 def _rescaling(header: Any, path: Path) -> tuple[float, float]:

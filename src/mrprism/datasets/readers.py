@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mrprism.datasets import (
+    bids,
     bu_bil,
     coco,
     curvas,
@@ -23,6 +24,7 @@ from mrprism.datasets import (
 from mrprism.datasets.source import Source
 
 DATASETS: dict[str, Callable[..., Source]] = {
+    "bids": bids.read,
     "bu-bil": bu_bil.read,
     "chase-db1": vessels.read_chase,
     "coco": coco.read,

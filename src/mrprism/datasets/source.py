@@ -11,7 +11,7 @@ import numpy as np
 
 from mrprism.datasets.dataset import FileSample
 from mrprism.errors import InputError
-from mrprism.images import Window
+from mrprism.images import ImageFile, LabelFile, MaskFile, ValueFile, Window
 from mrprism.sample import MultiRaterSample, Task
 
 
@@ -58,6 +58,13 @@ def fitting(array: np.ndarray, path: Path | str, image: np.ndarray, image_path: 
             f"{size(image.shape[1:])}; expected the same"
         )
     return array
+
+
+def aligned(drawn: LabelFile | MaskFile | ValueFile, image: ImageFile) -> np.ndarray:
+    """The mask, if it has the size of its image and lies where it lies."""
+    if drawn.geometry and image.geometry and (differs := image.geometry.differs(drawn.geometry)):
+        raise InputError(f"mask '{drawn.path}' lies elsewhere than its image '{image.path}': {differs}")
+    return fitting(drawn.array, drawn.path, image.array, image.path)
 
 
 def size(shape: tuple[int, ...]) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path, PurePosixPath
 from mrprism.errors import InputError
 
 
-def read_table(path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8",)) -> list[dict[str, str]]:
+def read_table(
+    path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8",), separator: str = ","
+) -> list[dict[str, str]]:
     """The rows of a CSV file that has these columns; the first encoding that fits is used."""
     raw = path.read_bytes()
     for encoding in encodings:
@@ -20,7 +22,7 @@ def read_table(path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8",
             continue
     else:
         raise InputError(f"table '{path}' is not text in {' or '.join(encodings)}")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     missing = [name for name in columns if name not in (reader.fieldnames or [])]
     if missing:
         raise InputError(f"table '{path}' has no column '{missing[0]}'; it has {reader.fieldnames}")

@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_no_folder(
         if len(written) > 3:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mrprism.images.os.fsync", fsync)
+    monkeypatch.setattr("os.fsync", fsync)
     command = ["predict", str(runs["toy"].path), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert call(command) == 2
     assert "No space left on device" in capsys.readouterr().err

@@ -179,7 +179,7 @@ def test_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pyt
                 raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("mrprism.images.os.fsync", fsync)
+            patch.setattr("os.fsync", fsync)
             with pytest.raises(InputError, match="No space left on device; that of step 1 is whole"):
                 save_checkpoint(run, Progress(total_steps=2), method, optimiser, None)
         found = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}

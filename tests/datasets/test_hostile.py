@@ -20,9 +20,9 @@ from mrprism.datasets.check import check_dataset
 from mrprism.datasets.coco import unpack
 from mrprism.datasets.label_studio import unpack_brush
 from mrprism.datasets.manifest import schema
-from mrprism.datasets.nrrd import read_nrrd
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_labels
+from mrprism.images.nrrd import read_nrrd
 
 
 def test_a_killed_import_is_started_again(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from trees import blob, cases, nifti, picture, png
 
 from mrprism.datasets import DATASETS
-from mrprism.datasets.nrrd import read_nrrd
 from mrprism.errors import InputError
+from mrprism.images.nrrd import read_nrrd
 
 RNG = np.random.default_rng(0)
 
@@ -204,5 +204,5 @@ def test_broken_nrrd(tmp_path: Path) -> None:
     refused(whole.replace(b"sizes: 8 9 4", b"sizes: 99999 99999 4"), "more than MRPRISM_MAX_PIXELS")
     refused(whole.replace(b"sizes: 8 9 4", b"sizes: 8 9"), "has the sizes")
     refused(whole.replace(b"left-posterior-superior", b"scanner-xyz"), "lies in the space 'scanner-xyz'")
-    refused(whole.replace(b"encoding:", b"data file: other.raw\nencoding:"), "in another file")
+    refused(whole.replace(b"encoding:", b"data file: other.raw\nencoding:"), "which is not there")
     refused(whole.replace(b"type: short", b"type: block"), "is broken")

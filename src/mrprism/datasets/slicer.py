@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.datasets.layout import entries, matching, needed
-from mrprism.datasets.nrrd import Nrrd, read_nrrd
 from mrprism.datasets.source import Source, assemble, parse_window
 from mrprism.errors import InputError
-from mrprism.images import Geometry, ImageFile, format_of, read_image, scale
+from mrprism.images import Geometry, ImageFile, format_of, read_image
+from mrprism.images.nrrd import Nrrd, read_nrrd
 from mrprism.sample import MultiRaterSample, Task
 
 _OFF_GRID = 0.02  # voxels a segmentation may lie beside the image's grid
@@ -33,7 +33,7 @@ def read(source: Path, *, images: str = "images", window: str = "") -> Source:
     pictures = {
         re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE): path
         for path in entries(needed(source, images))
-        if path.is_file() and (format_of(path) == "nifti" or path.suffix.lower() == ".nrrd")
+        if path.is_file() and format_of(path) in ("nifti", "nrrd")
     }
     drawn: dict[str, dict[str, Path]] = {}
     for folder in entries(source):
@@ -72,14 +72,11 @@ def _samples(
 
 
 def _image(path: Path, window: str) -> ImageFile:
-    if format_of(path) == "nifti":
-        return read_image(path, window=parse_window(window))
-    content = read_nrrd(path)
-    if content.array.ndim != 3 or content.affine is None:
-        raise InputError(f"image '{path}' has {content.array.ndim} axes; expected a volume with a position")
-    array = scale(content.array.transpose(2, 1, 0)[None], path, parse_window(window))
-    geometry = Geometry(content.affine, content.array.shape)
-    return ImageFile(array, tuple(float(s) for s in geometry.spacing[::-1]), geometry, "nrrd", path)
+    image = read_image(path, window=parse_window(window))
+    if image.array.ndim != 4 or image.geometry is None:
+        axes = image.array.ndim - 1
+        raise InputError(f"image '{path}' has {axes} axes or no position; expected a volume with one")
+    return image
 
 
 def segments(content: Nrrd) -> dict[str, tuple[int, int]]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from mrprism.fusion.jaccard_mean import jaccard_mean_rule
 from mrprism.fusion.simple import simple_rule
 from mrprism.fusion.staple import staple_rule
 from mrprism.fusion.voting import best_rater_rule, majority_rule, soft_vote_rule, weighted_rule
-from mrprism.images import Geometry, format_of, read_mask, write_mask, write_probability
+from mrprism.images import Geometry, NiftiWriter, format_of, read_mask, write_mask, write_probability
 from mrprism.patterns import PatternTable, Region, paint_blocks
 
 RULES: dict[str, Callable[..., PatternFusion]] = {  # fusions that need the pattern table alone
@@ -194,20 +193,22 @@ def _fuse_streams(
     out.mkdir(parents=True, exist_ok=True)
     inside = 0
     with ExitStack() as stack:
-        mask_file = stack.enter_context(_NiftiWriter(mask_path, first.geometry, np.dtype(np.uint8)))
-        chance_file = stack.enter_context(
-            _NiftiWriter(probability_path, first.geometry, np.dtype(np.float32))
-        )
+        mask_file = stack.enter_context(_writer(mask_path, first, np.uint8))
+        chance_file = stack.enter_context(_writer(probability_path, first, np.float32))
         for where, block in paint_blocks(table, streams, present, probability.astype(np.float32)):
             clear_outside(block, where, region)
             marked = block > 0.5
             inside += int(marked.sum())
-            mask_file.append(marked.astype(np.uint8))
-            chance_file.append(block)
+            mask_file.append(marked.T)
+            chance_file.append(block.T)
     for stream in streams:
         stream.close()
     ties = None if fused is None or fused.ties is None else int(table.counts[fused.ties].sum())
     return FusedFiles(mask_path, probability_path, confusion_counts(table, probability), inside, ties)
+
+
+def _writer(path: Path, like: NiftiMask, dtype: type[np.generic]) -> NiftiWriter:
+    return NiftiWriter(path, like.geometry.shape, np.dtype(dtype), like.geometry)
 
 
 def clear_outside(block: NDArray[Any], where: Region, region: Region | None) -> None:
@@ -223,49 +224,6 @@ def clear_outside(block: NDArray[Any], where: Region, region: Region | None) -> 
         ):
             at[axis] = gap
             block[tuple(at)] = 0
-
-
-class _NiftiWriter:
-    """A NIfTI file written front to back under a temporary name, and renamed when complete."""
-
-    def __init__(self, path: Path, geometry: Geometry, dtype: np.dtype[Any]) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        header = geometry.header.copy()
-        header.set_data_dtype(dtype)
-        header.set_slope_inter(1, 0)
-        header["cal_max"] = header["cal_min"] = 0
-        header.extensions.clear()
-        header["vox_offset"] = 0
-        self.header, self.dtype = header, dtype.newbyteorder(header.endianness)
-
-    def __enter__(self) -> _NiftiWriter:
-        self.raw = self.temporary.open("wb")
-        self.file: Any = self.raw
-        if self.path.name.endswith(".gz"):
-            self.file = gzip.GzipFile("", "wb", compresslevel=1, fileobj=self.raw, mtime=0)
-        start = 352 if self.header["sizeof_hdr"] == 348 else 544
-        self.header["vox_offset"] = start
-        head = self.header.binaryblock
-        self.file.write(head + bytes(start - len(head)))
-        return self
-
-    def append(self, block: NDArray[Any]) -> None:
-        self.file.write(np.ravel(block, order="F").astype(self.dtype, copy=False).data)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if self.file is not self.raw:
-                self.file.close()
-            self.raw.flush()
-            os.fsync(self.raw.fileno())
-        finally:
-            self.raw.close()
-            if kind is not None:
-                with suppress(OSError):
-                    self.temporary.unlink()
-        if kind is None:
-            os.replace(self.temporary, self.path)
 
 
 def _fuse_arrays(

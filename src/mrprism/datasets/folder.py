@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import entries, needed
+from mrprism.datasets.layout import entries, needed, stem
 from mrprism.datasets.source import (
     Source,
+    aligned,
     assemble,
-    fitting,
     parse_labels,
     parse_window,
     split_labels,
@@ -116,10 +116,8 @@ def _read(
     file: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile
 ) -> dict[str, np.ndarray]:
     drawn = read_mask(file) if structure else read_labels(file)
-    fitting(drawn.array, file, image.array, image.path)
-    if drawn.geometry and image.geometry and (difference := image.geometry.differs(drawn.geometry)):
-        raise InputError(f"mask '{file}' lies elsewhere than its image '{image.path}': {difference}")
-    return {structure: drawn.array} if structure else split_labels(drawn.array, values, file)
+    mask = aligned(drawn, image)
+    return {structure: mask} if structure else split_labels(mask, values, file)
 
 
 def _image(path: Path, window: tuple[float, float] | None) -> ImageFile:
@@ -131,18 +129,18 @@ def _masks(folder: Path, structure: str, labels: list[str]) -> Files:
     if inner and labels:
         raise InputError(f"'{folder}' has folders for structures; expected label maps, as labels are given")
     if not inner:
-        return {(stem, "" if labels else structure): path for stem, path in _by_stem(folder).items()}
-    return {(stem, part.name): path for part in inner for stem, path in _by_stem(part).items()}
+        return {(name, "" if labels else structure): path for name, path in _by_stem(folder).items()}
+    return {(name, part.name): path for part in inner for name, path in _by_stem(part).items()}
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in entries(folder):
         if path.is_file() and format_of(path):
-            stem = re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE)
-            if stem in found:
-                raise InputError(f"'{found[stem]}' and '{path.name}' have the same name but for the ending")
-            found[stem] = path
+            name = stem(path)
+            if name in found:
+                raise InputError(f"'{found[name]}' and '{path.name}' have the same name but for the ending")
+            found[name] = path
     return found
 
 

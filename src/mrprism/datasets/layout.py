@@ -52,6 +52,11 @@ def needed(folder: Path, *names: str) -> Path:
     return found
 
 
+def stem(path: Path) -> str:
+    """A file's name without its ending; `.nii.gz` is one."""
+    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE)
+
+
 def natural(text: str) -> list[tuple[int, str]]:
     """Sort key that counts: seg2 before seg10."""
     parts = re.split(r"(\d+)", text.lower())

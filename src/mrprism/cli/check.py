@@ -11,26 +11,37 @@ import typer
 
 def run(
     dataset: Annotated[Path, typer.Argument(help="A data set's folder, or its dataset.json.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Also write all of it as a page; one that is there is replaced.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """Say all that is wrong with a data set at once, and show what is in it.
 
-    Every file is read. Errors are what training, fusing or measuring would stumble over; warnings are
-    worth a look: raters who never differ, empty or shifted masks, a patient in two splits, the same
-    image twice. Exit code 2 if there are errors, otherwise 0.
+    Every file is read. Errors are what training, fusing or measuring would stumble over. Warnings are
+    worth a look: raters who never differ, masks that look like corrections of another rater's, are all
+    shifted, inverted, empty, nothing but the image's border or the same on many images; a patient or
+    an image in two splits.
 
-    Example:
+    Exit code 0: nothing found; 1: warnings only; 2: errors.
+
+    Examples:
 
         mrprism check cells/
+
+        mrprism check cells/ --out cells.html
     """
     from mrprism.datasets.check import check_dataset
+    from mrprism.images import write_file
 
     check = check_dataset(dataset)
+    if out is not None:
+        write_file(out, check.as_html().encode())
     if as_json:
         print(json.dumps(check.as_json(), indent=1, ensure_ascii=False))
     else:
         _show(check)
-    return 2 if check.errors else 0
+    return check.exit_code
 
 
 def _show(check: Any) -> None:
@@ -43,7 +54,7 @@ def _show(check: Any) -> None:
     for severity, colour, faults in (("error", "red", check.errors), ("warning", "yellow", check.warnings)):
         for fault in faults:
             console.print(f"[{colour}]{severity}[/]: {escape(fault.sentence)}")
-    console.print(f"{_count(check.errors, 'error')}, {_count(check.warnings, 'warning')}")
+    console.print(check.verdict)
 
 
 def _show_summary(console: Any, summary: dict[str, Any]) -> None:
@@ -86,7 +97,3 @@ def _show_summary(console: Any, summary: dict[str, Any]) -> None:
         shared = [str(n) for n in summary["overlap"][rater].values()] if few else []
         masks.add_row(str(number), rater, *cells, *shared)
     console.print(masks)
-
-
-def _count(items: list[Any], word: str) -> str:
-    return f"{len(items) or 'no'} {word}{'' if len(items) == 1 else 's'}"

@@ -7,22 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mrprism.datasets.dataset import read_case_image, read_drawn, read_votes, task_of
-from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, load, manifest_path
+from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path
+from mrprism.datasets.suspicions import SHARED, Look, odd_shape, suspicions
 from mrprism.errors import InputError
 from mrprism.images import ImageFile
-
-SHARED = 3  # masks two raters must share before their likeness says anything
-STEADY = 5  # cases a displacement must be seen on before it is called one
 
 
 @dataclass
 class Check:
-    """What `check_dataset` found."""
+    """What `check_dataset` found, errors first."""
 
     path: str
     faults: list[Fault] = field(default_factory=list)
@@ -36,12 +34,39 @@ class Check:
     def warnings(self) -> list[Fault]:
         return [f for f in self.faults if f.severity == "warning"]
 
+    @property
+    def verdict(self) -> str:
+        """How much was found, as in "no errors, 2 warnings"."""
+        return f"{_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}"
+
+    @property
+    def exit_code(self) -> int:
+        """2: there are errors; 1: warnings only; 0: neither."""
+        return 2 if self.errors else 1 if self.warnings else 0
+
     def as_json(self) -> dict[str, Any]:
         return {"path": self.path, "faults": [asdict(f) for f in self.faults], "summary": self.summary}
+
+    def as_html(self) -> str:
+        """A page that needs nothing else."""
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        verdict = self.verdict[0].upper() + self.verdict[1:]
+        return environment.get_template("check.html.jinja").render(check=self, verdict=verdict)
 
 
 def check_dataset(path: str | Path) -> Check:
     """Read every file of a data set and say all that is wrong or suspicious.
+
+    What is wrong with one file hides nothing about another: masks are read even where their image cannot
+    be, and the sound files of a case whose entry in `dataset.json` is wrong.
 
     Raises:
         InputError: There is no data set at all at this path.
@@ -52,18 +77,16 @@ def check_dataset(path: str | Path) -> Check:
     if manifest is None:
         return check
     seen = _Seen(manifest)
-    wrong = {fault.case for fault in faults if fault.case is not None}
+    broken = {fault.file for fault in faults}
     for case in manifest.cases:
-        if case.name in wrong:
-            seen.count_only(case)
-        else:
-            check.faults.extend(_case(file.parent, manifest, case, seen))
+        check.faults.extend(_case(file.parent, manifest, case, seen, broken))
     check.faults.extend(_suspicions(str(file), manifest, seen))
+    check.faults.sort(key=lambda fault: fault.severity != "error")
     check.summary = _summary(manifest, seen)
     return check
 
 
-_Drawn = dict[tuple[int, int], np.ndarray]  # (rater, structure): mask
+_Masks = dict[tuple[int, int], np.ndarray]  # (rater, structure): mask
 
 
 class _Seen:
@@ -76,129 +99,111 @@ class _Seen:
         self.masks = np.zeros(shape, dtype=int)
         self.empty = np.zeros(shape, dtype=int)
         self.shared = np.zeros((shape[0], shape[0]), dtype=int)  # cases both outlined something on
-        self.equal = np.zeros((shape[0], shape[0]), dtype=int)  # filled masks both drew alike
-        self.compared = np.zeros((shape[0], shape[0]), dtype=int)  # filled masks both drew
-        self.referenced = np.zeros(shape[0], dtype=int)  # filled masks that stand beside a reference
-        self.copied = np.zeros(shape[0], dtype=int)  # those that are equal to it
         self.sizes: Counter[str] = Counter()
         self.spacings: Counter[str] = Counter()
         self.pictures: defaultdict[str, list[Case]] = defaultdict(list)
-        self.moves: defaultdict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+        self.suspicions = suspicions()
 
-    def count_only(self, case: Case) -> None:
-        """Take note of what a case names, without reading it."""
+    def named(self, case: Case) -> None:
+        """Take note of the masks a case names, whether they can be read or not."""
         done = np.zeros_like(self.masks, dtype=bool)
         for rater, drawn in case.masks.items():
             for structure in self.structures if isinstance(drawn, str) else drawn:
                 if rater in self.raters and structure in self.structures:
                     done[self.raters.index(rater), self.structures.index(structure)] = True
-        self._count(done)
-
-    def add(self, case: Case, image: ImageFile, drawn: _Drawn, reference: dict[int, np.ndarray]) -> None:
-        """Take note of a case, its masks by rater and structure, and its reference by structure."""
-        space = image.array.shape[1:]
-        self.sizes[" × ".join(str(n) for n in space)] += 1
-        spacing = case.spacing_mm or image.spacing_mm
-        self.spacings["unknown" if spacing is None else " × ".join(f"{s:.4g}" for s in spacing)] += 1
-        self.pictures[hashlib.sha256(image.array.tobytes()).hexdigest()].append(case)
-        done = np.zeros_like(self.masks, dtype=bool)
-        for key, mask in drawn.items():
-            done[key] = True
-            self.empty[key] += not mask.any()
-        self._count(done)
-        for c in range(len(self.structures)):
-            filled = {r: mask for (r, structure), mask in drawn.items() if structure == c and mask.any()}
-            self._compare(filled, reference.get(c))
-            self._place(c, filled)
-
-    def _count(self, done: np.ndarray) -> None:
         self.masks += done
         present = done.any(axis=1).astype(int)
         self.shared += np.outer(present, present)
 
-    def _compare(self, filled: dict[int, np.ndarray], reference: np.ndarray | None) -> None:
-        prints = {r: _print(mask) for r, mask in filled.items()}
-        for one in filled:
-            for other in filled:
-                self.compared[one, other] += 1
-                self.equal[one, other] += prints[one] == prints[other]
-            if reference is not None:
-                self.referenced[one] += 1
-                self.copied[one] += prints[one] == _print(reference)
+    def image(self, case: Case, image: ImageFile) -> str:
+        """Take note of an image; returns its fingerprint."""
+        self.sizes[" × ".join(str(n) for n in image.array.shape[1:])] += 1
+        spacing = case.spacing_mm or image.spacing_mm
+        self.spacings["unknown" if spacing is None else " × ".join(f"{s:.4g}" for s in spacing)] += 1
+        picture = hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
+        self.pictures[picture].append(case)
+        return picture
 
-    def _place(self, structure: int, filled: dict[int, np.ndarray]) -> None:
-        if len(filled) < 3:
-            return  # with two, nobody can say which of them moved
-        centres = {r: np.array([axis.mean() for axis in np.nonzero(mask)]) for r, mask in filled.items()}
-        middle = np.median(list(centres.values()), axis=0)
-        for r, centre in centres.items():
-            self.moves[r, structure].append(centre - middle)
+    def drawn(self, case: Case, picture: str, masks: _Masks, reference: dict[int, np.ndarray]) -> None:
+        """Take note of a case's masks by rater and structure, and of its reference by structure."""
+        for c in range(len(self.structures)):
+            filled = {}
+            for (rater, structure), mask in masks.items():
+                if structure == c and mask.any():
+                    filled[rater] = mask
+                self.empty[rater, structure] += structure == c and not mask.any()
+            if len({mask.shape for mask in filled.values()}) > 1:
+                continue  # the image could not be read, so nothing says which of them is wrong
+            own = reference.get(c)
+            fits = own is not None and all(mask.shape == own.shape for mask in filled.values())
+            for suspicion in self.suspicions:
+                suspicion.look(Look(case.name, picture, c, filled, own if fits else None))
 
 
-def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen) -> Iterator[Fault]:
-    try:
-        array, image = read_case_image(root, manifest, case)
-    except InputError as error:
-        seen.count_only(case)
-        yield _fault("error", str(root), case, str(error))
-        return
-    if array.max(initial=0) == array.min(initial=0):
-        yield _fault("warning", str(image.path), case, f"image '{image.path}' has one value everywhere")
-    drawn: _Drawn = {}
-    for rater, what in case.masks.items():
-        r = seen.raters.index(rater)
-        for part in _parts(what):
-            try:
-                drawn.update({(r, c): m for c, m in read_drawn(root, manifest, case, part, image)})
-            except InputError as error:
-                yield _fault("error", str(root), case, str(error))
-    for (r, c), mask in drawn.items():
-        shape = _odd_shape(mask)
-        if shape:
-            who = f"rater '{seen.raters[r]}' of '{seen.structures[c]}'"
-            yield _fault("warning", str(root), case, f"the mask by {who} on case '{case.name}' {shape}")
-    if not case.masks and case.votes is None:
-        yield _fault("warning", str(root), case, f"case '{case.name}' was outlined by nobody")
-    reference: dict[int, np.ndarray] = {}
-    for part in _parts(case.reference):
+def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[str]) -> Iterator[Fault]:
+    """Faults of one case; files in ``broken`` were found wrong before."""
+    seen.named(case)
+    image, picture = None, case.name
+    whole = isinstance(case.image, str) or len(case.image) == len(manifest.channels)
+    if whole and not any(str(root / f.path) in broken for f in files(case) if f.role == "image"):
         try:
-            reference.update(read_drawn(root, manifest, case, part, image))
+            array, image = read_case_image(root, manifest, case)
+            picture = seen.image(case, image)
+            if array.max(initial=0) == array.min(initial=0):
+                sentence = f"image '{image.path}' has one value everywhere"
+                yield _fault("warning", image.path, case, sentence)
+            del array
         except InputError as error:
-            yield _fault("error", str(root), case, str(error))
+            first = case.image if isinstance(case.image, str) else case.image[0]
+            yield _fault("error", root / first, case, str(error))
+    masks: _Masks = {}
+    reference: dict[int, np.ndarray] = {}
+    for who, what in [*case.masks.items(), (None, case.reference)]:
+        for part in _parts(what, manifest) if who is None or who in seen.raters else []:
+            file = root / (part if isinstance(part, str) else next(iter(part.values())))
+            if str(file) in broken:
+                continue
+            try:
+                found = read_drawn(root, manifest, case, part, image)
+            except InputError as error:
+                yield _fault("error", file, case, str(error))
+                continue
+            for c, mask in found:
+                if who is None:
+                    reference[c] = mask
+                else:
+                    masks[seen.raters.index(who), c] = mask
+                if shape := odd_shape(mask):
+                    by = f"the mask by rater '{who}'" if who else "the reference"
+                    sentence = f"{by} of '{seen.structures[c]}' on case '{case.name}' {shape}"
+                    yield _fault("warning", file, case, sentence)
+    if not case.masks and case.votes is None:
+        yield _fault("warning", root, case, f"case '{case.name}' was outlined by nobody")
     absent = set() if isinstance(case.reference, str | None) else set(seen.structures) - set(case.reference)
     if absent:
         sentence = f"reference of case '{case.name}' lacks {', '.join(sorted(absent))}"
-        yield _fault("error", str(root), case, sentence)
-    if case.votes is not None:
+        yield _fault("error", root, case, f"{sentence}; expected every structure or no reference")
+    if case.votes is not None and not any(str(root / path) in broken for path in case.votes.values()):
         try:
             read_votes(root, manifest, case, image)
         except InputError as error:
-            yield _fault("error", str(root), case, str(error))
-    if case.spacing_mm is not None and len(case.spacing_mm) != array.ndim - 1:
-        sentence = f"case '{case.name}' has {len(case.spacing_mm)} numbers in spacing_mm"
-        yield _fault("error", str(root), case, f"{sentence}; expected {array.ndim - 1}")
-    seen.add(case, image, drawn, reference)
+            yield _fault("error", root / next(iter(case.votes.values()), ""), case, str(error))
+    axes = next((a.ndim for a in [*masks.values(), *reference.values()]), None)
+    axes = axes if image is None else image.array.ndim - 1
+    if case.spacing_mm is not None and axes is not None and len(case.spacing_mm) != axes:
+        sentence = f"case '{case.name}' has {len(case.spacing_mm)} numbers in spacing_mm; expected {axes}"
+        yield _fault("error", root, case, sentence)
+    del image
+    seen.drawn(case, picture, masks, reference)
 
 
-def _parts(drawn: Drawn | None) -> list[Drawn]:
-    """Every file by itself, so that one broken mask does not hide the next."""
-    if drawn is None or isinstance(drawn, str):
-        return [] if drawn is None else [drawn]
-    return [{structure: path} for structure, path in drawn.items()]
-
-
-def _print(mask: np.ndarray) -> bytes:
-    return hashlib.sha256(np.packbits(mask).tobytes()).digest()
-
-
-def _odd_shape(mask: np.ndarray) -> str | None:
-    if mask.all():
-        return "covers the whole image"
-    inside = mask[tuple(slice(1, -1) for _ in mask.shape)]
-    frame = mask.size - inside.size
-    if not inside.any() and mask.sum() >= 0.9 * frame > 0:
-        return "is nothing but the image's border"
-    return None
+def _parts(drawn: Drawn | None, manifest: Manifest) -> list[Drawn]:
+    """Every file that can be understood by itself, so that one broken mask does not hide the next."""
+    if drawn is None:
+        return []
+    if isinstance(drawn, str):
+        return [drawn] if all(s in (manifest.labels or {}) for s in manifest.structures) else []
+    return [{structure: path} for structure, path in drawn.items() if structure in manifest.structures]
 
 
 def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
@@ -216,13 +221,8 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
                 yield warn(f"rater '{rater}' never outlined '{structure}'")
             if done >= SHARED and done == empty:
                 yield warn(f"all {done} masks of '{structure}' by rater '{rater}' are empty")
-        for other in range(r + 1, len(seen.raters)):
-            both = seen.compared[r, other]
-            if both >= SHARED and seen.equal[r, other] == both:
-                yield warn(f"raters '{rater}' and '{seen.raters[other]}' never differ ({both} masks)")
-        if seen.referenced[r] >= SHARED and seen.copied[r] == seen.referenced[r]:
-            yield warn(f"the reference is rater '{rater}' copied ({seen.copied[r]} masks)")
-    yield from (warn(sentence) for sentence in _shifts(seen))
+    for suspicion in seen.suspicions:
+        yield from (warn(sentence) for sentence in suspicion.say(seen.raters, seen.structures))
     splits: defaultdict[str, set[str]] = defaultdict(set)
     for case in manifest.cases:
         if case.group and case.split:
@@ -236,20 +236,6 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
             between = {case.split for case in cases if case.split}
             across = f", in {' and '.join(sorted(between))}" if len(between) > 1 else ""
             yield warn(f"cases {names} have the same image{across}")
-
-
-def _shifts(seen: _Seen) -> Iterator[str]:
-    """Raters who lie to one side of the others by two pixels or more, steadily."""
-    for (r, c), moves in seen.moves.items():
-        path = np.array(moves)
-        mean, spread = path.mean(axis=0), path.std(axis=0)
-        far = np.abs(mean) >= np.maximum(2.0, 2 * spread)
-        if len(path) >= STEADY and far.any():
-            by = ", ".join(f"{m:+.1f}" for m in mean)
-            yield (
-                f"all {len(path)} masks of '{seen.structures[c]}' by rater '{seen.raters[r]}' "
-                f"lie ({by}) pixels from the others'"
-            )
 
 
 def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
@@ -285,5 +271,11 @@ def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
     }
 
 
-def _fault(severity: Any, file: str, case: Case, sentence: str) -> Fault:
-    return Fault(severity, file, case.name, sentence)
+def _fault(severity: Literal["error", "warning"], file: Path, case: Case, sentence: str) -> Fault:
+    """A fault of a case; sentences say what was found and, behind a semicolon, what was expected."""
+    found, _, expected = sentence.partition("; expected ")
+    return Fault(severity, str(file), case.name, sentence, found, expected or None)
+
+
+def _count(items: list[Fault], word: str) -> str:
+    return f"{len(items) or 'no'} {word}{'' if len(items) == 1 else 's'}"

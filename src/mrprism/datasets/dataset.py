@@ -235,9 +235,13 @@ def read_case_image(root: Path, manifest: Manifest, case: Case) -> tuple[Image, 
 
 
 def read_drawn(
-    root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile
+    root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile | None
 ) -> list[tuple[int, np.ndarray]]:
-    """The masks one rater (or the reference) drew of a case: position of the structure, and the mask."""
+    """The masks one rater (or the reference) drew of a case: position of the structure, and the mask.
+
+    Args:
+        like: Its image, with whose size and place they are compared; None: they are not.
+    """
     if isinstance(drawn, str):
         return read_label_map(root / drawn, manifest, case.name, like)
     masks = []
@@ -249,7 +253,7 @@ def read_drawn(
 
 
 def read_label_map(
-    path: Path, manifest: Manifest, case: str, like: ImageFile
+    path: Path, manifest: Manifest, case: str, like: ImageFile | None
 ) -> list[tuple[int, np.ndarray]]:
     """Every structure of a label map."""
     labels = manifest.labels or {}
@@ -265,7 +269,7 @@ def read_label_map(
     return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
 
 
-def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile) -> Votes:
+def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile | None) -> Votes:
     """How many of the voters marked each pixel, structure by structure."""
     assert case.votes is not None
     assert case.voters is not None
@@ -284,7 +288,9 @@ def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile) -> V
     return np.stack(votes)
 
 
-def _same_grid(what: str, file: ImageFile | LabelFile | MaskFile, image: ImageFile, case: str) -> None:
+def _same_grid(what: str, file: ImageFile | LabelFile | MaskFile, image: ImageFile | None, case: str) -> None:
+    if image is None:
+        return
     shape = file.array.shape[1:] if isinstance(file, ImageFile) else file.array.shape
     if shape != image.array.shape[1:]:
         raise InputError(

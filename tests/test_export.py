@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mrprism.fusion import FUSIONS
 from mrprism.images import Geometry, read_labels, read_mask, write_image
 from mrprism.sample import MultiRaterSample, Task
 
+needs_dicom = pytest.mark.skipif(find_spec("highdicom") is None, reason="needs the extra 'dicom'")
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))
 TURN = np.array([[-0.8, 0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
 AFFINE = np.eye(4)
@@ -56,8 +58,19 @@ def volumes() -> Dataset:
     return Dataset.from_samples("boxes", TASK, cases(9, 10, 11, geometry=Geometry(AFFINE, (11, 10, 9))))
 
 
-def incomplete() -> Dataset:
-    first, *rest = cases(9, 11)
+def right_handed() -> Dataset:
+    """DICOM orders slices by where they lie, which is the order of the array only then."""
+    return Dataset.from_samples(
+        "boxes", TASK, cases(9, 10, 11, geometry=Geometry(AFFINE * [1, 1, -1, 1], (11, 10, 9)))
+    )
+
+
+def incomplete_volumes() -> Dataset:
+    return incomplete(cases(9, 10, 11, geometry=Geometry(AFFINE * [1, 1, -1, 1], (11, 10, 9))))
+
+
+def incomplete(made: list[MultiRaterSample] | None = None) -> Dataset:
+    first, *rest = made or cases(9, 11)
     masks, rated = first.masks.copy(), first.rated.copy()
     masks[0, 1], rated[0, 1] = False, False
     return Dataset.from_samples("boxes", TASK, [replace(first, masks=masks, rated=rated), *rest])
@@ -94,7 +107,11 @@ def same(dataset: Dataset, kind: str, folder: Path, **options: str) -> None:
         ("png", flat, "folder", ""),
         ("png", incomplete, "folder", ""),
         ("coco", flat, "coco", "coco"),
+        ("tiff", flat, "folder", ""),
+        ("tiff", incomplete, "folder", ""),
         ("seg-nrrd", volumes, "slicer", ""),
+        pytest.param("dicom-seg", right_handed, "dicom-seg", "", marks=needs_dicom),
+        pytest.param("dicom-seg", incomplete_volumes, "dicom-seg", "", marks=needs_dicom),
     ],
 )
 def test_round_trip(target, make, kind, inside, tmp_path):
@@ -113,7 +130,7 @@ def test_bids_comes_back_with_the_images_of_the_raw_data_set(make, tmp_path):
     same(dataset, "bids", tmp_path / "derivative", images=str(tmp_path / "raw"))
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS if target != "seg-nrrd"])
+@pytest.mark.parametrize("target", [target for target in TARGETS if target not in ("seg-nrrd", "dicom-seg")])
 def test_the_manifest_lists_every_file_with_its_hash(target, tmp_path):
     export_dataset(flat(), target, tmp_path / "out")
     about = json.loads((tmp_path / "out/manifest.json").read_text())
@@ -218,5 +235,5 @@ def test_the_command(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert call(["export", str(data), "--to", "onnx", "--out", out]) == 2
     assert capsys.readouterr().err == (
-        "mrprism: unknown target 'onnx'; known: nnunet, bids, nifti, png, seg-nrrd, coco\n"
+        "mrprism: unknown target 'onnx'; known: nnunet, bids, nifti, png, tiff, seg-nrrd, coco, dicom-seg\n"
     )

@@ -11,7 +11,7 @@ import typer
 
 def run(
     dataset: Annotated[Path, typer.Argument(help="Data set.", metavar="DATASET")],
-    to: Annotated[str, typer.Option(help="nnunet, bids, nifti, png, seg-nrrd or coco.")],
+    to: Annotated[str, typer.Option(help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     raters: Annotated[
         str, typer.Option(help="each: every rater's own masks; or a fusion: staple, majority, ...")
@@ -22,9 +22,10 @@ def run(
 
     - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, which it can train on
     - **bids**: BIDS derivatives, desc-RATER
-    - **nifti**, **png**: images/ and RATER/STRUCTURE/
+    - **nifti**, **png**, **tiff**: images/ and RATER/STRUCTURE/
     - **seg-nrrd**: 3D Slicer segmentations of volumes
     - **coco**: one JSON file for each rater, masks as run lengths
+    - **dicom-seg**: volumes as DICOM series, one segmentation for each rater and case
 
     Who did not do a case has no mask there; who saw nothing has an empty one. A layout that cannot
     tell the two refuses such a data set. manifest.json lists every file with its SHA-256.

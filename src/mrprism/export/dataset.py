@@ -20,7 +20,7 @@ from mrprism import __version__
 from mrprism.datasets import Dataset
 from mrprism.datasets.write import complete_folder, safe_name
 from mrprism.errors import InputError
-from mrprism.export import bids, coco, folders, nnunet, seg_nrrd
+from mrprism.export import bids, coco, dicom_seg, folders, nnunet, seg_nrrd
 from mrprism.export.cases import Cases
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_case
@@ -35,8 +35,10 @@ TARGETS: dict[str, Callable[[Cases, Path], None]] = {
     "bids": bids.write,
     "nifti": folders.write_nifti,
     "png": folders.write_png,
+    "tiff": folders.write_tiff,
     "seg-nrrd": seg_nrrd.write,
     "coco": coco.write,
+    "dicom-seg": dicom_seg.write,
 }
 
 

@@ -1,4 +1,4 @@
-"""Plain folders: `images/CASE`, and `RATER/STRUCTURE/CASE` for each mask, as PNG or NIfTI.
+"""Plain folders: `images/CASE`, and `RATER/STRUCTURE/CASE` for each mask, as PNG, TIFF or NIfTI.
 
 A mask that is not there was not drawn; `mrprism import folder` reads it back.
 """
@@ -15,6 +15,12 @@ def write_png(cases: Cases, folder: Path) -> None:
     """8-bit PNG, 255 inside."""
     for sample in cases:
         _write(cases, flat(sample, "png"), folder, ".png")
+
+
+def write_tiff(cases: Cases, folder: Path) -> None:
+    """Compressed TIFF, 255 inside; any number of channels."""
+    for sample in cases:
+        _write(cases, flat(sample, "tiff"), folder, ".tif")
 
 
 def write_nifti(cases: Cases, folder: Path) -> None:

@@ -1,0 +1,268 @@
+"""DICOM SEG: image series and segmentations in one folder, at any depth; a file for each rater and case.
+
+What belongs together is found in the files, not in their names: a segmentation names the series it was
+drawn on, its frames say where they lie, and its content creator is the rater (without one, the
+description of its series, which is noted). A segment that is listed but has no frame is empty; a
+structure that a rater's files do not list was not done.
+
+A case is called after the folder of its series, with the patient in front where that is not enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrprism.datasets.dicom import (
+    LPS,
+    Series,
+    dicom_files,
+    is_segmentation,
+    is_slice,
+    quiet,
+    read_header,
+    read_series,
+)
+from mrprism.datasets.layout import entries, natural
+from mrprism.datasets.source import Source, assemble, parse_window
+from mrprism.errors import InputError
+from mrprism.images import Geometry, scale
+from mrprism.sample import MultiRaterSample, Task
+
+_OFF_GRID = 0.02  # voxels a frame may lie beside the image's grid
+
+
+def read(source: Path, *, threshold: str = "", window: str = "") -> Source:
+    """Read a folder.
+
+    Args:
+        threshold: For fractional segmentations: what lies above it, of 1, belongs to the segment.
+        window: "low:high" in file values, for CT.
+    """
+    limit = _threshold(threshold)
+    series: dict[str, list[Path]] = {}
+    patients: dict[str, str] = {}
+    drawings = []
+    for path in _files(source):
+        header = read_header(path)
+        if is_segmentation(header):
+            drawings.append((path, header))
+        elif is_slice(header):
+            uid = str(header.SeriesInstanceUID)
+            series.setdefault(uid, []).append(path)
+            patients[uid] = str(header.get("PatientID") or "")
+    if not drawings:
+        raise InputError(f"'{source}' holds no DICOM SEG file")
+    notes: list[str] = []
+    cases: dict[str, list[_Drawing]] = {uid: [] for uid in series}
+    for path, header in drawings:
+        cases[_series(header, path, series)].append(_drawing(header, path, limit, notes))
+    cases = {uid: found for uid, found in cases.items() if found}
+    for found in cases.values():
+        _once(found)
+    raters = sorted({drawing.rater for found in cases.values() for drawing in found}, key=natural)
+    structures = dict.fromkeys(s for found in cases.values() for d in found for s in d.segments.values())
+    task = Task(1, tuple(structures), tuple(raters))
+    names = _names({uid: series[uid][0].parent for uid in cases}, patients)
+    samples = _samples(task, cases, series, names, limit, window)
+    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """One file of a rater."""
+
+    path: Path
+    rater: str
+    segments: dict[int, str]  # number: structure
+
+
+def _threshold(text: str) -> float | None:
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = -1.0
+    if value is not None and not 0 <= value < 1:
+        raise InputError(f"threshold '{text}' is not understood; expected a number from 0 to below 1")
+    return value
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from dicom_files(folder)
+    for path in entries(folder):
+        if path.is_dir():
+            yield from _files(path)
+
+
+def _series(header: Any, path: Path, series: dict[str, list[Path]]) -> str:
+    """The UID of the series a segmentation was drawn on."""
+    named = [str(item.SeriesInstanceUID) for item in header.get("ReferencedSeriesSequence", [])]
+    for uid in named:
+        if uid in series:
+            return uid
+    raise InputError(
+        f"'{path}' was drawn on the series {', '.join(named) or '(not named)'}, which is not there"
+    )
+
+
+def _drawing(header: Any, path: Path, limit: float | None, notes: list[str]) -> _Drawing:
+    if header.get("SegmentationType") == "FRACTIONAL" and limit is None:
+        raise InputError(f"'{path}' is fractional; expected -o threshold= to say what belongs to a segment")
+    rater = str(header.get("ContentCreatorName") or "").strip()
+    if not rater:
+        rater = str(header.get("SeriesDescription") or "").strip()
+        notes.append(f"'{path.name}' names no content creator; its series is described as '{rater}'")
+    if not rater:
+        raise InputError(f"'{path}' has neither a content creator nor a series description; who drew it?")
+    segments: dict[int, str] = {}
+    for item in header.get("SegmentSequence", []):
+        number, label = int(item.get("SegmentNumber", 0)), str(item.get("SegmentLabel") or "").strip()
+        if number == 0:  # the background of a label map
+            continue
+        if not label or label in segments.values():
+            raise InputError(f"'{path}' has segments without a label or with the same, '{label}'")
+        segments[number] = label
+        if item.get("SegmentAlgorithmType") == "AUTOMATIC":
+            notes.append(f"'{label}' in '{path.name}' by '{rater}' was made by an algorithm")
+    if not segments:
+        raise InputError(f"'{path}' lists no segments")
+    return _Drawing(path, rater, segments)
+
+
+def _once(found: list[_Drawing]) -> None:
+    """No rater did a structure twice."""
+    seen: dict[tuple[str, str], Path] = {}
+    for drawing in found:
+        for structure in drawing.segments.values():
+            first = seen.setdefault((drawing.rater, structure), drawing.path)
+            if first != drawing.path:
+                raise InputError(
+                    f"'{first}' and '{drawing.path}' both hold '{structure}' by '{drawing.rater}' on one series; "
+                    "expected one of them"
+                )
+
+
+def _names(folders: dict[str, Path], patients: dict[str, str]) -> dict[str, str]:
+    """A name for each series: its folder, the patient in front or a number behind where that is shared."""
+    names: dict[str, str] = {}
+    plain = [folder.name for folder in folders.values()]
+    for uid, folder in folders.items():
+        name = folder.name if plain.count(folder.name) == 1 else f"{patients[uid]}_{folder.name}".strip("_")
+        again = sum(other == name or other.startswith(f"{name}_") for other in names.values())
+        names[uid] = f"{name}_{again + 1}" if again else name
+    return names
+
+
+def _samples(
+    task: Task,
+    cases: dict[str, list[_Drawing]],
+    series: dict[str, list[Path]],
+    names: dict[str, str],
+    limit: float | None,
+    window: str,
+) -> Iterator[MultiRaterSample]:
+    for uid, drawings in cases.items():
+        volume = read_series(series[uid])
+        masks = {
+            (drawing.rater, structure): mask
+            for drawing in drawings
+            for structure, mask in _masks(drawing, volume, limit).items()
+        }
+        yield assemble(
+            task,
+            names[uid],
+            scale(volume.array[None], volume.files[0].parent, parse_window(window)),
+            masks,
+            group=volume.patient or None,
+            spacing_mm=volume.spacing_mm,
+            geometry=volume.geometry,
+        )
+
+
+def _masks(drawing: _Drawing, volume: Series, limit: float | None) -> dict[str, np.ndarray]:
+    header = read_header(drawing.path, pixels=True)
+    frame = str(header.get("FrameOfReferenceUID", ""))
+    if frame and volume.frame_of_reference and frame != volume.frame_of_reference:
+        raise InputError(
+            f"'{drawing.path}' lies in the frame of reference {frame}, its series in {volume.frame_of_reference}"
+        )
+    masks = {name: np.zeros(volume.array.shape, dtype=bool) for name in drawing.segments.values()}
+    kind = header.get("SegmentationType", "BINARY")
+    largest = float(header.get("MaximumFractionalValue") or 255)
+    frames = _frames(header, drawing.path)
+    listed = list(header.get("PerFrameFunctionalGroupsSequence", []))
+    if len(frames) != len(listed):
+        raise InputError(f"'{drawing.path}' describes {len(listed)} frames but holds {len(frames)}")
+    shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    for pixels, group in zip(frames, listed, strict=True):
+        area = _area(group, shared, pixels.shape, volume, drawing.path)
+        if kind == "LABELMAP":
+            for number, name in drawing.segments.items():
+                masks[name][area] |= pixels == number
+            _known(pixels, drawing)
+            continue
+        number = int(
+            _item(group, shared, "SegmentIdentificationSequence", drawing.path).ReferencedSegmentNumber
+        )
+        if number not in drawing.segments:
+            raise InputError(f"'{drawing.path}' has a frame of segment {number}, which it does not list")
+        marked = pixels / largest > limit if kind == "FRACTIONAL" else pixels != 0
+        masks[drawing.segments[number]][area] |= marked
+    return masks
+
+
+def _known(pixels: np.ndarray, drawing: _Drawing) -> None:
+    strange = sorted({int(v) for v in np.unique(pixels)} - {0, *drawing.segments})
+    if strange:
+        raise InputError(f"'{drawing.path}' has pixels of segment {strange[0]}, which it does not list")
+
+
+def _frames(header: Any, path: Path) -> np.ndarray:
+    if "PixelData" not in header and int(header.get("NumberOfFrames") or 0) == 0:
+        return np.zeros((0, 1, 1), dtype=np.uint8)
+    try:
+        with quiet():
+            pixels = np.asarray(header.pixel_array)
+    except Exception as error:  # pydicom and its decoders raise what they like
+        raise InputError(f"the pixels of '{path}' cannot be read: {error}") from error
+    return pixels if pixels.ndim == 3 else pixels[None]
+
+
+def _item(group: Any, shared: Any, key: str, path: Path) -> Any:
+    """What a frame says of itself, or what the file says of all."""
+    for place in (group, shared):
+        found = place.get(key)
+        if found:
+            return found[0]
+    raise InputError(f"'{path}' has a frame without {key}")
+
+
+def _area(
+    group: Any, shared: Any, size: tuple[int, ...], volume: Series, path: Path
+) -> tuple[int, slice, slice]:
+    """The voxels of the volume that a frame covers."""
+    orientation = _item(group, shared, "PlaneOrientationSequence", path).ImageOrientationPatient
+    row_mm, column_mm = _item(group, shared, "PixelMeasuresSequence", path).PixelSpacing
+    position = _item(group, shared, "PlanePositionSequence", path).ImagePositionPatient
+    affine = LPS @ volume.geometry.affine
+    axes = np.array([float(v) for v in orientation]).reshape(2, 3)
+    lies = affine.copy()
+    lies[:3, 0], lies[:3, 1] = axes[0] * float(column_mm), axes[1] * float(row_mm)
+    lies[:3, 3] = [float(v) for v in position]
+    shift = np.linalg.inv(affine) @ lies
+    extent = max(volume.array.shape)
+    if not np.isfinite(shift).all() or np.abs(shift[:3, :3] - np.eye(3)).max() * extent > 0.5:
+        how = volume.geometry.differs(Geometry(LPS @ lies, volume.geometry.shape)) or "another grid"
+        raise InputError(f"'{path}' is not on the grid of the series it was drawn on: {how}")
+    offset = shift[:3, 3]
+    column, row, plane = (int(v) for v in np.round(offset))
+    if np.abs(offset - np.round(offset)).max() > _OFF_GRID:
+        raise InputError(f"'{path}' has a frame between the voxels of its series, at {np.round(offset, 3)}")
+    depth, height, width = volume.array.shape
+    if not (0 <= plane < depth and 0 <= row <= height - size[0] and 0 <= column <= width - size[1]):
+        raise InputError(f"'{path}' has a frame outside its series, at {np.round(offset, 3)}")
+    return plane, slice(row, row + size[0]), slice(column, column + size[1])

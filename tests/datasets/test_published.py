@@ -71,8 +71,8 @@ def test_lidc_broken(tmp_path: Path) -> None:
     (tmp_path / "lidc.npz").write_bytes(b"PK nonsense")
     with pytest.raises(InputError, match="broken or not a LIDC archive"):
         cases(DATASETS["lidc"](tmp_path))
-    (tmp_path / "a.pickle").write_bytes(b"")
-    with pytest.raises(InputError, match="pickle files, which can run code"):
+    (tmp_path / "lidc.npz").rename(tmp_path / "a.pickle")
+    with pytest.raises(InputError, match="is a pickle, which can run code"):
         DATASETS["lidc"](tmp_path)
 
 

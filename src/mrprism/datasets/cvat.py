@@ -17,13 +17,13 @@ import numpy as np
 
 from mrprism.datasets.export import Marks, from_runs
 from mrprism.datasets.layout import entries, needed
+from mrprism.datasets.markup import LARGEST, parse_markup
 from mrprism.datasets.shapes import ellipse, polygon, rectangle
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
 
 _AREAS = ("box", "ellipse", "polygon", "mask")
 _HOLE = "background"
-_LARGEST = 500_000_000  # bytes of XML
 
 
 def read(source: Path, *, images: str = "images") -> Source:
@@ -51,8 +51,8 @@ def _content(path: Path) -> bytes | None:
         return None
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("annotations.xml").file_size > _LARGEST:
-                raise InputError(f"'{path}' holds more than {_LARGEST} bytes of XML")
+            if archive.getinfo("annotations.xml").file_size > LARGEST:
+                raise InputError(f"'{path}' holds more than {LARGEST} bytes of XML")
             return archive.read("annotations.xml")
     except KeyError:
         raise InputError(
@@ -63,12 +63,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _collect(content: bytes, path: Path, marks: Marks) -> None:
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise InputError(f"'{path}' declares a document type, which exports of CVAT do not")
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise InputError(f"'{path}' is not valid XML: {error}") from error
+    root = parse_markup(content, path)
     if root.tag != "annotations":
         raise InputError(f"'{path}' begins with '{root.tag}'; expected an export 'CVAT for images 1.1'")
     if root.find("track") is not None:

@@ -1,8 +1,9 @@
 """LIDC-IDRI lung nodules, each outlined by four anonymous slots.
 
-Forms: `lidc.npz` (one slice a nodule), and the PNG crops of the Probabilistic U-Net,
-`{train,val,test}/images/PATIENT/SLICE.png` with `gt/PATIENT/SLICE_l{0..3}.png`. A slot is not a
-person: readers are anonymous and their order changes from scan to scan.
+Forms: the DICOM series and XML files as published (`lidc_xml`); the PNG crops of the Probabilistic U-Net,
+`{train,val,test}/images/PATIENT/SLICE.png` with `gt/PATIENT/SLICE_l{0..3}.png`; `lidc.npz`, one slice a
+nodule; and, on request, the pickles of MedicalMatting and others (`lidc_pickle`).
+A slot is not a person: readers are anonymous and their order changes from scan to scan.
 
 Source: Armato et al., Medical Physics 38(2), 2011; licence CC BY 3.0.
 """
@@ -15,22 +16,39 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.datasets.layout import entries, matching, subfolder
+from mrprism.datasets.lidc_pickle import is_pickle, read_pickle
+from mrprism.datasets.lidc_xml import SLOTS, WINDOW, read_scans
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_mask
 from mrprism.sample import MultiRaterSample, Task
 
-SLOTS = 4
 TASK = Task(1, ("nodule",), tuple(f"slot {i + 1}" for i in range(SLOTS)), anonymous=True)
 
 
-def read(source: Path) -> Source:
-    """Read `lidc.npz`, its folder, or a folder with the PNG crops."""
-    archive = source / "lidc.npz" if source.is_dir() else source
+def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str = "no") -> Source:
+    """Read a folder in one of these forms, `lidc.npz`, or a pickle.
+
+    Args:
+        window: "low:high" in Hounsfield units, for DICOM.
+        leave_out: Patients not to read, with commas between, for DICOM.
+        pickle: "yes" to read a pickle, of which only numbers are let through.
+    """
     if source.is_dir() and any(subfolder(source, split) for split in ("train", "val", "test")):
         return Source("lidc", TASK, _crops(source), ("CT",))
-    if archive.suffix.lower() in (".pickle", ".pkl") or (source.is_dir() and list(source.glob("*.pickle"))):
-        raise InputError(f"'{source}' holds pickle files, which can run code; expected lidc.npz or PNG crops")
+    archive = source / "lidc.npz" if source.is_dir() else source
+    if archive.is_file() and not is_pickle(archive):
+        return Source("lidc", TASK, _archive(archive), ("CT",))
+    pickles = [path for path in (entries(source) if source.is_dir() else [source]) if is_pickle(path)]
+    if pickles and pickle != "yes":
+        raise InputError(
+            f"'{pickles[0]}' is a pickle, which can run code; if you trust where it comes from, "
+            "-o pickle=yes reads it and lets only numbers through"
+        )
+    if pickles:
+        return read_pickle(pickles[0], TASK)
+    if source.is_dir() and next(source.rglob("*.xml"), None):
+        return read_scans(source, window, leave_out)
     return Source("lidc", TASK, _archive(archive), ("CT",))
 
 

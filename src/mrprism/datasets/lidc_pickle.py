@@ -1,0 +1,124 @@
+"""Pickles of LIDC-IDRI: MedicalMatting's `lidc_attributes`, and `data_lidc` made for the Probabilistic U-Net.
+
+{case: {"image": (H, W), "masks": [four of (H, W), 0 or 1], "series_uid": text, "alpha": (H, W)}}.
+
+A pickle is a program. This one is never run: only what builds arrays of numbers, texts, lists and
+dictionaries is let through, and anything else stops the reading.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrprism.datasets.source import Source, fitting
+from mrprism.errors import InputError
+from mrprism.images import scale
+from mrprism.sample import MultiRaterSample, Task
+
+_LARGEST = 20_000_000_000  # bytes unpacked
+_ENDINGS = (".pickle", ".pkl")
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file is a pickle, or a zip archive of one."""
+    if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return any(name.lower().endswith(_ENDINGS) for name in archive.namelist())
+    return path.suffix.lower() in _ENDINGS
+
+
+def read_pickle(path: Path, task: Task) -> Source:
+    """Read one file; the slots of its cases are those of ``task``."""
+    notes = [
+        "cases are grouped by scan, for a pickle does not name the patient",
+        "masks may have been sorted by size by whoever made the pickle",
+    ]
+    return Source("lidc", task, _samples(path, task, notes), ("CT",), notes=notes)
+
+
+def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSample]:
+    content = _content(path)
+    if not isinstance(content, dict) or not all(isinstance(case, dict) for case in content.values()):
+        raise InputError(f"'{path}' is no pickle of LIDC: expected a dictionary of cases")
+    if any("alpha" in case for case in content.values()):
+        notes.append("'alpha' is made from the masks and was left out")
+    for name, case in content.items():
+        where = f"{path}: {name}"
+        try:
+            image, masks, series = case["image"], list(case["masks"]), str(case["series_uid"])
+        except KeyError as error:
+            raise InputError(f"'{where}' has no {error}; expected image, masks and series_uid") from error
+        if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype.kind not in "uif":
+            raise InputError(f"'{where}' has no image of one plane")
+        if len(masks) != len(task.raters):
+            raise InputError(f"'{where}' has {len(masks)} masks; expected {len(task.raters)}")
+        planes = [fitting(_mask(mask, where), where, image[None], where) for mask in masks]
+        unit = image.dtype.kind == "f" and image.min() >= 0 and image.max() <= 1
+        yield MultiRaterSample(
+            name=str(name),
+            image=scale(image[None], path, (0.0, 1.0) if unit else (0.0, 255.0)),
+            masks=np.stack(planes)[:, None],
+            rated=np.ones((len(masks), 1), dtype=bool),
+            group=series,
+        )
+
+
+def _mask(mask: Any, where: str) -> np.ndarray:
+    if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "buif" or not np.isin(mask, (0, 1)).all():
+        raise InputError(f"'{where}' has a mask with other values than 0 and 1")
+    return np.asarray(mask != 0)
+
+
+def _content(path: Path) -> Any:
+    try:
+        if path.suffix.lower() != ".zip":
+            with path.open("rb") as file:
+                return _Numbers(file).load()
+        with zipfile.ZipFile(path) as archive:
+            (inner,) = (item for item in archive.infolist() if item.filename.lower().endswith(_ENDINGS))
+            if inner.file_size > _LARGEST:
+                raise InputError(f"holds more than {_LARGEST} bytes")
+            return _Numbers(io.BytesIO(archive.read(inner))).load()
+    except InputError as error:
+        raise InputError(f"'{path}' {error}") from error
+    except Exception as error:  # pickle, zip and numpy raise what they like on broken files
+        raise InputError(f"'{path}' is broken or no pickle: {error}") from error
+
+
+class _Numbers(pickle.Unpickler):
+    """Builds arrays of numbers and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        place = module.replace("numpy._core", "numpy.core"), name
+        if place == ("numpy.core.multiarray", "_reconstruct"):
+            return _empty
+        if place == ("numpy.core.multiarray", "scalar"):
+            return _scalar
+        if place in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if place == ("_codecs", "encode"):  # how Python 2 kept bytes
+            return _bytes
+        raise InputError(f"holds '{module}.{name}', which could run code; expected numbers only")
+
+
+def _empty(kind: Any, shape: Any, code: Any) -> np.ndarray:
+    if kind is not np.ndarray or tuple(shape) != (0,):
+        raise InputError("holds an array that is not built as arrays are")
+    return np.empty(0, dtype=np.uint8)
+
+
+def _scalar(dtype: np.dtype[Any], content: bytes) -> Any:
+    if dtype.kind not in "buif":
+        raise InputError(f"holds a value of the type {dtype}; expected numbers only")
+    return np.frombuffer(content, dtype)[0]
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    return text.encode("latin-1" if encoding == "latin1" else "utf-8")

@@ -1,0 +1,82 @@
+"""LIDC in pickles: numbers are read, anything else stops the reading before it could act."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trees import blob, cases, picture
+
+from mrprism.datasets import DATASETS
+from mrprism.errors import InputError
+
+read = DATASETS["lidc"]
+
+
+def case(seed: int, **more: Any) -> dict[str, Any]:
+    masks = [(blob(seed + k) & (k != 2)).astype(np.uint8) for k in range(4)]
+    return {"image": picture(seed), "masks": masks, "series_uid": "pid_0007", **more}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_medical_matting(tmp_path: Path, protocol: int) -> None:
+    content = {"n_1": case(1, alpha=picture(9)), "n_2": case(2, alpha=picture(9))}
+    with zipfile.ZipFile(tmp_path / "lidc_attributes.zip", "w") as archive:
+        archive.writestr("lidc_attributes.pickle", pickle.dumps(content, protocol))
+    with pytest.raises(InputError, match="is a pickle, which can run code"):
+        read(tmp_path / "lidc_attributes.zip")
+    source = read(tmp_path / "lidc_attributes.zip", pickle="yes")
+    found = cases(source)
+    assert source.task.anonymous
+    np.testing.assert_array_equal(found["n_2"].masks[:, 0], np.array(content["n_2"]["masks"], bool))
+    assert found["n_2"].rated.all() and not found["n_2"].masks[2].any()
+    np.testing.assert_allclose(found["n_2"].image[0], picture(2) / 255, atol=1e-6)
+    assert found["n_2"].group == "pid_0007"
+    assert "'alpha' is made from the masks and was left out" in source.notes
+
+
+def test_intensities_from_0_to_1_in_a_folder(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((12, 10))
+    (tmp_path / "data_lidc.pickle").write_bytes(pickle.dumps({"a": case(1, image=image)}))
+    np.testing.assert_allclose(cases(read(tmp_path, pickle="yes"))["a"].image[0], image, atol=1e-6)
+
+
+class Attack:
+    """What a pickle can do: call anything."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([1], "is no pickle of LIDC: expected a dictionary of cases"),
+        ({"a": {"image": picture(1)}}, "has no 'masks'"),
+        ({"a": case(1, masks=[blob(1)] * 3)}, "has 3 masks; expected 4"),
+        ({"a": case(1, masks=[picture(1)] * 4)}, "a mask with other values than 0 and 1"),
+        ({"a": case(1, masks=[blob(1).T] * 4)}, "expected the same"),
+        ({"a": case(1, image="x")}, "has no image of one plane"),
+        ({"a": case(1, image=np.array([[None]]))}, "has no image of one plane"),
+    ],
+)
+def test_faults(tmp_path: Path, content: Any, says: str) -> None:
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match=says):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))
+
+
+def test_code_is_never_run(tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": case(1, alpha=Attack(tmp_path / "hit"))}))
+    with pytest.raises(InputError, match=r"x\.pkl' holds 'posix\.mkdir', which could run code"):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))
+    assert not (tmp_path / "hit").exists()
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": case(1)})[:-40])
+    with pytest.raises(InputError, match="is broken or no pickle"):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))

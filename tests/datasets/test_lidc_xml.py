@@ -1,0 +1,169 @@
+"""LIDC-IDRI as published: a made-up scan, and the XML of its readers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrprism.datasets import DATASETS
+from mrprism.errors import InputError
+
+pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
+import pydicom
+from slices import series
+from trees import cases
+
+UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+SERIES = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1"
+VOLUME = np.random.default_rng(0).integers(-1000, 400, (4, 12, 14)).astype(np.int16)
+RATINGS = "".join(
+    f"<{name}>3</{name}>"
+    for name in [
+        "subtlety",
+        "internalStructure",
+        "calcification",
+        "sphericity",
+        "margin",
+        "lobulation",
+        "spiculation",
+        "texture",
+        "malignancy",
+    ]
+)
+
+
+def outline(left: int, top: int, right: int, bottom: int) -> list[tuple[int, int]]:
+    """The pixels of a box's border in turn, the first again at the end."""
+    points = [(x, top) for x in range(left, right)] + [(right, y) for y in range(top, bottom)]
+    points += [(x, bottom) for x in range(right, left, -1)] + [(left, y) for y in range(bottom, top, -1)]
+    return [*points, points[0]]
+
+
+def roi(uid: str, points: list[tuple[int, int]], inclusion: str = "TRUE") -> str:
+    edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
+    place = f"<imageZposition>-105.0</imageZposition><imageSOP_UID>{uid}</imageSOP_UID>"
+    return f"<roi>{place}<inclusion>{inclusion}</inclusion>{edges}</roi>"
+
+
+def nodule(*rois: str, ratings: str = RATINGS) -> str:
+    rated = f"<characteristics>{ratings}</characteristics>" if ratings else ""
+    return f"<unblindedReadNodule><noduleID>1</noduleID>{rated}{''.join(rois)}</unblindedReadNodule>"
+
+
+def reading(path: Path, *sessions: str, root: str = "LidcReadMessage", uid: str = SERIES) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = "".join(
+        "<readingSession><annotationVersion>3.12</annotationVersion>"
+        f"<servicingRadiologistID>anonymous</servicingRadiologistID>{session}</readingSession>"
+        for session in sessions
+    )
+    path.write_text(
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} uid="1.3" xmlns="http://www.nih.gov">'
+        "<ResponseHeader><Version>1.8.1</Version><TaskDescription>Second unblinded read</TaskDescription>"
+        f"<SeriesInstanceUid>{uid}</SeriesInstanceUid></ResponseHeader>{body}</{root}>"
+    )
+
+
+def scan(root: Path) -> list[str]:
+    """A patient's series; gives the UIDs of its slices in order."""
+    folder = root / "LIDC-IDRI-0007/1.3.6.1.study/1.3.6.1.series"
+    paths = series(folder, VOLUME, uid=SERIES, patient="LIDC-IDRI-0007", axes=UPRIGHT)
+    return [str(pydicom.dcmread(path).SOPInstanceUID) for path in paths]
+
+
+def test_contours_lie_outside_and_holes_are_cut(tmp_path: Path) -> None:
+    uids = scan(tmp_path)
+    big, hole = outline(2, 3, 9, 8), outline(4, 4, 6, 6)
+    gappy = [(2, 3), (9, 3), (9, 8), (2, 8)]  # corners only, and not closed
+    other = nodule(roi(uids[3], outline(10, 1, 12, 3)))
+    reading(
+        tmp_path / "LIDC-IDRI-0007/1.3.6.1.study/1.3.6.1.series/069.xml",
+        nodule(roi(uids[1], big), roi(uids[1], hole, "FALSE"), roi(uids[2], big)) + other,
+        nodule(roi(uids[1], gappy)),
+        nodule(roi(uids[1], [(5, 5)]), ratings="")
+        + "<nonNodule><nonNoduleID>9</nonNoduleID><locus><xCoord>1</xCoord><yCoord>1</yCoord></locus></nonNodule>",
+        nodule(roi(uids[0], [(5, 5)]), roi(uids[1], big)) + nodule(roi(uids[2], big), ratings=""),
+    )
+    source = DATASETS["lidc"](tmp_path)
+    assert source.task.anonymous
+    (found,) = cases(source).values()
+    assert (found.name, found.group) == ("LIDC-IDRI-0007", "LIDC-IDRI-0007")
+    assert found.rated.all()
+    inside = np.zeros(VOLUME.shape, dtype=bool)
+    inside[1, 4:8, 3:9] = True
+    np.testing.assert_array_equal(found.masks[1, 0], inside)
+    np.testing.assert_array_equal(found.masks[3, 0], inside)
+    assert not found.masks[2].any()
+    inside[2] = inside[1]
+    inside[1, 4:7, 4:7] = False
+    inside[3, 2, 11] = True
+    np.testing.assert_array_equal(found.masks[0, 0], inside)
+    np.testing.assert_allclose(found.image[0], (VOLUME + 1000) / 1400, atol=1e-6)
+    assert found.spacing_mm == pytest.approx((2.5, 0.7, 0.5))
+    assert "a contour of a single point in '069.xml' was left out" in source.notes
+    assert any("an outline but no ratings" in note for note in source.notes)
+
+
+def test_xml_apart_fewer_sessions_and_what_is_left_out(tmp_path: Path) -> None:
+    uids = scan(tmp_path / "LIDC-IDRI")
+    reading(tmp_path / "tcia-lidc-xml/157/158.xml", nodule(roi(uids[1], outline(2, 3, 9, 8))), "")
+    reading(tmp_path / "tcia-lidc-xml/157/159.xml", root="IdriReadMessage")
+    reading(tmp_path / "tcia-lidc-xml/157/160.xml", "", uid="1.2.3")
+    source = DATASETS["lidc"](tmp_path, window="-500:500")
+    (found,) = cases(source).values()
+    np.testing.assert_array_equal(found.rated[:, 0], [True, True, False, False])
+    assert not found.masks[1].any()
+    assert "1 XML files about X-ray pictures (IdriReadMessage) were left out" in source.notes
+    assert "1 XML files belong to series that are not there or were left out" in source.notes
+    with pytest.raises(InputError, match="has no CT series with an XML file that names it"):
+        DATASETS["lidc"](tmp_path, leave_out="LIDC-IDRI-0007, LIDC-IDRI-0008")
+
+
+def test_two_slices_at_one_place(tmp_path: Path) -> None:
+    uids = scan(tmp_path)
+    folder = tmp_path / "LIDC-IDRI-0007/1.3.6.1.study/1.3.6.1.series"
+    again = pydicom.dcmread(folder / "07.dcm")
+    again.InstanceNumber = 9
+    again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    again.save_as(folder / "again.dcm")
+    reading(folder / "1.xml", nodule(roi(uids[1], outline(2, 3, 9, 8))))
+    (found,) = cases(DATASETS["lidc"](tmp_path)).values()
+    assert found.masks[0, 0, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("session", "says"),
+    [
+        (
+            nodule(roi("1.2.3", outline(2, 3, 9, 8))),
+            "a contour on the slice 1.2.3, which is not in its series",
+        ),
+        (nodule(roi("{1}", [(2, 3), (99, 3), (5, 5)])), "without points or outside its slice"),
+        (nodule(roi("{1}", [])), "without points or outside its slice"),
+        (nodule(roi("{1}", outline(2, 3, 9, 8)).replace(">2<", ">2.5<")), "a contour that cannot be read"),
+        (
+            "</readingSession>" + "<readingSession></readingSession>" * 4 + "<readingSession>",
+            "6 reading sessions",
+        ),
+    ],
+)
+def test_faults(tmp_path: Path, session: str, says: str) -> None:
+    uids = scan(tmp_path)
+    reading(tmp_path / "1.xml", session.replace("{1}", uids[1]))
+    with pytest.raises(InputError, match=says):
+        cases(DATASETS["lidc"](tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<x/>", "begins with 'x'; expected LidcReadMessage"),
+        ("<LidcReadMessage/>", "names no series"),
+        ("<LidcReadMessage>", "is not valid XML"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><LidcReadMessage/>', "declares a document type"),
+    ],
+)
+def test_xml_of_another_kind(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "1.xml").write_text(text)
+    with pytest.raises(InputError, match=says):
+        DATASETS["lidc"](tmp_path)

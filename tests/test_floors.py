@@ -23,6 +23,8 @@ FLOORS = {  # first part of the module's name inside mrprism: its floor
     "prediction": 1,
     "batch": 1,
     "images": 1,
+    "slicing": 2,
+    "planes": 3,
     "metrics": 1,
     "patterns": 1,
     "networks": 1,
@@ -35,6 +37,7 @@ FLOORS = {  # first part of the module's name inside mrprism: its floor
     "evaluate": 3,
     "methods": 3,
     "validation": 4,
+    "slice_cases": 4,
     "run": 4,
     "train": 5,
     "predict": 5,
@@ -47,7 +50,7 @@ FLOORS = {  # first part of the module's name inside mrprism: its floor
 }
 
 WITHOUT_TORCH = (
-    "", "errors", "types", "sample", "prediction", "images", "metrics", "patterns", "datasets", "fusion",
+    "", "errors", "types", "sample", "prediction", "images", "slicing", "planes", "metrics", "patterns", "datasets", "fusion",
     "agreement", "evaluate", "report",
 )  # fmt: skip
 TORCHY = {"torch", "monai", "accelerate", "safetensors", "torchvision", "timm"}

@@ -102,10 +102,19 @@ def wait_for_steps(run: Path, steps: int, process: subprocess.Popen[str]) -> Non
     raise AssertionError(f"never got to {steps} steps: {process.communicate()}")
 
 
-def test_kill_nine_and_resume_is_bit_equal(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["images", "slices"])
+def test_kill_nine_and_resume_is_bit_equal(data: Path, tmp_path: Path, kind: str) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    finish(arguments(data, straight, 0.04))
-    process = start(arguments(data, killed, 0.04))
+    more = []
+    if kind == "slices":
+        from volumes import TASK, volumes
+
+        from mrprism.datasets import write_dataset
+
+        data = write_dataset(volumes(5), tmp_path / "blocks", name="blocks", task=TASK)
+        more = ["--slices", "axial", "--neighbours", "1", "--drawn-only"]
+    finish(arguments(data, straight, 0.04) + more)
+    process = start(arguments(data, killed, 0.04) + more)
     moments = random.Random(0)
     for steps in (2, 11):  # a step takes 0.04 s and a checkpoint comes at every other one
         wait_for_steps(killed, steps, process)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -132,8 +133,9 @@ def _numbers(
     prediction: Prediction, sample: MultiRaterSample, task: Task, c: int, wanted: _Wanted
 ) -> Iterator[tuple[str, str, str, float]]:
     """Recurrence, target, metric and value of everything about structure `c`."""
-    steps = [(f"Rec{i}", step[c]) for i, step in enumerate(prediction.steps)]
-    for recurrence, probability in [*steps, (FINAL, prediction.probability[c])]:
+    final = prediction.probability[c]
+    steps = ((f"Rec{i}", step[c]) for i, step in enumerate(prediction.steps))  # a volume's are on the disk
+    for recurrence, probability in itertools.chain(steps, [(FINAL, final)]):
         for target in _common_targets(sample, c, wanted):
             for name in wanted.of("probability"):
                 yield recurrence, target.name, name, _value(name, probability, target, sample)
@@ -143,7 +145,7 @@ def _numbers(
             target = Target(RATER + task.raters[r], sample.masks[r, c].astype(np.uint8), 1)
             for name in wanted.of("probability"):
                 if METRICS[name].each_rater:
-                    yield FINAL, target.name, name, _value(name, prediction.probability[c], target, sample)
+                    yield FINAL, target.name, name, _value(name, final, target, sample)
         yield from _about_raters(prediction, sample, task, c, wanted)
     draws = prediction.draws if prediction.draws is not None else prediction.raters
     if RATERS in wanted.targets and draws is not None and drawn:
@@ -156,7 +158,7 @@ def _common_targets(sample: MultiRaterSample, c: int, wanted: _Wanted) -> Iterat
         yield Target(REFERENCE, sample.reference[c].astype(np.uint8), 1)
     rated = sample.rated[:, c]
     if MEAN in wanted.targets and rated.any():
-        yield Target(MEAN, sample.masks[rated, c].sum(axis=0, dtype=np.int64), int(rated.sum()))
+        yield Target(MEAN, sample.masks[rated, c].sum(axis=0, dtype=np.int32), int(rated.sum()))
 
 
 def _value(name: str, probability: np.ndarray, target: Target, sample: MultiRaterSample) -> float:

@@ -6,6 +6,7 @@ drawn before, so a run that was stopped goes on exactly as if it had not been.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, overload, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -129,8 +130,8 @@ def resize_sample(sample: MultiRaterSample, size: int) -> MultiRaterSample:
     """The sample stretched to `size` × `size` pixels; spacing is forgotten."""
     if sample.image.ndim != 3:
         raise InputError(
-            f"case '{sample.name}' is a volume of shape {sample.image.shape[1:]}; networks here take "
-            "2-D images: import its slices as cases of one group"
+            f"case '{sample.name}' is a volume of shape {sample.image.shape[1:]}, and networks here take "
+            "images: train on its slices by --slices axial, coronal or sagittal (or z, y, x)"
         )
     raters, structures, *space = sample.masks.shape
     image = resize(torch.from_numpy(np.ascontiguousarray(sample.image)), size, size).clamp(0, 1)
@@ -163,6 +164,7 @@ class Cases(Sequence[MultiRaterSample]):
         """Read `names` from `source`, several at a time."""
         self.size = size
         self.names = tuple(names)
+        self._packed: list[Any]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             self._packed = list(pool.map(lambda name: _pack(resize_sample(source[name], size)), self.names))
 
@@ -175,8 +177,20 @@ class Cases(Sequence[MultiRaterSample]):
     def __getitem__(self, key: slice) -> list[MultiRaterSample]: ...
     def __getitem__(self, key: int | slice) -> MultiRaterSample | list[MultiRaterSample]:
         if isinstance(key, slice):
-            return [_unpack(packed, self.size) for packed in self._packed[key]]
-        return _unpack(self._packed[key], self.size)
+            return [self._unpack(packed) for packed in self._packed[key]]
+        return self._unpack(self._packed[key])
+
+    def first(self, count: int) -> Cases:
+        """The first ones."""
+        few = copy.copy(self)
+        few.names, few._packed = self.names[:count], self._packed[:count]
+        return few
+
+    def lacking(self, need: Literal["reference", "diagnosis"]) -> list[str]:
+        """The names of those that have no reference, or no diagnosis."""
+        if need == "reference":
+            return [packed.bare.name for packed in self._packed if packed.reference is None]
+        return [packed.bare.name for packed in self._packed if packed.bare.diagnosis is None]
 
     def fingerprint(self) -> str:
         """SHA-256 over names, pixels, masks and references: changes when the data do."""
@@ -186,6 +200,14 @@ class Cases(Sequence[MultiRaterSample]):
             for array in (packed.image, packed.masks, packed.bare.rated, packed.reference):
                 digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def _unpack(self, packed: _Packed) -> MultiRaterSample:
+        return replace(
+            packed.bare,
+            image=packed.image.astype(np.float32),
+            masks=unpack_bits(packed.masks, self.size),
+            reference=None if packed.reference is None else unpack_bits(packed.reference, self.size),
+        )
 
 
 def collate(
@@ -303,21 +325,25 @@ def plain_batches(cases: Cases, batch_size: int, device: torch.device | str = "c
         yield collate(cases[start : start + batch_size], device=device)
 
 
-def _pack(sample: MultiRaterSample) -> _Packed:
-    reference = None if sample.reference is None else np.packbits(sample.reference, axis=-1)
+def bare(sample: MultiRaterSample) -> MultiRaterSample:
+    """What a sample says besides its pixels."""
     no_image, no_masks = np.zeros((0, 0, 0), np.float32), np.zeros((*sample.rated.shape, 0, 0), bool)
-    bare = replace(sample, image=no_image, masks=no_masks, reference=None)
-    return _Packed(sample.image.astype(np.float16), np.packbits(sample.masks, axis=-1), reference, bare)
+    return replace(sample, image=no_image, masks=no_masks, reference=None)
 
 
-def _unpack(packed: _Packed, size: int) -> MultiRaterSample:
-    reference = None if packed.reference is None else _bits(packed.reference, size)
-    image = packed.image.astype(np.float32)
-    return replace(packed.bare, image=image, masks=_bits(packed.masks, size), reference=reference)
+def pack_bits(masks: np.ndarray) -> np.ndarray:
+    """Eight pixels of a row to a byte."""
+    return np.packbits(masks, axis=-1)
 
 
-def _bits(packed: np.ndarray, size: int) -> np.ndarray:
-    return np.unpackbits(packed, axis=-1, count=size).view(bool)
+def unpack_bits(packed: np.ndarray, width: int) -> np.ndarray:
+    """Rows of `width` pixels, as they were packed."""
+    return np.unpackbits(packed, axis=-1, count=width).view(bool)
+
+
+def _pack(sample: MultiRaterSample) -> _Packed:
+    reference = None if sample.reference is None else pack_bits(sample.reference)
+    return _Packed(sample.image.astype(np.float16), pack_bits(sample.masks), reference, bare(sample))
 
 
 def _stack(arrays: Sequence[np.ndarray], device: torch.device | str) -> Tensor:

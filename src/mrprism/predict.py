@@ -24,9 +24,11 @@ from mrprism.evaluate import Row, pick_examples, score, write_example, write_tab
 from mrprism.images import ImageFile, format_of, read_image, write_file, write_mask, write_probability
 from mrprism.loading import collate, resize, resize_sample
 from mrprism.methods.method import Method
+from mrprism.planes import Stack
 from mrprism.prediction import Prediction
 from mrprism.run import Run, load_method
 from mrprism.sample import MultiRaterSample, Task
+from mrprism.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.types import Image
 
 MAPS = ("probability", "raters", "confidence", "draws", "steps")  # fields of a Prediction with pixel axes
@@ -43,13 +45,20 @@ class Predictor:
     def task(self) -> Task:
         return self.run.config.task
 
-    def predict(self, case: Image | MultiRaterSample) -> Prediction:
+    @property
+    def slicing(self) -> Slicing:
+        """How a volume is cut: as in training; along its file's z for a run on images."""
+        return self.run.config.slicing or Slicing()
+
+    def predict(self, case: Image | MultiRaterSample, *, on_disk: bool = False) -> Prediction:
         """Predict one case; the answer is NumPy arrays of the case's own height and width.
 
         Args:
-            case: An image (channel, H, W) with intensities in [0, 1], or a sample. Of a volume
-                (channel, D, H, W) every slice is predicted by itself. Masks of a sample are looked at
-                only by a method that reads masks.
+            case: An image (channel, H, W) with intensities in [0, 1], or a sample. A volume
+                (channel, D, H, W) is predicted slice by slice, as the run was trained. Masks of a sample
+                are looked at only by a method that reads masks.
+            on_disk: The maps of a volume stay in temporary files, as `mrprism.planes.Stack`: they are
+                many times larger than the volume.
 
         Raises:
             InputError: The image has other channels than the run was trained on, or wrong values.
@@ -57,17 +66,62 @@ class Predictor:
         sample = case if isinstance(case, MultiRaterSample) else self._bare(case)
         _check_image(sample, self.task)
         if sample.image.ndim == 4:
-            return _stack_slices([self._plane(plane) for plane in _slices(sample)])
-        return self._plane(sample)
+            prediction = self._stacked(sample, self._plane)
+            return prediction if on_disk else _in_memory(prediction)
+        return self._plane(self._alone(sample))
 
-    def fuse(self, sample: MultiRaterSample) -> Prediction | None:
+    def fuse(self, sample: MultiRaterSample, *, on_disk: bool = False) -> Prediction | None:
         """The sample's own masks, fused by the confidence that was learned; None if the method cannot.
 
         Done at training size and brought back, so on large images a little of the outline is lost.
         """
-        fuse_given: Callable[[Batch], Tensor] | None = getattr(self.method, "fuse_given", None)
-        if fuse_given is None or sample.image.ndim != 3:
+        if getattr(self.method, "fuse_given", None) is None:
             return None
+        if sample.image.ndim == 4:
+            fused = self._stacked(sample, self._fuse_plane)
+            return fused if on_disk else _in_memory(fused)
+        return self._fuse_plane(self._alone(sample))
+
+    def picture(self, sample: MultiRaterSample) -> Picture:
+        """A case and what is said of it in the plane; of a volume the slice on which most is drawn."""
+        if sample.image.ndim == 3:
+            shown = seen = self._alone(sample)
+        else:
+            volume = cut_volume(sample, self.slicing.cut(sample))
+            index = most_drawn(volume)
+            seen, shown = slice_of(volume, index, self.slicing), slice_of(volume, index)
+            shown = replace(shown, name=sample.name)
+        fused = None
+        if sample.rated.any(0).all() and getattr(self.method, "fuse_given", None) is not None:
+            fused = self._fuse_plane(seen)
+        return Picture(shown, seen, self._plane(seen), fused)
+
+    def _stacked(self, sample: MultiRaterSample, of: Callable[[MultiRaterSample], Prediction]) -> Prediction:
+        """What is said of each slice of a volume, put together; every slice once, so nothing overlaps."""
+        cut = self.slicing.cut(sample)
+        volume = cut_volume(sample, cut)
+        maps: dict[str, Stack] = {}
+        for index in range(volume.image.shape[1]):
+            plane = of(slice_of(volume, index, self.slicing))
+            for name, array in _named_maps(plane):
+                if name in maps:
+                    maps[name].append(array)
+                else:
+                    maps[name] = Stack(array, cut)
+        steps = tuple(stack for name, stack in maps.items() if name.startswith("steps"))
+        return Prediction(**{name: maps.get(name) for name in MAPS if name != "steps"}, steps=steps)
+
+    def _alone(self, sample: MultiRaterSample) -> MultiRaterSample:
+        """An image, if the network can do without neighbours."""
+        if self.slicing.neighbours:
+            raise InputError(
+                f"'{sample.name}' is an image, but {self.run.path} was trained on slices with "
+                f"{self.slicing.neighbours} neighbours on each side; expected a volume"
+            )
+        return sample
+
+    def _fuse_plane(self, sample: MultiRaterSample) -> Prediction:
+        fuse_given: Callable[[Batch], Tensor] = self.method.fuse_given  # type: ignore[assignment]
         resized = resize_sample(sample, self.run.config.size)
         with torch.inference_mode():
             fused = fuse_given(collate([resized], device=self.method.device).only("both"))
@@ -95,6 +149,16 @@ class Predictor:
             masks=np.zeros((raters, structures, *image.shape[1:]), bool),
             rated=np.zeros((raters, structures), bool),
         )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One plane of a case, and what a method says of it."""
+
+    shown: MultiRaterSample  # as a reader sees it
+    seen: MultiRaterSample  # as the network sees it: a slice's neighbours are channels
+    prediction: Prediction
+    fused: Prediction | None  # the case's own masks, fused by what was learned
 
 
 def load(run: str | Path | Run, device: str | None = None) -> Predictor:
@@ -147,9 +211,9 @@ def evaluate(
     rows: list[Row] = []
     for done, name in enumerate(names, 1):
         sample = data[name]
-        prediction = _without_others(predictor.predict(sample), data.task, run.config.task)
+        prediction = _without_others(predictor.predict(sample, on_disk=True), data.task, run.config.task)
         rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
-        fused = predictor.fuse(sample) if sample.rated.any(0).all() else None
+        fused = predictor.fuse(sample, on_disk=True) if sample.rated.any(0).all() else None
         if fused is not None:
             rows += score(fused, sample, data.task, reads="both", metrics=metrics)
         if each:
@@ -237,7 +301,7 @@ def _predict_file(predictor: Predictor, file: Path, folder: Path, weights: str) 
         _write_maps(part, prediction, predictor.task, image, _suffix(file))
         write_file(part / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder)  # an answer of other weights or for another image, as was seen before
         os.replace(part, folder)
     except OSError as error:
         raise InputError(f"cannot write '{folder}': {error.strerror or error}") from error
@@ -271,8 +335,8 @@ def _keep_examples(predictor: Predictor, data: Dataset, rows: Sequence[Row], nam
     folder = predictor.run.examples
     shutil.rmtree(folder, ignore_errors=True)
     for number, name in enumerate(names):
-        sample = data[name]
-        write_example(folder / f"{number}-{_safe(name)}.npz", sample, predictor.predict(sample))
+        picture = predictor.picture(data[name])
+        write_example(folder / f"{number}-{_safe(name)}.npz", picture.shown, picture.prediction)
 
 
 def _spread(names: Sequence[str], rows: Sequence[Row], count: int) -> list[str]:
@@ -327,22 +391,23 @@ def _sized(maps: Any, height: int, width: int) -> Any:
     return flat.clamp(0, 1).reshape(*maps.shape[:-2], height, width)
 
 
-def _slices(sample: MultiRaterSample) -> Iterator[MultiRaterSample]:
-    for z in range(sample.image.shape[1]):
-        image, masks = sample.image[:, z], sample.masks[:, :, z]
-        yield replace(sample, image=image, masks=masks, reference=None, spacing_mm=None)
+def _named_maps(prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+    """The maps there are, by name; recurrences are steps0, steps1, ..."""
+    for name in MAPS:
+        value = getattr(prediction, name)
+        if isinstance(value, tuple):
+            yield from ((f"{name}{number}", step) for number, step in enumerate(value))
+        elif value is not None:
+            yield name, value
 
 
-def _stack_slices(slices: Sequence[Prediction]) -> Prediction:
-    def stacked(name: str) -> Any:
-        first = getattr(slices[0], name)
-        if first is None:
-            return None
-        if isinstance(first, tuple):
-            return tuple(np.stack([s.steps[i] for s in slices], axis=-3) for i in range(len(first)))
-        return np.stack([getattr(s, name) for s in slices], axis=-3)
+def _in_memory(prediction: Prediction) -> Prediction:
+    def read(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(np.asarray(stack) for stack in value)
+        return None if value is None else np.asarray(value)
 
-    return Prediction(**{name: stacked(name) for name in MAPS})
+    return Prediction(**{name: read(getattr(prediction, name)) for name in MAPS})
 
 
 def _images(files: Iterable[str | Path]) -> Iterator[Path]:

@@ -18,7 +18,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +35,7 @@ from mrprism.images import write_file
 from mrprism.methods import method_class
 from mrprism.methods.method import Method
 from mrprism.sample import Task
+from mrprism.slicing import Plane, Slicing
 
 Select = Literal["last", "val", "val-reference"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -65,9 +66,23 @@ class RunConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     clip: float = Field(default=0.0, ge=0)  # largest gradient norm; 0: not clipped
     augment: Literal["full", "light", "none"] = "full"
+    slices: Plane | None = None  # cases are volumes, and these their slices
+    neighbours: int = Field(default=0, ge=0)  # slices on each side that come along as channels
+    drawn_only: bool = False
     precision: Literal["float32", "bf16"] = "float32"
     select: Select = "last"
     processes: int = 1
+
+    @property
+    def slicing(self) -> Slicing | None:
+        """How volumes are cut; None for a run on images."""
+        return None if self.slices is None else Slicing(self.slices, self.neighbours, self.drawn_only)
+
+    @property
+    def network_task(self) -> Task:
+        """The task as the network sees it: neighbouring slices are channels."""
+        channels = self.slicing.channels(self.task.channels) if self.slicing else self.task.channels
+        return replace(self.task, channels=channels)
 
 
 class RunResult(BaseModel):
@@ -197,7 +212,7 @@ def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
         raise InputError(f"{run.path} has no weights.safetensors yet: its training has not saved any")
     # the file of pretrained weights is only for the start, and need not be here any more
     options = {name: value for name, value in config.options.items() if name != "encoder_weights"}
-    method = build_method(config.method, config.task, config.backbone, options)
+    method = build_method(config.method, config.network_task, config.backbone, options)
     load_weights(method, read_tensors(run.weights_file), run.weights_file)
     return method.to(device).eval()
 

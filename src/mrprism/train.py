@@ -43,6 +43,8 @@ from mrprism.run import (
     refuse_existing,
     save_checkpoint,
 )
+from mrprism.slice_cases import training_cases
+from mrprism.slicing import Plane
 from mrprism.validation import Target, validate
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -64,6 +66,9 @@ def train(
     backbone: str = "resnet34",
     options: Mapping[str, Any] | None = None,
     augment: Augment = "full",
+    slices: Plane | None = None,
+    neighbours: int = 0,
+    drawn_only: bool = False,
     select: Select | None = None,
     device: str | None = None,
     precision: Literal["auto", "float32", "bf16"] = "auto",
@@ -83,6 +88,10 @@ def train(
         clip: Largest norm of the gradient; 0: not clipped.
         seed: Of weights, order and augmentation; `split_seed` draws the split, so that runs with
             other seeds are still tested on the same cases.
+        slices: Train on the slices of volumes: "axial", "coronal" or "sagittal"; or along the file's "z", "y"
+            or "x". The run predicts volumes in the same way. See `mrprism.slicing`.
+        neighbours: Slices on each side that come along as channels.
+        drawn_only: Leave out slices on which nobody drew anything.
         select: Which epoch's weights the run keeps: "last"; "val", the best soft Dice against the mean
             of raters on the validation cases; "val-reference", the best Dice at 0.5 against their
             reference. None: "val-reference" if every validation case has a reference, else "val".
@@ -127,12 +136,19 @@ def train(
         "schedule": schedule,
         "clip": clip,
         "augment": augment,
+        "slices": slices,
+        "neighbours": neighbours,
+        "drawn_only": drawn_only,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
         "processes": accelerator.num_processes,
     }
-    _config(settings, dataset_hash="", select="last")  # a wrong setting is said before images are read
-    build_method(method, dataset.task, backbone, options or {})
-    cases, val = Cases(dataset, split.train, size), Cases(dataset, split.val, size)
+    if slices is None and (neighbours or drawn_only):
+        raise InputError("neighbours and drawn-only are for slices of volumes: say which by --slices")
+    # a wrong setting is said before images are read
+    config = _config(settings, dataset_hash="", select="last")
+    build_method(method, config.network_task, backbone, options or {})
+    cases = training_cases(dataset, split.train, size, config.slicing)
+    val = training_cases(dataset, split.val, size, config.slicing)
     config = _config(settings, dataset_hash=_hash(cases, val), select=_select(select, val))
     network = _prepared(config, cases)
     run = Run.create(out, config) if accelerator.is_main_process else Run(out, config)
@@ -190,7 +206,8 @@ def _resume(
     missing = sorted({*config.train, *config.val} - set(dataset.names))
     if missing:
         raise InputError(f"data set '{dataset.name}' has no case '{missing[0]}', which {path} is trained on")
-    cases, val = Cases(dataset, config.train, config.size), Cases(dataset, config.val, config.size)
+    cases = training_cases(dataset, config.train, config.size, config.slicing)
+    val = training_cases(dataset, config.val, config.size, config.slicing)
     if _hash(cases, val) != config.dataset_hash:
         raise InputError(f"the cases of data set '{dataset.name}' have changed since {path} was begun")
     network = _prepared(config, cases)
@@ -357,7 +374,7 @@ class _Training:
             return None
         config, progress = self.config, self.progress
         target: Target = "reference" if config.select == "val-reference" else "mean of raters"
-        probe = self.val if len(self.val) else _first(self.cases, 8)  # no score, but a collapse shows
+        probe = self.val if len(self.val) else self.cases.first(8)  # no score, but a collapse shows
         torch.manual_seed(_seed(config.seed, "validation", epoch))
         with _hints(config):
             found = validate(
@@ -477,19 +494,15 @@ def _config(settings: Mapping[str, Any], **more: Any) -> RunConfig:
 def _prepared(config: RunConfig, cases: Cases) -> Method:
     """A method with fresh weights that has seen the training cases."""
     torch.manual_seed(_seed(config.seed, "weights"))
-    method = build_method(config.method, config.task, config.backbone, config.options)
-    check_needs(method, config.task, not _lacking(cases, "diagnosis"), not _lacking(cases, "reference"))
+    method = build_method(config.method, config.network_task, config.backbone, config.options)
+    check_needs(method, config.task, not cases.lacking("diagnosis"), not cases.lacking("reference"))
     torch.manual_seed(_seed(config.seed, "prepare"))
     method.prepare(cases)
     return method
 
 
-def _lacking(cases: Cases, need: str) -> list[str]:
-    return [sample.name for sample in cases if getattr(sample, need) is None]
-
-
 def _select(select: Select | None, val: Cases) -> Select:
-    lacking = _lacking(val, "reference")
+    lacking = val.lacking("reference")
     if select is None:
         return "last" if not len(val) else "val" if lacking else "val-reference"
     if select == "val-reference" and lacking:
@@ -534,12 +547,6 @@ def _check_tracker(track: str) -> None:
 
 def _hash(cases: Cases, val: Cases) -> str:
     return f"{cases.fingerprint()}{val.fingerprint()}"
-
-
-def _first(cases: Cases, count: int) -> Cases:
-    few: Cases = object.__new__(Cases)
-    few.size, few.names, few._packed = cases.size, cases.names[:count], cases._packed[:count]
-    return few
 
 
 def _seed(seed: int, purpose: str, *place: int) -> int:

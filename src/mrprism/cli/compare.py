@@ -36,6 +36,14 @@ def run(
         Literal["full", "light", "none"],
         typer.Option(help="light: turn, scale, shift, contrast, brightness; full: flips as well."),
     ] = "full",
+    slices: Annotated[
+        Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
+        typer.Option(help="Train on the slices of volumes, as mrprism train does."),
+    ] = None,
+    neighbours: Annotated[int, typer.Option(help="With --slices: slices on each side as channels.")] = 0,
+    drawn_only: Annotated[
+        bool, typer.Option("--drawn-only", help="With --slices: leave out slices nobody drew on.")
+    ] = False,
     split_seed: Annotated[int, typer.Option(help="Of the split, where the data set does not fix it.")] = 0,
     jobs: Annotated[
         int | None, typer.Option(help="Runs side by side; by default one a GPU, or one for every four cores.")
@@ -83,7 +91,8 @@ def run(
             seeds=numbers,
             budget=_budget(
                 epochs=epochs, size=size, backbone=backbone, batch_size=batch_size,
-                learning_rate=learning_rate, schedule=schedule, augment=augment, split_seed=split_seed,
+                learning_rate=learning_rate, schedule=schedule, augment=augment, slices=slices,
+                neighbours=neighbours, drawn_only=drawn_only, split_seed=split_seed,
             ),
             jobs=jobs,
             on=on,

@@ -31,6 +31,19 @@ def run(
         Literal["full", "light", "none"],
         typer.Option(help="light: turn, scale, shift, contrast, brightness; full: flips as well."),
     ] = "full",
+    slices: Annotated[
+        Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
+        typer.Option(
+            help="Train on the slices of volumes: by the patient's planes, or along an axis of the file."
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int, typer.Option(help="With --slices: slices on each side that come along as channels.")
+    ] = 0,
+    drawn_only: Annotated[
+        bool,
+        typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
+    ] = False,
     select: Annotated[
         Literal["last", "val", "val-reference"] | None,
         typer.Option(
@@ -64,6 +77,8 @@ def run(
 
         mrprism train fundus --out runs/vote --method fused-label --option label=majority --backbone small
 
+        mrprism train ct --out runs/ct --slices axial --neighbours 1
+
         mrprism train --resume runs/prism
     """
     from mrprism.cli.evaluate import show_scores
@@ -95,6 +110,9 @@ def run(
                 backbone=backbone,
                 options=_options(option or []),
                 augment=augment,
+                slices=slices,
+                neighbours=neighbours,
+                drawn_only=drawn_only,
                 select=select,
                 device=device,
                 precision=precision,

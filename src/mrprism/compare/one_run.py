@@ -27,7 +27,6 @@ from mrprism.images import write_file
 from mrprism.loading import collate, resize_sample
 from mrprism.predict import Predictor, evaluate, load
 from mrprism.run import Run
-from mrprism.sample import MultiRaterSample
 from mrprism.train import resume, train
 
 TIMED = 20  # predictions whose median says how long one takes
@@ -81,39 +80,23 @@ def _trained(job: Job, dataset: Dataset) -> Run:
     )  # fmt: skip
 
 
-def plane(sample: MultiRaterSample) -> MultiRaterSample:
-    """An image as it is; of a volume the slice on which most is drawn."""
-    if sample.image.ndim == 3:
-        return sample
-    z = int(sample.masks.sum(axis=(0, 1, 3, 4)).argmax())
-    return MultiRaterSample(
-        name=sample.name,
-        image=sample.image[:, z],
-        masks=sample.masks[:, :, z],
-        rated=sample.rated,
-        reference=None if sample.reference is None else sample.reference[:, z],
-    )
-
-
 def _keep_shown(predictor: Predictor, dataset: Dataset, names: Sequence[str]) -> None:
     """The same cases of every method, to be laid side by side."""
     folder = predictor.run.path / "shown"
     for number, name in enumerate(names):
-        sample = plane(dataset[name])
-        prediction = predictor.predict(sample)
-        if sample.rated.any(0).all() and (fused := predictor.fuse(sample)) is not None:
-            write_example(folder / "masks" / f"{number}.npz", sample, fused)
+        picture = predictor.picture(dataset[name])
+        if picture.fused is not None:
+            write_example(folder / "masks" / f"{number}.npz", picture.shown, picture.fused)
         kind = "image" if predictor.method.reads == "image" else "masks"
-        write_example(folder / kind / f"{number}.npz", sample, prediction)
+        write_example(folder / kind / f"{number}.npz", picture.shown, picture.prediction)
 
 
 def _milliseconds(predictor: Predictor, dataset: Dataset, names: Sequence[str]) -> float:
     """Median time of predicting one image at the training size."""
     device = predictor.method.device
-    batches = [
-        collate([resize_sample(plane(dataset[name]), predictor.run.config.size)], device=device)
-        for name in names[:5]
-    ]
+    size = predictor.run.config.size
+    seen = [resize_sample(predictor.picture(dataset[name]).seen, size) for name in names[:5]]
+    batches = [collate([sample], device=device) for sample in seen]
     took = []
     with torch.inference_mode():
         for number in range(TIMED + 3):

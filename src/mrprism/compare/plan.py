@@ -17,6 +17,7 @@ from mrprism.loading import Augment, Split, split_cases
 from mrprism.methods import check_needs, method_class
 from mrprism.run import Run, RunConfig, build_method
 from mrprism.sample import Task
+from mrprism.slicing import Plane
 
 FILE = "compare.json"
 FORMAT: Literal["mrprism-comparison/1"] = "mrprism-comparison/1"
@@ -38,6 +39,9 @@ class Budget(BaseModel):
     learning_rate: float = Field(default=1e-4, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     augment: Augment = "full"
+    slices: Plane | None = None
+    neighbours: int = Field(default=0, ge=0)
+    drawn_only: bool = False
     split_seed: int = Field(default=0, ge=0)
 
 

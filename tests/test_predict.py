@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -234,7 +235,10 @@ def test_done_images_are_skipped_and_changed_ones_are_not(runs: dict[str, Run], 
     assert go() == [("a", True), ("b", True)]
     photo(folder / "b.png", height=22)
     assert go() == [("a", True), ("b", False)]
-    (tmp_path / "out" / "a" / "prediction.json").unlink()  # a folder somebody has half emptied
+    (tmp_path / "out" / "a" / "prediction.json").unlink()  # nothing says any more that it is ours
+    with pytest.raises(InputError, match="is there already and holds no prediction"):
+        go()
+    shutil.rmtree(tmp_path / "out" / "a")
     assert go() == [("a", False), ("b", True)]
 
 

@@ -18,15 +18,17 @@ from torch import Tensor
 
 from mrprism import __version__
 from mrprism.batch import Batch
-from mrprism.datasets import Dataset, open_dataset
+from mrprism.datasets import Dataset, FileSample, open_dataset
+from mrprism.datasets.dicom import dicom_files
+from mrprism.datasets.open_image import is_series, open_image
 from mrprism.errors import InputError
 from mrprism.evaluate import Row, pick_examples, score, write_example, write_table
-from mrprism.images import ImageFile, format_of, read_image, write_file, write_mask, write_probability
+from mrprism.images import ImageFile, Window, format_of, write_file, write_mask, write_probability
 from mrprism.loading import collate, resize, resize_sample
 from mrprism.methods.method import Method
 from mrprism.planes import Stack
 from mrprism.prediction import Prediction
-from mrprism.run import Run, load_method
+from mrprism.run import Run, check_device, load_method
 from mrprism.sample import MultiRaterSample, Task
 from mrprism.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.types import Image
@@ -50,13 +52,13 @@ class Predictor:
         """How a volume is cut: as in training; along its file's z for a run on images."""
         return self.run.config.slicing or Slicing()
 
-    def predict(self, case: Image | MultiRaterSample, *, on_disk: bool = False) -> Prediction:
+    def predict(self, case: Image | ImageFile | MultiRaterSample, *, on_disk: bool = False) -> Prediction:
         """Predict one case; the answer is NumPy arrays of the case's own height and width.
 
         Args:
-            case: An image (channel, H, W) with intensities in [0, 1], or a sample. A volume
-                (channel, D, H, W) is predicted slice by slice, as the run was trained. Masks of a sample
-                are looked at only by a method that reads masks.
+            case: An image (channel, H, W) with intensities in [0, 1], an image file as `mrprism.images`
+                reads it, or a sample. A volume (channel, D, H, W) is predicted slice by slice, as the run
+                was trained. Masks of a sample are looked at only by a method that reads masks.
             on_disk: The maps of a volume stay in temporary files, as `mrprism.planes.Stack`: they are
                 many times larger than the volume.
 
@@ -139,15 +141,19 @@ class Predictor:
         (case,) = replace(prediction, **maps).cases()
         return case
 
-    def _bare(self, image: np.ndarray) -> MultiRaterSample:
-        if image.ndim not in (3, 4):
-            raise InputError(f"an image has the axes (channel, H, W); this one has the shape {image.shape}")
+    def _bare(self, image: np.ndarray | ImageFile) -> MultiRaterSample:
+        array = image.array if isinstance(image, ImageFile) else image
+        if array.ndim not in (3, 4):
+            raise InputError(f"an image has the axes (channel, H, W); this one has the shape {array.shape}")
+        if self.task.channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
+            array = array[:1]  # grey saved as colour
         raters, structures = len(self.task.raters), len(self.task.structures)
-        return MultiRaterSample(
-            name="image",
-            image=np.asarray(image, np.float32),
-            masks=np.zeros((raters, structures, *image.shape[1:]), bool),
+        return FileSample(
+            name=str(image.path) if isinstance(image, ImageFile) else "image",
+            image=np.asarray(array, np.float32),
+            masks=np.zeros((raters, structures, *array.shape[1:]), bool),
             rated=np.zeros((raters, structures), bool),
+            geometry=image.geometry if isinstance(image, ImageFile) else None,
         )
 
 
@@ -170,6 +176,7 @@ def load(run: str | Path | Run, device: str | None = None) -> Predictor:
     run = run if isinstance(run, Run) else Run.open(run)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
     return Predictor(run, load_method(run, device))
 
 
@@ -230,20 +237,25 @@ def predict_files(
     files: Iterable[str | Path],
     out: str | Path,
     *,
+    window: Window | None = None,
     device: str | None = None,
     each: Callable[[Path, bool], None] | None = None,
 ) -> list[Path]:
-    """Outline image files: a folder for each image, in the image's size, geometry and format.
+    """Outline images: a folder for each, in the image's size, geometry and format.
 
     A folder holds for each structure `probability_*` and `mask_*` (above 0.5), and where the method
     gives them `raters/` (each rater's predicted mask), `confidence/` (in each rater), `recurrences/`
     and `draws/`. PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
-    and NIfTI give probabilities as float32. `prediction.json` says which run and image it came from.
+    gives TIFF and NIfTI, NRRD and DICOM give NIfTI, probabilities as float32. `prediction.json` says which
+    run and image it came from.
 
-    Folders appear whole or not at all. An image already predicted by these weights is skipped.
+    Volumes are predicted slice by slice into temporary files, and written from there. Folders appear
+    whole or not at all. An image already predicted by these weights is skipped.
 
     Args:
-        files: Images, or folders of images.
+        files: Images, folders of images, or folders that each hold a DICOM series.
+        window: The file values that become 0 and 1; unless told the window of the data set that the run
+            was trained on, where its manifest has one.
         each: Called after each image with its folder, and whether it was skipped.
 
     Returns:
@@ -265,25 +277,22 @@ def predict_files(
             raise InputError(f"{both} would be written to one folder, {out / stem}: predict them apart")
         folders[stem] = file
     weights = hashlib.sha256(predictor.run.weights_file.read_bytes()).hexdigest()
+    window = window or predictor.run.config.window
     for stem, file in folders.items():
         folder = out / stem
-        skip = _finished(folder, weights, file)
+        skip = _finished(folder, weights, file, window)
         if not skip:
-            _predict_file(predictor, file, folder, weights)
+            _predict_file(predictor, file, folder, weights, window)
         if each:
             each(folder, skip)
     return [out / stem for stem in folders]
 
 
-def _predict_file(predictor: Predictor, file: Path, folder: Path, weights: str) -> None:
-    image = read_image(file)
-    array = image.array
-    if predictor.task.channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
-        array = array[:1]  # grey saved as colour
-    try:
-        prediction = predictor.predict(array)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+def _predict_file(
+    predictor: Predictor, file: Path, folder: Path, weights: str, window: Window | None
+) -> None:
+    image = open_image(file, window=window)
+    prediction = predictor.predict(image, on_disk=True)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     about = {
@@ -292,13 +301,14 @@ def _predict_file(predictor: Predictor, file: Path, folder: Path, weights: str) 
         "weights_sha256": weights,
         "image": file.name,
         "image_sha256": _sha256(file),
+        "window": window,
         "structures": predictor.task.structures,
         "raters": predictor.task.raters,
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
     try:
-        _write_maps(part, prediction, predictor.task, image, _suffix(file))
+        _write_maps(part, prediction, predictor.task, image, _suffix(image))
         write_file(part / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
         if folder.exists():
             shutil.rmtree(folder)  # an answer of other weights or for another image, as was seen before
@@ -413,41 +423,43 @@ def _in_memory(prediction: Prediction) -> Prediction:
 def _images(files: Iterable[str | Path]) -> Iterator[Path]:
     some = False
     for file in map(Path, files):
-        inside = sorted(file.iterdir()) if file.is_dir() else [file]
+        inside = sorted(file.iterdir()) if file.is_dir() and not is_series(file) else [file]
         for image in inside:
-            if not file.is_dir() or (image.is_file() and format_of(image) and not image.name.startswith(".")):
+            readable = image.is_file() and format_of(image) and not image.name.startswith(".")
+            if image == file or readable or is_series(image):
                 some = True
                 yield image
     if not some:
         raise InputError("there is no image to predict")
 
 
-def _finished(folder: Path, weights: str, image: Path) -> bool:
+def _finished(folder: Path, weights: str, image: Path, window: Window | None) -> bool:
     file = folder / "prediction.json"
-    if not file.is_file():
-        return False
-    if not image.is_file():
+    if not file.is_file() or not image.exists():
         return False
     about = json.loads(file.read_text(encoding="utf-8"))
-    made_from = (about.get("weights_sha256"), about.get("image_sha256"))
-    return made_from == (weights, _sha256(image))
+    made_from = (about.get("weights_sha256"), about.get("image_sha256"), about.get("window"))
+    return made_from == (weights, _sha256(image), None if window is None else list(window))
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _sha256(image: Path) -> str:
+    """Of a file; of a series, of all its files."""
+    if image.is_dir():
+        return hashlib.sha256("".join(map(_sha256, dicom_files(image))).encode()).hexdigest()
+    with image.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _suffix(file: Path) -> str:
-    name = file.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        return ".nii.gz"
-    return ".tif" if name.endswith((".tif", ".tiff")) else ".png"
+def _suffix(image: ImageFile) -> str:
+    return {"nifti": ".nii.gz", "nrrd": ".nii.gz", "dicom": ".nii.gz", "tiff": ".tif"}.get(
+        image.format, ".png"
+    )
 
 
 def _stem(file: Path) -> str:
-    if format_of(file) == "nifti":
-        return re.sub(r"\.nii(\.gz)?$", "", file.name, flags=re.IGNORECASE)
-    return file.stem
+    if file.is_dir():
+        return file.resolve().name
+    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", file.name, flags=re.IGNORECASE)
 
 
 def _safe(name: str) -> str:

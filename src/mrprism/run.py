@@ -53,6 +53,7 @@ class RunConfig(BaseModel):
     task: Task
     dataset: str  # its name
     dataset_path: str | None = None  # None: it was given from Python
+    window: tuple[float, float] | None = None  # the data set's: file values that become 0 and 1
     dataset_hash: str  # SHA-256 of the resized training and validation cases
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -199,6 +200,20 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
         given = f"backbone '{backbone}' and options {dict(options)}"
         raise InputError(f"method '{name}' with {given}: {error}") from error
     return method
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know or that is not there."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device '{device}' is unknown; expected such as cpu, cuda or cuda:1") from None
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{device}' was asked for, but torch sees no CUDA device here")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device '{device}' is not here; torch sees {torch.cuda.device_count()} CUDA devices"
+        )
 
 
 def load_method(run: Run, device: torch.device | str = "cpu") -> Method:

@@ -1,6 +1,10 @@
 """What the rest of mrprism talks about: a task, and one image with what its raters drew."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mrprism.types import Image, Masks, Rated, Reference
 
@@ -32,3 +36,9 @@ class MultiRaterSample:
     split: str | None = None  # "train", "val" or "test" where the data set fixes it
     diagnosis: int | None = None  # a case label such as glaucoma, 0 or 1
     spacing_mm: tuple[float, ...] | None = None  # one per axis of `space`
+
+
+if TYPE_CHECKING:
+    Samples = Sequence[MultiRaterSample]
+else:
+    Samples = Sequence  # checkers of types at run time would read a file to see what is in it

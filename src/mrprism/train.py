@@ -39,6 +39,7 @@ from mrprism.run import (
     RunResult,
     Select,
     build_method,
+    check_device,
     load_checkpoint,
     refuse_existing,
     save_checkpoint,
@@ -124,6 +125,7 @@ def train(
         "task": dataset.task,
         "dataset": dataset.name,
         "dataset_path": None if dataset.root is None else str(dataset.root.resolve()),
+        "window": dataset.manifest.window if dataset.manifest else None,
         "train": split.train,
         "val": split.val,
         "test": split.test,
@@ -521,8 +523,8 @@ def _optimiser(method: Method, learning_rate: float) -> torch.optim.Optimizer | 
 
 def _accelerator(device: str | None, precision: str, track: Tracker | None, out: Path) -> Accelerator:
     """Accelerate's view of the machine; its global state is begun anew when it does not fit."""
-    if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device '{device}' was asked for, but torch sees no CUDA device here")
+    if device is not None:
+        check_device(device)
     if track is not None:
         _check_tracker(track)
     kind = torch.device(device).type if device else ("cuda" if torch.cuda.is_available() else None)

@@ -61,6 +61,10 @@ def call(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        return _fail(f"out of memory: {error or 'the input is too large for this machine'}")
+    except OSError as error:
+        return _fail(_refused(error))
 
 
 def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
@@ -75,6 +79,12 @@ def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
             return _fail(f"{error.format_message()} (see mrprism {verb} --help)")
         raise
     return result if isinstance(result, int) else 0
+
+
+def _refused(error: OSError) -> str:
+    """What the operating system would not do: permission denied, disk full, read error, ..."""
+    why = error.strerror or str(error)
+    return f"'{error.filename}': {why[:1].lower()}{why[1:]}" if error.filename else why
 
 
 def _fail(sentence: str) -> int:

@@ -18,7 +18,7 @@ def run(
     ] = "crowd",
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same data set.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same data set.")] = 0,
     over: Annotated[
         Path | None,
         typer.Option(

@@ -74,7 +74,13 @@ def _draw(what: Any, size: tuple[int, int]) -> dict[str, np.ndarray]:
     masks: dict[str, np.ndarray] = {}
     for structure, segmentation, label in shapes:
         drawn = masks.setdefault(structure, np.zeros(size, dtype=bool))
-        drawn |= _segmentation(segmentation, size, label)
+        try:
+            drawn |= _segmentation(segmentation, size, label)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            kind = "a polygon" if isinstance(segmentation, list) else "runs"
+            raise InputError(f"{label} has {kind} that cannot be read: {error}") from error
+        except InputError as error:
+            raise InputError(str(error) if label in str(error) else f"{label}: {error}") from error
     return masks
 
 

@@ -80,8 +80,11 @@ def _collect(content: bytes, path: Path, marks: Marks) -> None:
         )
     for image in root.iter("image"):
         shapes = [node for node in image if node.tag in _AREAS]
-        shapes.sort(key=lambda node: int(node.get("z_order", "0")))
-        size = int(image.get("height", "0")), int(image.get("width", "0"))
+        try:
+            shapes.sort(key=lambda node: int(node.get("z_order", "0")))
+            size = int(image.get("height", "0")), int(image.get("width", "0"))
+        except ValueError as error:
+            raise InputError(f"'{path}' has an image that cannot be read: {error}") from error
         marks.add(image.get("name", ""), path.stem, (size, shapes, path), path)
 
 
@@ -92,12 +95,11 @@ def _draw(what: Any, size: tuple[int, int]) -> dict[str, np.ndarray]:
     masks: dict[str, np.ndarray] = {}
     for node in shapes:
         try:
-            mask = _shape(node, size)
+            label, mask = node.attrib["label"], _shape(node, size)
         except (KeyError, ValueError) as error:
             raise InputError(f"'{path}' has a {node.tag} that cannot be read: {error}") from error
         except InputError as error:
             raise InputError(f"'{path}': {error}") from error
-        label = node.attrib["label"]
         if label.lower() == _HOLE:
             for below in masks.values():
                 below &= ~mask

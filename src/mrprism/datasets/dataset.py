@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 
 from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
 from mrprism.errors import InputError
 from mrprism.images import Geometry, ImageFile, LabelFile, MaskFile, read_image, read_labels, read_mask
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.sample import MultiRaterSample, Samples, Task
 from mrprism.types import Image, Votes
 
 
@@ -25,13 +25,7 @@ class FileSample(MultiRaterSample):
     geometry: Geometry | None = None
 
 
-if TYPE_CHECKING:
-    _Samples = Sequence[MultiRaterSample]
-else:
-    _Samples = Sequence  # checkers of types at run time would read a file to see what is in it
-
-
-class Dataset(_Samples):
+class Dataset(Samples):
     """Samples of one task, by position or by name.
 
     Samples of a data set on disk are read each time they are asked for. Shapes and positions of
@@ -273,10 +267,11 @@ def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile | Non
     """How many of the voters marked each pixel, structure by structure."""
     assert case.votes is not None
     assert case.voters is not None
+    absent = [structure for structure in manifest.structures if structure not in case.votes]
+    if absent:
+        raise InputError(f"votes of case '{case.name}' lack the structure '{absent[0]}'")
     votes = []
     for structure in manifest.structures:
-        if structure not in case.votes:
-            raise InputError(f"votes of case '{case.name}' lack the structure '{structure}'")
         file = read_labels(root / case.votes[structure])
         _same_grid("votes", file, like, case.name)
         if file.array.min(initial=0) < 0 or file.array.max(initial=0) > case.voters:

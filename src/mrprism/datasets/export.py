@@ -13,7 +13,7 @@ import numpy as np
 from mrprism.datasets.layout import natural
 from mrprism.datasets.source import Source, assemble
 from mrprism.errors import InputError
-from mrprism.images import format_of, read_image
+from mrprism.images import format_of, limit_text, read_image
 from mrprism.sample import MultiRaterSample, Task
 
 
@@ -72,7 +72,13 @@ def find_picture(images: Path, name: str) -> Path:
 
 
 def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: It is missing, too large, or no JSON.
+    """
     try:
+        limit_text(path, path.stat().st_size)
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"'{path}' is not valid JSON: {error}") from error

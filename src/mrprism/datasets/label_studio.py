@@ -112,8 +112,10 @@ def _draw(what: Any, size: tuple[int, int]) -> dict[str, np.ndarray]:
             raise InputError(f"'{file}' says {said[0]} × {said[1]} for a picture of {size[0]} × {size[1]}")
         try:
             mask = _shape(item, size)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"'{file}' has {item['type']} that cannot be read: {error}") from error
+        except InputError as error:
+            raise InputError(f"'{file}': {error}") from error
         masks[label] = masks.get(label, np.zeros(size, dtype=bool)) | mask
     return masks
 

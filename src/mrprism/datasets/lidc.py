@@ -20,7 +20,7 @@ from mrprism.datasets.lidc_pickle import is_pickle, read_pickle
 from mrprism.datasets.lidc_xml import SLOTS, WINDOW, read_scans
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
-from mrprism.images import read_image, read_mask
+from mrprism.images import limit_archive, read_image, read_mask
 from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(1, ("nodule",), tuple(f"slot {i + 1}" for i in range(SLOTS)), anonymous=True)
@@ -54,16 +54,22 @@ def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str
 
 def _archive(path: Path) -> Iterator[MultiRaterSample]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        limit_archive(path)
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {key: file[key] for key in ("images", "masks_packed", "patient", "nodule", "slice")}
     except FileNotFoundError:
         raise InputError(f"file '{path}' does not exist; expected lidc.npz") from None
+    except InputError:
+        raise
     except Exception as error:  # zip, zlib and npy readers raise what they like
         raise InputError(f"'{path}' is broken or not a LIDC archive: {error}") from error
     images, packed = content["images"], content["masks_packed"]
-    height, width = images.shape[1:]
+    height, width = images.shape[1:] if images.ndim == 3 else (0, 0)
     if packed.shape != (len(images), SLOTS, height, -(-width // 8)) or images.dtype != np.uint8:
         raise InputError(f"'{path}' has masks of shape {packed.shape} for images of shape {images.shape}")
+    for what in ("patient", "nodule", "slice"):
+        if content[what].shape != (len(images),):
+            raise InputError(f"'{path}' has {content[what].size} of '{what}' for {len(images)} images")
     facts = zip(content["patient"], content["nodule"], content["slice"], strict=True)
     for image, masks, (patient, nodule, slice_) in zip(images, packed, facts, strict=True):
         yield MultiRaterSample(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrprism.errors import InputError
+from mrprism.images import limit_text
 
 FORMAT: Literal["mrprism-dataset/1"] = "mrprism-dataset/1"
 MANIFEST = "dataset.json"
@@ -140,6 +141,7 @@ def load(path: Path) -> tuple[Manifest | None, list[Fault]]:
     """Read a manifest and everything that is wrong with it, short of opening the images."""
     text = str(path)
     try:
+        limit_text(path, path.stat().st_size)
         document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_twins)
     except (OSError, UnicodeDecodeError) as error:
         return None, [Fault("error", text, None, f"'{text}' cannot be read: {error}")]
@@ -264,7 +266,9 @@ def _paths(root: Path, manifest: Manifest) -> Iterator[Fault]:
     for case in manifest.cases:
         for entry in files(case):
             sentence = _leaves(root, real, entry.path)
-            if sentence is None and not (root / entry.path).is_file():
+            if sentence is None and not os.path.isfile(
+                root / entry.path
+            ):  # Path.is_file raises on long names
                 sentence = "does not exist"
             if sentence is not None:
                 yield Fault(

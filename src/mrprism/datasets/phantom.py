@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from mrprism.datasets.raters import SCENARIOS, Scenario, draw_raters
 from mrprism.errors import InputError
+from mrprism.images import limit_pixels
 from mrprism.sample import MultiRaterSample, Task
 from mrprism.types import Image, Reference
 
@@ -36,6 +37,9 @@ def phantom(
         raise InputError(
             f"a phantom needs at least 32 pixels and 1 case; asked for {size} pixels and {cases} cases"
         )
+    if seed < 0:
+        raise InputError(f"a phantom needs a seed of 0 or more, not {seed}")
+    limit_pixels("phantom", (size, size))
     for number in range(cases):
         image, truth = fundus(np.random.default_rng((seed, number, 0)), size)
         masks, rated = draw_raters(truth, group, np.random.default_rng((seed, number, 1)))

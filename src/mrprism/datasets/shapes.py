@@ -9,9 +9,18 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mrprism.errors import InputError
+
+_FARTHEST = 1e6  # pixels outside which no outline lies
+
 
 def polygon(points: Float[np.ndarray, "n 2"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The pixels whose centres lie inside a polygon; it is closed from its last point to its first."""
+    """The pixels whose centres lie inside a polygon; it is closed from its last point to its first.
+
+    Raises:
+        InputError: A point lies absurdly far away, or is no number.
+    """
+    _near(points)
     height, width = size
     turned = np.zeros((height, width + 1), dtype=bool)  # where inside turns to outside along a row
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -29,6 +38,7 @@ def ellipse(
     centre: tuple[float, float], radii: tuple[float, float], degrees: float, size: tuple[int, int]
 ) -> Bool[np.ndarray, "H W"]:
     """The pixels whose centres lie inside an ellipse turned clockwise, as seen, about its centre."""
+    _near([*centre, *radii, degrees])
     row, column = np.mgrid[: size[0], : size[1]] + 0.5
     x, y = column - centre[0], row - centre[1]
     turn = np.deg2rad(degrees)
@@ -50,8 +60,16 @@ def rectangle(
     Args:
         about: Turn about this point instead.
     """
+    _near([*corner, *extent, degrees])
     corners = np.array([(0, 0), (extent[0], 0), extent, (0, extent[1])], dtype=float) + corner
     pivot = np.array(corner if about is None else about, dtype=float)
     turn = np.deg2rad(degrees)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     return polygon((corners - pivot) @ rotation + pivot, size)
+
+
+def _near(numbers: object) -> None:
+    values = np.asarray(numbers, dtype=float)
+    wrong = values[~(np.abs(values) <= _FARTHEST)]
+    if wrong.size:
+        raise InputError(f"an outline has the coordinate {wrong.flat[0]:g}; expected pixels of the image")

@@ -89,8 +89,13 @@ def segments(content: Nrrd) -> dict[str, tuple[int, int]]:
         prefix = key.removesuffix("_ID")
         number = int(prefix.removeprefix("Segment"))
         name = content.fields.get(f"{prefix}_Name") or content.fields[key]
-        layer = int(content.fields.get(f"{prefix}_Layer", number if old else 0))
-        value = int(content.fields.get(f"{prefix}_LabelValue", 1))
+        try:
+            layer = int(content.fields.get(f"{prefix}_Layer", number if old else 0))
+            value = int(content.fields.get(f"{prefix}_LabelValue", 1))
+        except ValueError as error:
+            raise InputError(
+                f"segment '{name}' has a layer or value that is no whole number: {error}"
+            ) from error
         if name in found:
             raise InputError(f"two segments are named '{name}'; expected each name once")
         found[name] = layer, value

@@ -7,12 +7,14 @@ import io
 from pathlib import Path, PurePosixPath
 
 from mrprism.errors import InputError
+from mrprism.images import limit_text
 
 
 def read_table(
     path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8",), separator: str = ","
 ) -> list[dict[str, str]]:
     """The rows of a CSV file that has these columns; the first encoding that fits is used."""
+    limit_text(path, path.stat().st_size)
     raw = path.read_bytes()
     for encoding in encodings:
         try:
@@ -22,7 +24,13 @@ def read_table(
             continue
     else:
         raise InputError(f"table '{path}' is not text in {' or '.join(encodings)}")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        return _rows(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator), path, columns)
+    except csv.Error as error:
+        raise InputError(f"'{path}' cannot be read as a table: {error}") from error
+
+
+def _rows(reader: csv.DictReader[str], path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     missing = [name for name in columns if name not in (reader.fieldnames or [])]
     if missing:
         raise InputError(f"table '{path}' has no column '{missing[0]}'; it has {reader.fieldnames}")

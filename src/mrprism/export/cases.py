@@ -11,7 +11,7 @@ import numpy as np
 
 from mrprism.errors import InputError
 from mrprism.images import Geometry, write_image, write_mask
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.sample import MultiRaterSample, Samples, Task
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Cases:
 
     name: str
     task: Task  # its raters are those exported: all, or one fusion
-    samples: Sequence[MultiRaterSample]
+    samples: Samples
     names: tuple[str, ...]
     files: Mapping[str, str]  # case: file name without ending
     rater_files: Mapping[str, str]

@@ -25,7 +25,7 @@ from mrprism.export.cases import Cases
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_case
 from mrprism.images import write_file
-from mrprism.sample import MultiRaterSample
+from mrprism.sample import Samples
 
 EACH = "each"  # every rater's own mask, no fusion
 MANIFEST = "manifest.json"
@@ -81,7 +81,7 @@ def _cases(dataset: Dataset, raters: str) -> Cases:
     task = dataset.task
     if not task.raters:
         raise InputError(f"data set '{dataset.name}' has no raters: there are no masks to export")
-    samples: Sequence[MultiRaterSample] = dataset
+    samples: Samples = dataset
     if raters != EACH:
         task = replace(task, raters=(raters,), anonymous=False)
         samples = _Fused(dataset, raters)
@@ -111,7 +111,7 @@ def _safe(names: Sequence[str], taken: set[str] | None = None) -> dict[str, str]
     return {name: safe_name(name, used) for name in names}
 
 
-class _Fused(Sequence[MultiRaterSample]):
+class _Fused(Samples):
     """The cases of a data set with one consensus in the raters' place, fused when asked for."""
 
     def __init__(self, dataset: Dataset, method: str) -> None:

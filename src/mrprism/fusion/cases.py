@@ -17,15 +17,13 @@ from mrprism.fusion.em import expectation_maximisation
 from mrprism.fusion.staple import fuse_with_skill, pseudo_pixels
 from mrprism.patterns import PatternTable
 from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample
+from mrprism.sample import MultiRaterSample, Samples
 from mrprism.types import Masks, Probability, Rated
 
 POOLED = ("staple", "dawid-skene")  # the methods whose skill can be shared by all cases
 
 
-def fuse_cases(
-    cases: Sequence[MultiRaterSample], method: str, *, pooled: bool = False, **options: Any
-) -> Iterator[Prediction]:
+def fuse_cases(cases: Samples, method: str, *, pooled: bool = False, **options: Any) -> Iterator[Prediction]:
     """Fuse every case of a data set, one after the other.
 
     Args:
@@ -96,7 +94,7 @@ class PooledSkill:
 
 
 def pool_skill(
-    cases: Sequence[MultiRaterSample],
+    cases: Samples,
     method: str = "staple",
     *,
     margin: int | None = MARGIN,

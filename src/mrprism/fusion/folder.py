@@ -38,7 +38,7 @@ from mrprism.fusion.cases import (
 )
 from mrprism.images import write_file, write_mask, write_probability
 from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.sample import MultiRaterSample, Samples, Task
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FusedFolder:
 
 
 def fuse_folder(
-    cases: Sequence[MultiRaterSample],
+    cases: Samples,
     task: Task,
     out: Path,
     method: str,

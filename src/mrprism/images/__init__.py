@@ -18,7 +18,7 @@ temporary name in the same folder, flushed to the disk and renamed.
 
 from mrprism.images.content import ImageFile, LabelFile, MaskFile, ValueFile, Window, scale
 from mrprism.images.geometry import Geometry
-from mrprism.images.limits import limit_pixels
+from mrprism.images.limits import LIMITS, limit_archive, limit_pixels, limit_text
 from mrprism.images.nifti import NiftiWriter
 from mrprism.images.reading import FORMATS, format_of, read_image, read_labels, read_mask, read_values
 from mrprism.images.replace import write_file
@@ -26,6 +26,7 @@ from mrprism.images.writing import write_image, write_mask, write_probability
 
 __all__ = [
     "FORMATS",
+    "LIMITS",
     "Geometry",
     "ImageFile",
     "LabelFile",
@@ -34,7 +35,9 @@ __all__ = [
     "ValueFile",
     "Window",
     "format_of",
+    "limit_archive",
     "limit_pixels",
+    "limit_text",
     "read_image",
     "read_labels",
     "read_mask",

@@ -1,10 +1,14 @@
-"""How much a file may ask for."""
+"""How much a file may ask for; docs/reference/limits.md says so to users.
+
+Every limit is an environment variable, read when a file is.
+"""
 
 from __future__ import annotations
 
 import gzip
 import math
 import os
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,16 +19,43 @@ DEFLATE = 1032  # no deflate stream grows by more than this factor
 _CHUNK = 1 << 20
 
 
-def limit_pixels(path: Path, shape: tuple[int, ...]) -> None:
+LIMITS = {
+    "MRPRISM_MAX_PIXELS": "1e9",  # of one image or volume
+    "MRPRISM_MAX_UNPACKED": "4e9",  # bytes all members of one archive unpack to
+    "MRPRISM_MAX_TEXT": "5e8",  # bytes of one JSON, XML or CSV file
+}
+
+
+def limit_pixels(path: Path | str, shape: tuple[int, ...]) -> None:
     """Refuse a file whose header announces more pixels than MRPRISM_MAX_PIXELS allows."""
-    text = os.environ.get("MRPRISM_MAX_PIXELS", "1e9")
-    try:
-        most = int(float(text))
-    except ValueError:
-        raise InputError(f"MRPRISM_MAX_PIXELS is '{text}'; expected a number") from None
+    most = _limit("MRPRISM_MAX_PIXELS")
     if math.prod(int(n) for n in shape) > most:
         size = " × ".join(str(n) for n in shape)
         raise InputError(f"'{path}' has {size} pixels, more than MRPRISM_MAX_PIXELS = {most} allows")
+
+
+def limit_archive(path: Path) -> None:
+    """Refuse a zip archive (.zip, .npz) that unpacks to more than MRPRISM_MAX_UNPACKED bytes."""
+    most = _limit("MRPRISM_MAX_UNPACKED")
+    with zipfile.ZipFile(path) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+    if total > most:
+        raise InputError(f"'{path}' unpacks to {total} bytes, more than MRPRISM_MAX_UNPACKED = {most} allows")
+
+
+def limit_text(path: Path | str, size: int) -> None:
+    """Refuse text of more than MRPRISM_MAX_TEXT bytes: parsed it takes many times the memory."""
+    most = _limit("MRPRISM_MAX_TEXT")
+    if size > most:
+        raise InputError(f"'{path}' has {size} bytes of text, more than MRPRISM_MAX_TEXT = {most} allows")
+
+
+def _limit(name: str) -> int:
+    text = os.environ.get(name, LIMITS[name])
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        raise InputError(f"{name} is '{text}'; expected a number") from None
 
 
 def take(stream: Any, count: int, path: Path) -> bytearray:

@@ -131,7 +131,7 @@ def test_counting_finds_whom_to_trust() -> None:
     step = next(model.recur(image, model.equal_confidence(image), 1))
     for _ in range(200):
         model._calibrate(step._replace(segmentation=truth), masks, rated)
-    assert (model.counted[:2] > 0.99).all()
+    assert (model.counted[:2] > 0.97).all()
     assert (model.counted[2:] < 0.7).all()
     corrected = model._corrected(step.read.mean(0, keepdim=True))
     assert (corrected[0, :2] > corrected[0, 2:]).all()
@@ -157,10 +157,26 @@ def test_confidence_read_from_masks_knows_no_names() -> None:
     masks = torch.stack([good, large, good, truth * 0], 1)
     rated = torch.tensor([[[True], [True], [True], [False]]])
     confidence = read_masks(masks, rated, truth)
-    assert confidence[0, 0] > 0.9 > 0.5 > confidence[0, 1] - 0.2
+    assert confidence[0, 0] > 0.9 > 0.7 > confidence[0, 1]
     order = torch.tensor([3, 1, 0, 2])
     assert torch.allclose(read_masks(masks[:, order], rated[:, order], truth), confidence[:, order])
     assert torch.allclose(read_masks(masks[:, :3], rated[:, :3], truth), confidence[:, :3])
+
+
+def test_who_draws_as_much_too_large_as_another_too_small_is_trusted_as_much() -> None:
+    """Else the consensus shrinks or grows, which makes the one or the other look better still."""
+    across = torch.arange(128)
+    truth = torch.zeros(1, 2, 128, 128)
+    truth[..., 64:] = 1
+    masks = torch.stack([(across >= 64 + out).float().expand(1, 2, 128, -1) for out in (-8, -4, 0, 4, 8)], 1)
+    rated = torch.ones(1, 5, 2, dtype=torch.bool)
+    confidence = read_masks(masks, rated, truth)[0, :, 0, 0, 0]
+    torch.testing.assert_close(confidence, confidence.flip(0))
+    assert confidence[2] > confidence[1] > confidence[0]
+    shrunk = (across >= 66).float().expand(1, 2, 128, -1)  # a consensus somewhat too small ...
+    small = read_masks(masks, rated, shrunk)[0, :, 0, 0, 0]
+    fused = fuse_log_odds(masks, rated, log_odds(small)[None, :, None, None, None].expand(1, 5, 2, 1, 1)) > 0
+    assert torch.equal(fused, truth.bool())  # ... does not stay so
 
 
 def test_no_vote_is_ever_turned_round() -> None:
@@ -183,6 +199,7 @@ def test_no_vote_is_ever_turned_round() -> None:
         {"reconstruction": "ssim", "divp_reconstruction": 0.3},
         {"recurrences": 1},
         {"trust": "mask"},
+        {"initial": "random"},
     ],
     ids=str,
 )

@@ -34,11 +34,15 @@ def test_wdnets_second_stage_freezes_the_heads_and_prefers_the_head_that_others_
     torch.manual_seed(0)
     task = Task(1, ("disc",), ("a", "b", "odd"))
     method = WDNet(task, weights="global", backbone="tiny")
-    masks = torch.zeros(2, 3, 1, 32, 32)
-    masks[:, :2, :, 8:20, 8:20] = 1
-    masks[:, 2, :, :, 24:] = 1
-    image = masks[:, 0] + 0.5 * masks[:, 2]
-    batch = Batch(("1", "2"), image, masks, torch.ones(2, 3, 1, dtype=torch.bool))
+
+    def cases() -> Batch:
+        """Two raters mark the bright square, the third a place that nothing in the image tells."""
+        masks = torch.zeros(4, 3, 1, 32, 32)
+        for case, (place, elsewhere) in enumerate(torch.randint(0, 20, (4, 2)).tolist()):
+            masks[case, :2, :, place : place + 12, place : place + 12] = 1
+            masks[case, 2, :, :, elsewhere : elsewhere + 12] = 1
+        return Batch(tuple("1234"), masks[:, 0], masks, torch.ones(4, 3, 1, dtype=torch.bool))
+
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
     frozen = {}
     for epoch in range(4):
@@ -47,7 +51,7 @@ def test_wdnets_second_stage_freezes_the_heads_and_prefers_the_head_that_others_
             frozen = {n: v.clone() for n, v in method.unet.state_dict().items()}
         for _ in range(25):
             method.train()
-            for terms in method.losses(batch):
+            for terms in method.losses(cases()):
                 optimiser.zero_grad(set_to_none=True)
                 torch.stack(list(terms.values())).sum().backward()
                 optimiser.step()

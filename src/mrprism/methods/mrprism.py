@@ -26,7 +26,7 @@ from mrprism.losses import LOSSES, bce, rated_bce
 from mrprism.methods.method import Method
 from mrprism.networks.convlstm import ConvLSTMStep
 from mrprism.networks.encoder import Encoder
-from mrprism.networks.unet import Decoder, Head, Up
+from mrprism.networks.unet import RARE, Decoder, Head, Up
 from mrprism.prediction import Prediction
 from mrprism.sample import Task
 
@@ -39,7 +39,7 @@ KEY_GRID = (
     8  # keys and values are pooled to at most 8 x 8: Wang et al., "Pyramid Vision Transformer", ICCV 2021
 )
 EQUAL = 0.75  # the confidence everyone has before anything is known
-DISPUTED = 10.0  # so many evenly divided pixels weigh as much as the raters' common mean
+DISPUTED = 2.5  # rates are counted as if ten evenly divided pixels had already shown what is usual
 CALIBRATION_RATE = 0.03  # of the running means, for each recurrence
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
 
@@ -75,6 +75,7 @@ class MrPrism(Method):
         reconstruction: Literal["bce", "ssim", "dice"] = "bce",
         multi_head: float = 1.0,
         divp_reconstruction: float = 0.0,
+        initial: Literal["equal", "random"] = "equal",
         shuffle: float = 0.0,
         shuffles: int = 3,
         trust: Trust | None = None,
@@ -92,11 +93,13 @@ class MrPrism(Method):
             reconstruction: The form of L_rec (eq. 8).
             multi_head: Weight of L_MH (eq. 9); 0 drops it, as the paper's best row does.
             divp_reconstruction: Weight of L_rec's second term, DivP's.
+            initial: Confidence before the first round of training: the same for all raters, as when predicting,
+                or drawn anew each step (eq. 14).
             shuffle: ζ, weight of L_sff (eq. 10); 0 drops it.
             shuffles: Permutations of the raters for each L_sff.
             trust: Where confidence is read. "pixel": DivP's agreement at each pixel, the paper's reading.
-                "band": its mean where raters differ, set right by counting (see `_calibrate`).
-                "mask": each given mask's own agreement there, whoever drew it. None: "mask" when raters are
+                "band": one for the image, from where raters differ (`skill`), set right by counting (see
+                `_calibrate`). "mask": the same of each given mask, whoever drew it. None: "mask" when raters are
                 anonymous, else "band".
             floor: No rater is taken for worse than this when masks are fused; above 0.5, no vote is ever
                 turned round, and the fusion cannot collapse to a constant.
@@ -114,13 +117,13 @@ class MrPrism(Method):
         self.target = target
         self.reconstruction = LOSSES[reconstruction]
         self.multi_head, self.divp_reconstruction = multi_head, divp_reconstruction
-        self.shuffle, self.shuffles = shuffle, shuffles
+        self.initial, self.shuffle, self.shuffles = initial, shuffle, shuffles
         self.trust: Trust = trust or ("mask" if task.anonymous else "band")
         self.floor, self.prior = floor, prior
         self.encoder = Encoder(task.channels, backbone, encoder_weights)
         self.conp = ConP(self.encoder.widths, raters, structures, integration, rounds=min(recurrences, 2))
         self.divp = DivP(raters, structures)
-        self.counted: Tensor  # each rater's agreement in the band, a running mean over the training masks
+        self.counted: Tensor  # each rater's confidence from their real masks, a running mean in training
         self.read: Tensor  # the log-odds that DivP read for it, the same mean
         self.register_buffer("counted", torch.full((raters, structures), EQUAL))
         self.register_buffer("read", torch.zeros(raters, structures))
@@ -138,7 +141,7 @@ class MrPrism(Method):
             phases = self.divp(segmentation)
             raters = interleave(phases.detach(), size)
             agreed = agreement(segmentation, raters.sigmoid())
-            read = self._read(agreed, raters.sigmoid())
+            read = self._read(agreed, raters.sigmoid(), segmentation)
             confidence = self._corrected(read)
             yield Recurrence(logits, segmentation, phases, raters, agreed, read, confidence)
 
@@ -146,7 +149,9 @@ class MrPrism(Method):
         """One step on the sum over the recurrences (eq. 13)."""
         image, masks, rated = batch.image, batch.masks, batch.rated
         assert image is not None and masks is not None and rated is not None
-        confidence = self.initial_confidence(masks)
+        confidence = self.equal_confidence(image)
+        if self.initial == "random":
+            confidence = self.random_confidence(masks)
         target = self.fused_logits(masks, rated, confidence).sigmoid()  # y_0, eq. 15
         terms: dict[str, Tensor] = {}
         for step in self.recur(image, confidence, self.recurrences):
@@ -176,7 +181,7 @@ class MrPrism(Method):
         if not (self.divp_reconstruction or self.shuffle):
             return losses
         drawn = raters.sigmoid()
-        confidence = self._corrected(self._read(agreement(segmentation, drawn), drawn))
+        confidence = self._corrected(self._read(agreement(segmentation, drawn), drawn, segmentation))
         own = (raters.detach() > 0).float()  # T_0.5 of DivP's own masks
         if self.divp_reconstruction:  # eq. 8, second term
             source = own if self.target == "self" else masks
@@ -211,16 +216,19 @@ class MrPrism(Method):
         return self._fusion(last, batch.masks, batch.rated).sigmoid()
 
     def _read(
-        self, agreed: Float[Tensor, "B R C H W"], raters: Float[Tensor, "B R C H W"]
+        self,
+        agreed: Float[Tensor, "B R C H W"],
+        raters: Float[Tensor, "B R C H W"],
+        segmentation: Float[Tensor, "B C H W"],
     ) -> Float[Tensor, "B R C h w"]:
         """Log-odds of the confidence that DivP's maps show: at every pixel, or one for the image.
 
         Far from every outline all raters agree; at the outline itself nobody does better than chance. What
-        tells raters apart is how they fare in the band between, so agreement is averaged there.
+        tells raters apart is how they fare in the band between, so that is where they are judged.
         """
         if self.trust == "pixel":
             return log_odds(agreed)
-        return log_odds(_band_mean(agreed, raters.mean(1)))
+        return skill(*tally(raters, segmentation, raters.mean(1)), EQUAL)[..., None, None]
 
     def _corrected(self, read: Float[Tensor, "B R C h w"]) -> Float[Tensor, "B R C h w"]:
         """Confidence from DivP's reading, moved so that its mean in training is what was counted."""
@@ -234,16 +242,16 @@ class MrPrism(Method):
     ) -> None:
         """Count how often each rater's real masks agree with the segmentation where raters differ.
 
-        One coin per rater, pooled over the training set: Dawid and Skene, "Maximum likelihood estimation of
-        observer error-rates", Applied Statistics 28(1), 1979, with ConP's segmentation as the consensus.
+        Pooled over the training set: Dawid and Skene, "Maximum likelihood estimation of observer
+        error-rates", Applied Statistics 28(1), 1979, with ConP's segmentation as the consensus.
         """
         there = rated.float()
-        votes = (masks * there[..., None, None]).sum(1) / there.sum(1).clamp(min=1)[..., None, None]
-        counted = _band_mean(agreement((step.segmentation > 0.5).float(), masks), votes)[..., 0, 0]
+        hits, chances = tally(masks, (step.segmentation > 0.5).float(), mean_vote(masks, rated))
+        hits, chances = (hits * there[..., None]).sum(0), (chances * there[..., None]).sum(0)
         cases = there.sum(0)
         rate = CALIBRATION_RATE * (cases > 0)
-        for running, new in ((self.counted, counted), (self.read, step.read.mean((-2, -1)))):
-            running.lerp_((new * there).sum(0) / cases.clamp(min=1), rate)
+        self.counted.lerp_(skill(hits, chances, self.counted[..., None]).sigmoid(), rate)
+        self.read.lerp_((step.read[..., 0, 0] * there).sum(0) / cases.clamp(min=1), rate)
 
     def _fusion(
         self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
@@ -273,7 +281,7 @@ class MrPrism(Method):
             logits = logits + self.prior * log_odds(segmentation)
         return logits
 
-    def initial_confidence(self, masks: Float[Tensor, "B R C H W"]) -> Float[Tensor, "1 R C h w"]:
+    def random_confidence(self, masks: Float[Tensor, "B R C H W"]) -> Float[Tensor, "1 R C h w"]:
         """Eq. 14 as a chance of agreeing, the same for the whole batch.
 
         a₀ = 0.5 + ψ/2, so that no rater starts worse than chance.
@@ -285,7 +293,7 @@ class MrPrism(Method):
         return (0.5 + (average + disturbance).clamp(0, 1) / 2).expand(-1, -1, structures, -1, -1)
 
     def equal_confidence(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "1 R C 1 1"]:
-        """Where predicting starts: every rater trusted alike."""
+        """Every rater trusted alike."""
         return image.new_full((1, len(self.task.raters), len(self.task.structures), 1, 1), EQUAL)
 
 
@@ -301,7 +309,7 @@ class ConP(nn.Module):
         steered = [widths[-1], *(up.from_below.out_channels for up in ups[:2])]  # strides 32, 16 and 8
         self.embedding = ConfidenceEmbedding(raters * structures, steered)
         self.integrate = nn.ModuleList(INTEGRATIONS[integration](width) for width in steered)
-        self.head = Head(self.decoder.width, structures)
+        self.head = Head(self.decoder.width, structures, RARE)
 
     def forward(
         self,
@@ -502,28 +510,60 @@ def agreement(
     return torch.addcmul(1 - y, 2 * y - 1, raters)
 
 
+def mean_vote(masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]) -> Float[Tensor, "B C H W"]:
+    """The share of those who rated that marked each pixel."""
+    there = rated[..., None, None].float()
+    return (masks * there).sum(1) / there.sum(1).clamp(min=1)
+
+
+def tally(
+    masks: Float[Tensor, "B R C H W"], segmentation: Float[Tensor, "B C H W"], votes: Float[Tensor, "B C H W"]
+) -> tuple[Float[Tensor, "B R C 2"], Float[Tensor, "B 1 C 2"]]:
+    """How often each rater was right where the vote is divided, and how often they could have been.
+
+    Returns:
+        Pixels, each weighing the vote's variance: marked inside the segmentation and left out outside it;
+        and all pixels inside and outside, by which those are to be divided.
+    """
+    band = votes * (1 - votes)
+    sides = torch.stack([band * segmentation, band * (1 - segmentation)], -1)
+    inside, outside = torch.einsum("brchw,bchwk->brck", masks, sides).unbind(-1)
+    chances = sides.sum((-3, -2))[:, None]
+    return torch.stack([inside, chances[..., 1] - outside], -1), chances
+
+
+def skill(
+    hits: Float[Tensor, "*B R C 2"],
+    chances: Float[Tensor, "*B #R C 2"],
+    usual: float | Float[Tensor, "*#B #R C 1"],
+) -> Float[Tensor, "*B R C"]:
+    """Log-odds of a rater's confidence: the mean of those of their sensitivity and specificity.
+
+    By Bayes a vote moves the consensus by log-odds(sensitivity) + log-odds(specificity), twice this, between
+    marked and unmarked. The constant that Bayes adds beside it is left out. It would be the same at every
+    pixel, so all it does is make the consensus larger or smaller as a whole; and then who draws large or
+    small seems the better rater, and the consensus grows or shrinks on. The plain share of pixels on
+    which a rater is right, one coin, drifts likewise.
+
+    Args:
+        hits, chances: See `tally`; few of them leave the rates near what is `usual`.
+    """
+    return log_odds((hits + DISPUTED * usual) / (chances + DISPUTED)).mean(-1)
+
+
 def read_masks(
     masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], segmentation: Float[Tensor, "B C H W"]
 ) -> Float[Tensor, "B R C 1 1"]:
     """How far to trust each given mask: its agreement with the segmentation where masks differ.
 
     No weights, any number of raters, their order free: for raters who are slots and not persons, or whom
-    training never saw. With few pixels in dispute it stays near the raters' common mean.
+    training never saw. With few pixels in dispute it stays near what the image's masks show together.
     """
-    there = rated[..., None, None].float()
-    votes = (masks * there).sum(1) / there.sum(1).clamp(min=1)
-    each = _band_mean(agreement((segmentation > 0.5).float(), masks), votes)
-    mean = (each * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
-    disputed = (votes * (1 - votes)).sum((-2, -1), keepdim=True)[:, None]
-    return torch.where(there > 0, mean + (each - mean) * disputed / (disputed + DISPUTED), mean)
-
-
-def _band_mean(
-    agreed: Float[Tensor, "B R C H W"], votes: Float[Tensor, "B C H W"]
-) -> Float[Tensor, "B R C 1 1"]:
-    """Mean agreement over the pixels where the vote is divided, the more so the more."""
-    band = votes * (1 - votes) + 1e-6
-    return torch.einsum("brchw,bchw->brc", agreed, band / band.sum((-2, -1), keepdim=True))[..., None, None]
+    there = rated[..., None].float()
+    hits, chances = tally(masks, (segmentation > 0.5).float(), mean_vote(masks, rated))
+    hits, chances = hits * there, chances * there
+    usual = skill(hits.sum(1, keepdim=True), chances.sum(1, keepdim=True), EQUAL).sigmoid()
+    return skill(hits, chances, usual[..., None]).sigmoid()[..., None, None]
 
 
 def log_odds(probability: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

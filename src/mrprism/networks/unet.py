@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mrprism.networks.encoder import Encoder
 
+RARE = -2.0  # what outputs begin at: most pixels are background (Lin et al., "Focal loss", ICCV 2017, 4.1)
+
 
 def decoder_widths(encoder_widths: Sequence[int]) -> tuple[int, ...]:
     """Widths of the decoder's features at strides 16, 8, 4 and 2."""
@@ -70,9 +72,16 @@ class RoundNorm(nn.Module):
 class Head(nn.Module):
     """From stride 2 to one logit per pixel and output: a 2x2 deconvolution, cropped to the image."""
 
-    def __init__(self, width: int, outputs: int) -> None:
+    def __init__(self, width: int, outputs: int, start: float | None = None) -> None:
+        """
+        Args:
+            start: What the logits begin at.
+        """
         super().__init__()
         self.deconvolution = nn.ConvTranspose2d(width, outputs, 2, stride=2)
+        if start is not None:
+            assert self.deconvolution.bias is not None
+            nn.init.constant_(self.deconvolution.bias, start)
 
     def forward(
         self, features: Float[Tensor, "B c h w"], size: Sequence[int]
@@ -126,7 +135,7 @@ class UNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(channels, backbone, encoder_weights)
         self.decoder = Decoder(self.encoder.widths, dropout)
-        self.head = Head(self.decoder.width, outputs)
+        self.head = Head(self.decoder.width, outputs, RARE)
 
     def features(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B width h w"]:
         """The decoder's last features, at stride 2."""

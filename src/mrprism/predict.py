@@ -434,12 +434,21 @@ def _images(files: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _finished(folder: Path, weights: str, image: Path, window: Window | None) -> bool:
-    file = folder / "prediction.json"
-    if not file.is_file() or not image.exists():
+    """Whether the folder holds the answer of these weights for this image.
+
+    Raises:
+        InputError: It holds something that is no answer at all, which would be lost.
+    """
+    if not folder.exists():
         return False
-    about = json.loads(file.read_text(encoding="utf-8"))
-    made_from = (about.get("weights_sha256"), about.get("image_sha256"), about.get("window"))
-    return made_from == (weights, _sha256(image), None if window is None else list(window))
+    try:
+        about = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+        made_from = (about["weights_sha256"], about["image_sha256"], about.get("window"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"'{folder}' is there already and holds no prediction; expected a new folder, or one of predictions"
+        ) from error
+    return image.exists() and made_from == (weights, _sha256(image), None if window is None else list(window))
 
 
 def _sha256(image: Path) -> str:

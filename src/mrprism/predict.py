@@ -145,7 +145,8 @@ class Predictor:
         array = image.array if isinstance(image, ImageFile) else image
         if array.ndim not in (3, 4):
             raise InputError(f"an image has the axes (channel, H, W); this one has the shape {array.shape}")
-        if self.task.channels == 1 and all(np.array_equal(array[0], other) for other in array[1:]):
+        grey = isinstance(image, ImageFile) and all(np.array_equal(array[0], other) for other in array[1:])
+        if grey and self.task.channels == 1:
             array = array[:1]  # grey saved as colour
         raters, structures = len(self.task.raters), len(self.task.structures)
         return FileSample(
@@ -434,21 +435,23 @@ def _images(files: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _finished(folder: Path, weights: str, image: Path, window: Window | None) -> bool:
-    """Whether the folder holds the answer of these weights for this image.
+    """Whether a folder holds this very answer already.
 
     Raises:
-        InputError: It holds something that is no answer at all, which would be lost.
+        InputError: It holds something that is no answer.
     """
     if not folder.exists():
         return False
     try:
         about = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
-        made_from = (about["weights_sha256"], about["image_sha256"], about.get("window"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        made_from = about["weights_sha256"], about["image_sha256"], about.get("window")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
-            f"'{folder}' is there already and holds no prediction; expected a new folder, or one of predictions"
-        ) from error
-    return image.exists() and made_from == (weights, _sha256(image), None if window is None else list(window))
+            f"'{folder}' is there already and holds no prediction; expected a new folder"
+        ) from None
+    if not image.exists():
+        return False
+    return made_from == (weights, _sha256(image), None if window is None else list(window))
 
 
 def _sha256(image: Path) -> str:

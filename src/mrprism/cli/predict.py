@@ -12,8 +12,13 @@ import typer
 
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
-    files: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Images, folders of images, or folders with a DICOM series each.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    window: Annotated[
+        str, typer.Option(help="LOW:HIGH in the files' own values, for CT; unless told the data set's own.")
+    ] = "",
     device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folders written as JSON.")] = False,
 ) -> None:
@@ -22,15 +27,23 @@ def run(
     It holds the calibrated probability and the mask of every structure and, where the method gives
     them, what each rater would have drawn, the confidence in each rater and every recurrence, in the
     image's own size and geometry. PNG and JPEG give PNG (probabilities 16 bit, 65535 is 1), TIFF gives
-    TIFF and NIfTI gives .nii.gz. Images that are done already are skipped.
+    TIFF; NIfTI, NRRD and DICOM give .nii.gz. Images that are done already are skipped.
 
-    Example: mrprism predict runs/prism photos/*.png --out outlines
+    Volumes are predicted slice by slice, as the run was trained, through temporary files (some gigabytes
+    for a large one; TMPDIR says where), so that memory is spared.
+
+    Examples:
+
+        mrprism predict runs/prism photos/*.png --out outlines
+
+        mrprism predict runs/ct scan.nii.gz series/ --window -160:240 --out outlines
     """
+    from mrprism.datasets.source import parse_window
     from mrprism.predict import predict_files
 
     def each(folder: Path, skipped: bool) -> None:
         print(f"{folder}{'  (done already)' if skipped else ''}", file=sys.stderr if as_json else sys.stdout)
 
-    folders = predict_files(run, files, out, device=device, each=each)
+    folders = predict_files(run, files, out, window=parse_window(window), device=device, each=each)
     if as_json:
         print(json.dumps([str(folder) for folder in folders]))

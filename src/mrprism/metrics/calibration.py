@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int64, Integer
 
+from mrprism.metrics.pieces import pieces
+
 
 class Reliability(NamedTuple):
     """What was predicted and what was found, in bins of equal width over [0, 1]."""
@@ -26,15 +28,17 @@ def reliability(
     bins: int = 15,
 ) -> Reliability:
     """The reliability curve of one map of probability; a probability of 1 falls in the last bin."""
-    p = probability.astype(np.float64).ravel()
-    index = np.minimum((p * bins).astype(np.int64), bins - 1)
-    pixels = np.bincount(index, minlength=bins)
+    flat, voted = probability.reshape(-1), votes.reshape(-1)
+    pixels = np.zeros(bins, np.int64)
+    predicted, found = np.zeros(bins), np.zeros(bins)
+    for part in pieces(flat.size):
+        p = flat[part].astype(np.float64)
+        index = np.minimum((p * bins).astype(np.int64), bins - 1)
+        pixels += np.bincount(index, minlength=bins)
+        predicted += np.bincount(index, weights=p, minlength=bins)
+        found += np.bincount(index, weights=voted[part] / raters, minlength=bins)
     some = np.where(pixels > 0, pixels, np.nan)
-    return Reliability(
-        pixels.astype(np.int64),
-        np.bincount(index, weights=p, minlength=bins) / some,
-        np.bincount(index, weights=votes.ravel() / raters, minlength=bins) / some,
-    )
+    return Reliability(pixels, predicted / some, found / some)
 
 
 def ece(
@@ -60,4 +64,8 @@ def brier(
     probability: Float[np.ndarray, "*space"], votes: Integer[np.ndarray, "*space"], raters: int
 ) -> float:
     """Mean squared distance of the probability to the share of votes, over all pixels; lower is better."""
-    return float(np.mean((probability.astype(np.float64) - votes / raters) ** 2))
+    flat, voted = probability.reshape(-1), votes.reshape(-1)
+    squares = [
+        np.sum((flat[part].astype(np.float64) - voted[part] / raters) ** 2) for part in pieces(flat.size)
+    ]
+    return float(sum(squares) / flat.size)

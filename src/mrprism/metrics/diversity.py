@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
+from mrprism.metrics.pieces import pieces
+
 
 def generalised_energy_distance(
     draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]
@@ -59,13 +61,30 @@ def variance_correlation(
     Source: Baumgartner et al., "PHiSeg: capturing uncertainty in medical image segmentation",
     MICCAI 2019, arXiv:1906.04045.
     """
-    p = draws.reshape(len(draws), -1).astype(np.float64)
-    inside = -np.log(p + epsilon).mean(axis=0)
-    outside = -np.log(1 - p + epsilon).mean(axis=0)
-    mean = p.mean(axis=0)
-    spread = mean * inside + (1 - mean) * outside
-    misses = [np.where(mask.ravel(), inside, outside) for mask in masks]
-    return float(np.mean([_correlation(spread, miss) for miss in misses]))
+    flat, drawn = draws.reshape(len(draws), -1), masks.reshape(len(masks), -1)
+
+    def maps(part: slice) -> tuple[Float[np.ndarray, " pixels"], Float[np.ndarray, "R pixels"]]:
+        p = flat[:, part].astype(np.float64)
+        inside = -np.log(p + epsilon).mean(axis=0)
+        outside = -np.log(1 - p + epsilon).mean(axis=0)
+        mean = p.mean(axis=0)
+        return mean * inside + (1 - mean) * outside, np.where(drawn[:, part], inside, outside)
+
+    means = np.zeros(1 + len(drawn))
+    for part in pieces(flat.shape[1]):
+        spread, misses = maps(part)
+        means += [spread.sum(), *misses.sum(axis=1)]
+    means /= flat.shape[1]
+    own, together, theirs = 0.0, np.zeros(len(drawn)), np.zeros(len(drawn))
+    for part in pieces(flat.shape[1]):
+        spread, misses = maps(part)
+        a, b = spread - means[0], misses - means[1:, None]
+        own += float(a @ a)
+        together += b @ a
+        theirs += np.einsum("rp,rp->r", b, b)
+    size = np.sqrt(own * theirs)
+    correlation = np.divide(together, size, out=np.full(len(drawn), np.nan), where=size > 0)
+    return float(np.mean(correlation))
 
 
 def volume_crps(volumes: Float[np.ndarray, " S"], rated: Float[np.ndarray, " R"]) -> float:
@@ -87,17 +106,18 @@ def volume_crps(volumes: Float[np.ndarray, " S"], rated: Float[np.ndarray, " R"]
 def _shared(
     first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
 ) -> Float[np.ndarray, "A Z"]:
-    return np.asarray(_flat(first) @ _flat(second).T)
-
-
-def _flat(masks: Bool[np.ndarray, "A *space"]) -> Float[np.ndarray, "A pixels"]:
-    return masks.reshape(len(masks), -1).astype(np.float64)  # counts stay exact up to 2^53
+    one, other = first.reshape(len(first), -1), second.reshape(len(second), -1)
+    shared = np.zeros((len(first), len(second)))
+    for part in pieces(one.shape[1]):  # counts stay exact up to 2^53
+        shared += one[:, part].astype(np.float64) @ other[:, part].astype(np.float64).T
+    return shared
 
 
 def _sizes(
     first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
 ) -> Float[np.ndarray, "A Z"]:
-    return np.asarray(np.add.outer(_flat(first).sum(axis=1), _flat(second).sum(axis=1)))
+    sizes = [[float(np.count_nonzero(mask)) for mask in masks] for masks in (first, second)]
+    return np.asarray(np.add.outer(*sizes))
 
 
 def _iou_matrix(
@@ -113,9 +133,3 @@ def _dice_matrix(
 ) -> Float[np.ndarray, "A Z"]:
     sizes = _sizes(first, second)
     return np.where(sizes == 0, 1.0, 2 * _shared(first, second) / np.maximum(sizes, 1))
-
-
-def _correlation(first: Float[np.ndarray, " pixels"], second: Float[np.ndarray, " pixels"]) -> float:
-    a, b = first - first.mean(), second - second.mean()
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size > 0 else float("nan")

@@ -86,7 +86,7 @@ def voted_above(
     if raters < 1:
         raise ValueError("a vote needs at least one rater")
     share = Fraction(str(threshold))
-    return np.asarray(votes.astype(np.int64) * share.denominator > share.numerator * raters)
+    return np.asarray(votes > share.numerator * raters // share.denominator)
 
 
 def _both_empty(empty: Empty) -> float:

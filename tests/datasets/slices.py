@@ -1,4 +1,4 @@
-"""Small DICOM series made by hand."""
+"""Small DICOM series made by hand, and segmentations of them made by highdicom."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from mrprism.datasets.dicom import quiet
 
 FRAME = "1.2.826.0.1.3680043.8.498.1"
 TURNED = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0)
@@ -62,3 +65,48 @@ def changed(path: Path, **tags: Any) -> None:
     for key, value in tags.items():
         setattr(file, key, value)
     file.save_as(path)
+
+
+def segmentation(
+    path: Path,
+    slices: list[Path],
+    masks: dict[str, np.ndarray],
+    creator: str | None,
+    kind: str = "BINARY",
+    **options: Any,
+) -> Path:
+    """Masks (D, H, W) on some slices of a series, in the order of these."""
+    import highdicom as hd
+
+    described = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=codes.SCT.Tissue,
+            segmented_property_type=codes.SCT.Liver,
+            algorithm_type="MANUAL",
+        )
+        for number, name in enumerate(masks, start=1)
+    ]
+    pixels = np.stack(list(masks.values()), axis=-1)
+    with quiet():
+        made = hd.seg.Segmentation(
+            source_images=[pydicom.dcmread(path) for path in slices],
+            pixel_array=pixels if kind == "FRACTIONAL" else pixels.astype(np.uint8),
+            segmentation_type=kind,
+            segment_descriptions=described,
+            series_instance_uid=generate_uid(),
+            series_number=7,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="somebody",
+            manufacturer_model_name="somebody's",
+            software_versions="1",
+            device_serial_number="1",
+            content_creator_name=creator,
+            series_description="by somebody",
+            **options,
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.save_as(path)
+    return path

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,61 +16,14 @@ from mrprism.sample import Task
 pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
 import highdicom as hd
 import pydicom
-from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
-from slices import FRAME, changed, series
+from slices import FRAME, changed, segmentation, series
 from trees import cases
-
-from mrprism.datasets.dicom import quiet
 
 read = DATASETS["dicom-seg"]
 VOLUME = np.random.default_rng(0).integers(-1000, 1500, (5, 6, 4)).astype(np.int16)
 RNG = np.random.default_rng(1)
 LIVER, TUMOUR = RNG.random((2, *VOLUME.shape)) > 0.5
 LIVER[1] = TUMOUR[3:] = False
-
-
-def segmentation(
-    path: Path,
-    slices: list[Path],
-    masks: dict[str, np.ndarray],
-    creator: str | None,
-    kind: str = "BINARY",
-    **options: Any,
-) -> Path:
-    """Masks (D, H, W) on some slices of a series, in the order of these."""
-    described = [
-        hd.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=name,
-            segmented_property_category=codes.SCT.Tissue,
-            segmented_property_type=codes.SCT.Liver,
-            algorithm_type="MANUAL",
-        )
-        for number, name in enumerate(masks, start=1)
-    ]
-    pixels = np.stack(list(masks.values()), axis=-1)
-    with quiet():
-        made = hd.seg.Segmentation(
-            source_images=[pydicom.dcmread(path) for path in slices],
-            pixel_array=pixels if kind == "FRACTIONAL" else pixels.astype(np.uint8),
-            segmentation_type=kind,
-            segment_descriptions=described,
-            series_instance_uid=generate_uid(),
-            series_number=7,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer="somebody",
-            manufacturer_model_name="somebody's",
-            software_versions="1",
-            device_serial_number="1",
-            content_creator_name=creator,
-            series_description="by somebody",
-            **options,
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.save_as(path)
-    return path
 
 
 def test_frames_are_put_where_they_lie(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """DICOM series, made by hand and read by SimpleITK for comparison."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mrprism.cli import call
 from mrprism.errors import InputError
 
 pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
+import pydicom
 import SimpleITK as Itk
+from pydicom.uid import SecondaryCaptureImageStorage
 from slices import TURNED, changed, series
 
 from mrprism.datasets.dicom import read_series
@@ -88,6 +92,32 @@ def test_what_is_no_volume(tmp_path: Path, spoil: Callable[[list[Path]], object]
     spoil(series(tmp_path, VOLUME))
     with pytest.raises(InputError, match=says):
         read_series(tmp_path)
+
+
+def test_what_lies_beside_a_series_is_passed_over(tmp_path: Path) -> None:
+    paths = series(tmp_path, VOLUME)
+    report = pydicom.dcmread(paths[0])
+    for key in ("Rows", "Columns", "PixelData", "ImagePositionPatient"):
+        delattr(report, key)
+    report.Modality = "SR"
+    report.save_as(tmp_path / "report.dcm")
+    picture = pydicom.dcmread(paths[0])
+    del picture.ImagePositionPatient
+    picture.SOPClassUID = SecondaryCaptureImageStorage
+    picture.save_as(tmp_path / "screenshot.dcm")
+    np.testing.assert_array_equal(read_series(tmp_path).array, VOLUME)
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series(tmp_path / "in", VOLUME)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert call(["import", "dicom-seg", str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == (
+        "mrprism: 'import' needs the package 'pydicom': install it with pip install 'mrprism[dicom]'\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_a_header_that_asks_for_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between DICOM's left-posterior-superior
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _OF_A_SLICE = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _NO_IMAGES = {"SEG", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC"}  # modalities
+_CROSS_SECTIONS = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in (2, 4, 128))  # CT, MR, PET
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _UNEVEN = 0.02  # of a slice's distance; scanners round positions to about 0.01 mm
 _TILT = 1e-3  # cosines; headers keep some six digits
@@ -59,8 +60,8 @@ def read_series(source: Path | Sequence[Path]) -> Series:
     """Read one series of slices as a volume, from the first slice along its normal to the last.
 
     Args:
-        source: The folder that holds it, or its files. In a folder, files that are not DICOM and
-            segmentations are passed over.
+        source: The folder that holds it, or its files. Files that are not DICOM, segmentations, reports and
+            pictures without a place are passed over.
 
     Raises:
         InputError: No slices, more than one series, slices of different size, orientation or pixel
@@ -68,7 +69,7 @@ def read_series(source: Path | Sequence[Path]) -> Series:
     """
     where = source if isinstance(source, Path) else source[0].parent
     files = dicom_files(source) if isinstance(source, Path) else list(source)
-    found = [(header, path) for path in files if _volume_part(header := read_header(path), path)]
+    found = [(header, path) for path in files if is_slice(header := read_header(path), path)]
     if not found:
         raise InputError(f"'{where}' holds no DICOM slice with pixels and a position")
     first, first_path = found[0]
@@ -125,9 +126,18 @@ def read_header(path: Path, *, pixels: bool = False) -> Any:
         raise InputError(f"'{path}' is broken or not a DICOM file: {error}") from error
 
 
-def is_slice(header: Any) -> bool:
-    """Whether a file is one slice of an image, with a place in the patient."""
-    return not is_segmentation(header) and all(header.get(key) is not None for key in _OF_A_SLICE)
+def is_slice(header: Any, path: Path) -> bool:
+    """Whether a file is one slice of an image, with a place in the patient.
+
+    Raises:
+        InputError: It should be one, but was cut short or lost its place.
+    """
+    if header.get("Modality") in _NO_IMAGES or header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+        return False
+    lacking = [key for key in _OF_A_SLICE if header.get(key) is None]
+    if lacking and (str(header.get("SOPClassUID")) in _CROSS_SECTIONS or header.get("Rows") is None):
+        raise InputError(f"'{path}' is no slice that can be placed: it lacks {lacking[0]}")
+    return not lacking
 
 
 def is_segmentation(header: Any) -> bool:
@@ -148,16 +158,6 @@ def _is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".ima")
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
-
-
-def _volume_part(header: Any, path: Path) -> bool:
-    """Whether a file is a slice; if it is neither that nor what lies beside images, it is broken."""
-    if header.get("Modality") in _NO_IMAGES or header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
-        return False
-    lacking = [key for key in _OF_A_SLICE if header.get(key) is None]
-    if lacking:
-        raise InputError(f"'{path}' is no slice that can be placed: it lacks {lacking[0]}")
-    return True
 
 
 def _alike(first: Any, first_path: Path, header: Any, path: Path) -> None:

@@ -51,7 +51,7 @@ def read(source: Path, *, threshold: str = "", window: str = "") -> Source:
         header = read_header(path)
         if is_segmentation(header):
             drawings.append((path, header))
-        elif is_slice(header):
+        elif is_slice(header, path):
             uid = str(header.SeriesInstanceUID)
             series.setdefault(uid, []).append(path)
             patients[uid] = str(header.get("PatientID") or "")

@@ -93,7 +93,7 @@ def _scans(folder: Path) -> Iterator[_Scan]:
     files = dicom_files(folder)
     if files:
         header = read_header(files[0])
-        if is_slice(header):
+        if is_slice(header, files[0]):
             yield _Scan(folder, str(header.SeriesInstanceUID), str(header.get("PatientID") or folder.name))
     for path in entries(folder):
         if path.is_dir():
@@ -130,7 +130,7 @@ def _slices(folder: Path) -> list[Path]:
     lowest: dict[tuple[float, ...], tuple[int, Path]] = {}
     for path in dicom_files(folder):
         header: Any = read_header(path)
-        if is_slice(header):
+        if is_slice(header, path):
             place = tuple(float(v) for v in header.ImagePositionPatient)
             number = int(header.get("InstanceNumber") or 0), path
             lowest[place] = min(lowest.get(place, number), number)

@@ -10,6 +10,7 @@ from mrprism.errors import InputError
 
 pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
 import pydicom
+from matplotlib.path import Path as MatplotlibPath
 from readings import SERIES, nodule, outline, reading, roi
 from slices import series
 from trees import cases
@@ -56,6 +57,24 @@ def test_contours_lie_outside_and_holes_are_cut(tmp_path: Path) -> None:
     assert found.spacing_mm == pytest.approx((2.5, 0.7, 0.5))
     assert "a contour of a single point in '069.xml' was left out" in source.notes
     assert any("an outline but no ratings" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_insides_are_those_of_matplotlib(tmp_path: Path, seed: int) -> None:
+    """As the usual reader of this set fills contours: what the line encloses, without the line."""
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    reach = np.random.default_rng(seed).uniform(2, 5, 12)
+    columns, rows = (np.round(c + reach * f(angles)).astype(int) for c, f in ((6.5, np.cos), (5.5, np.sin)))
+    points = [(int(x), int(y)) for x, y in zip(columns, rows, strict=True)]
+    uids = scan(tmp_path)
+    reading(tmp_path / "1.xml", nodule(roi(uids[1], points)))
+    (found,) = cases(DATASETS["lidc"](tmp_path)).values()
+    y, x = np.mgrid[:12, :14]
+    grid = np.column_stack([x.ravel(), y.ravel()])
+    line = MatplotlibPath([*points, points[0]])
+    # nudged inwards and outwards, the line's own pixels are told apart from the rest
+    inner, outer = (line.contains_points(grid, radius=r).reshape(12, 14) for r in (-1e-6, 1e-6))
+    np.testing.assert_array_equal(found.masks[0, 0, 1], inner & outer)
 
 
 def test_xml_apart_fewer_sessions_and_what_is_left_out(tmp_path: Path) -> None:

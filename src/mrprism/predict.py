@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,15 @@ from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.open_image import is_series, open_image
 from mrprism.errors import InputError
 from mrprism.evaluate import Row, pick_examples, score, write_example, write_table
-from mrprism.images import ImageFile, Window, format_of, write_file, write_mask, write_probability
+from mrprism.images import (
+    ImageFile,
+    Window,
+    format_of,
+    remove_leftovers,
+    write_file,
+    write_mask,
+    write_probability,
+)
 from mrprism.loading import collate, resize, resize_sample
 from mrprism.methods.method import Method
 from mrprism.planes import Stack
@@ -133,12 +142,13 @@ class Predictor:
         height, width = sample.image.shape[1:]
         as_it_is = self.method.reads == "masks" and not any(True for _ in self.method.parameters())
         resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
-        batch = collate([resized], device=self.method.device).only(self.method.reads)
-        torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
-        with torch.inference_mode():  # in float32 always: bf16 holds no calibrated probability near 0 and 1
+        # in float32 always: bf16 holds no calibrated probability near 0 and 1
+        with torch.inference_mode(), _memory_hint(sample, self.method.device):
+            batch = collate([resized], device=self.method.device).only(self.method.reads)
+            torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
             prediction = self.method.predict(batch)
-        maps = {name: _sized(getattr(prediction, name), height, width) for name in MAPS}
-        (case,) = replace(prediction, **maps).cases()
+            maps = {name: _sized(getattr(prediction, name), height, width) for name in MAPS}
+            (case,) = replace(prediction, **maps).cases()
         return case
 
     def _bare(self, image: np.ndarray | ImageFile) -> MultiRaterSample:
@@ -208,6 +218,7 @@ def evaluate(
     """
     predictor = load(run, device)
     run = predictor.run
+    remove_leftovers(run.path)
     data = _dataset(run, dataset)
     names = data.names if split == "all" else _split(run, split)
     if split == "all" and data.name == run.config.dataset:
@@ -382,6 +393,22 @@ def _split(run: Run, split: str) -> tuple[str, ...]:
 def _without_others(prediction: Prediction, data: Task, run: Task) -> Prediction:
     """Raters of another data set are other people: what was learned about ours says nothing of them."""
     return prediction if data.raters == run.raters else replace(prediction, raters=None, confidence=None)
+
+
+@contextmanager
+def _memory_hint(sample: MultiRaterSample, device: torch.device) -> Iterator[None]:
+    """Say what helps where torch only says what failed."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not short and "not enough memory" not in str(error).lower():
+            raise
+        size = " × ".join(str(n) for n in sample.image.shape[1:])
+        helps = "predict smaller images" if device.type == "cpu" else "give --device cpu, or smaller images"
+        raise InputError(
+            f"out of memory with '{sample.name}' of {size} pixels on {device}: {helps}"
+        ) from error
 
 
 def _check_image(sample: MultiRaterSample, task: Task) -> None:

@@ -70,6 +70,7 @@ class RunConfig(BaseModel):
     slices: Plane | None = None  # cases are volumes, and these their slices
     neighbours: int = Field(default=0, ge=0)  # slices on each side that come along as channels
     drawn_only: bool = False
+    nan: Literal["stop", "skip"] = "stop"  # what becomes of a batch whose loss is no number
     precision: Literal["float32", "bf16"] = "float32"
     select: Select = "last"
     processes: int = 1
@@ -98,6 +99,7 @@ class RunResult(BaseModel):
     score: float | None  # validation score of the chosen weights; None without validation cases
     collapsed: bool  # the chosen weights give a constant answer
     collapse: tuple[str, ...] = ()  # in what way, one sentence each
+    skipped: int = 0  # batches left out because their loss was no number
     parameters: int
     seconds: float
     device: str
@@ -174,6 +176,15 @@ def refuse_existing(path: Path) -> None:
         if (path / "config.json").is_file():
             raise InputError(f"{path} holds a run already: go on with it by --resume, or name another folder")
         raise InputError(f"{path} holds something already that is no run: name another folder")
+
+
+def refuse_another(path: Path, config: RunConfig) -> None:
+    """Raise InputError where a run was begun with other settings, or on other data."""
+    begun, wanted = Run.open(path).config.model_dump(), config.model_dump()
+    for name, value in wanted.items():
+        if name not in ("mrprism", "dataset_path") and begun[name] != value:
+            how = f"{name} {begun[name]}, not {value}" if len(f"{value}") < 60 else f"another {name}"
+            raise InputError(f"{path} holds a run already, begun with {how}: name another folder")
 
 
 def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any]) -> Method:
@@ -285,6 +296,7 @@ class Progress(BaseModel):
     chosen_epoch: int | None = None
     score: float | None = None
     collapse: tuple[str, ...] = ()  # of the chosen weights
+    skipped: int = 0
     streaks: dict[str, int] = Field(default_factory=dict)  # collapse: for how many validations now
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from mrprism.batch import Batch
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.errors import InputError
-from mrprism.images import write_file
+from mrprism.images import remove_leftovers, write_file
 from mrprism.loading import Augment, Cases, split_cases, steps_per_epoch, training_batches
 from mrprism.methods import check_needs
 from mrprism.methods.method import Method
@@ -41,6 +41,7 @@ from mrprism.run import (
     build_method,
     check_device,
     load_checkpoint,
+    refuse_another,
     refuse_existing,
     save_checkpoint,
 )
@@ -70,6 +71,7 @@ def train(
     slices: Plane | None = None,
     neighbours: int = 0,
     drawn_only: bool = False,
+    nan: Literal["stop", "skip"] = "stop",
     select: Select | None = None,
     device: str | None = None,
     precision: Literal["auto", "float32", "bf16"] = "auto",
@@ -84,7 +86,7 @@ def train(
 
     Args:
         dataset: A data set, or its folder.
-        out: The run folder, not there yet.
+        out: The run folder. If these very settings were begun there and stopped, they are gone on with.
         size: Images are stretched to `size` × `size` pixels.
         clip: Largest norm of the gradient; 0: not clipped.
         seed: Of weights, order and augmentation; `split_seed` draws the split, so that runs with
@@ -93,6 +95,8 @@ def train(
             or "x". The run predicts volumes in the same way. See `mrprism.slicing`.
         neighbours: Slices on each side that come along as channels.
         drawn_only: Leave out slices on which nobody drew anything.
+        nan: What becomes of a batch whose loss is no number: "stop" the training, or "skip" the batch, which
+            is logged and counted. An epoch of which nothing is left stops the training all the same.
         select: Which epoch's weights the run keeps: "last"; "val", the best soft Dice against the mean
             of raters on the validation cases; "val-reference", the best Dice at 0.5 against their
             reference. None: "val-reference" if every validation case has a reference, else "val".
@@ -103,7 +107,7 @@ def train(
         resume: If the run is there already, go on with it by `mrprism.train.resume`.
 
     Raises:
-        InputError: Anything about the input or the settings, or the loss is no longer a number.
+        InputError: Anything about the input or the settings, or the loss is no longer a number (see `nan`).
         KeyboardInterrupt: After Ctrl-C or SIGTERM, once a checkpoint is saved.
     """
     out = Path(out)
@@ -112,7 +116,9 @@ def train(
             out, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
         )
     accelerator = _accelerator(device, precision, track, out)
-    if accelerator.is_main_process:
+    begun = (out / "config.json").is_file()
+    if accelerator.is_main_process and not begun:
+        remove_leftovers(out)
         refuse_existing(out)
     accelerator.wait_for_everyone()  # before the main process makes the folder
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
@@ -141,6 +147,7 @@ def train(
         "slices": slices,
         "neighbours": neighbours,
         "drawn_only": drawn_only,
+        "nan": nan,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
         "processes": accelerator.num_processes,
     }
@@ -152,8 +159,12 @@ def train(
     cases = training_cases(dataset, split.train, size, config.slicing)
     val = training_cases(dataset, split.val, size, config.slicing)
     config = _config(settings, dataset_hash=_hash(cases, val), select=_select(select, val))
+    if begun:
+        refuse_another(out, config)
+        if (run := Run(out, config)).result() is not None:
+            return run
     network = _prepared(config, cases)
-    run = Run.create(out, config) if accelerator.is_main_process else Run(out, config)
+    run = Run.create(out, config) if accelerator.is_main_process and not begun else Run(out, config)
     return _Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
 
 
@@ -246,6 +257,8 @@ class _Training:
 
     def go(self) -> Run:
         """Train from where the last checkpoint stands, or from the beginning, to the end."""
+        if self.accelerator.is_main_process:
+            remove_leftovers(self.run.path)
         if (self.run.checkpoint / "state.json").is_file():
             self.progress = load_checkpoint(self.run, self.method, self.optimiser)
         self.started = time.monotonic() - self.progress.seconds
@@ -288,7 +301,7 @@ class _Training:
             processes=self.accelerator.num_processes,
         )
         sums: dict[str, float] = defaultdict(float)
-        first = progress.step
+        first, skipped = progress.step, 0
         for batch in batches:
             place = (epoch, progress.step, self.accelerator.process_index)
             torch.manual_seed(_seed(config.seed, "step", *place))
@@ -297,23 +310,34 @@ class _Training:
                 terms = self._step(batch)
             progress.step += 1
             progress.total_steps += 1
-            for name, value in terms.items():
-                sums[name] += value
-            loss = sum(terms.values())
             where = {"step": progress.total_steps, "epoch": epoch + 1}
-            self._write({**where, "loss": loss, "terms": terms, "lr": rate})
-            self.display.step(epoch, loss)
+            if terms is None:
+                skipped += 1
+                progress.skipped += 1
+                self._write({**where, "skipped": batch.names})
+            else:
+                for name, value in terms.items():
+                    sums[name] += value
+                loss = sum(terms.values())
+                self._write({**where, "loss": loss, "terms": terms, "lr": rate})
+                self.display.step(epoch, loss)
             self._stop_or_save()
+        self._say_skipped(epoch, skipped, self.steps - first)
         score = self._validate(epoch) if self._validates(epoch) else None
         progress.epoch, progress.step = epoch + 1, 0
-        means = {name: value / max(1, self.steps - first) for name, value in sums.items()}
+        means = {name: value / max(1, self.steps - first - skipped) for name, value in sums.items()}
         self.display.epoch(epoch, means, score, progress.chosen_epoch == epoch + 1)
         self._stop_or_save()
 
-    def _step(self, batch: Batch) -> dict[str, float]:
-        """One batch: as many optimiser steps as the method yields losses; the mean of each term."""
+    def _step(self, batch: Batch) -> dict[str, float] | None:
+        """One batch: as many optimiser steps as the method yields losses; the mean of each term.
+
+        None: a loss was no number, and what was left of the batch was skipped.
+        """
         assert self.optimiser is not None
         self.method.train()
+        skip = self.config.nan == "skip"
+        buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()} if skip else {}
         values: dict[str, list[Tensor]] = defaultdict(list)
         losses = self.method.losses(batch)
         while True:
@@ -322,13 +346,12 @@ class _Training:
             if terms is None:
                 break
             loss = torch.stack([term.float() for term in terms.values()]).sum()
-            if not bool(loss.isfinite()):
-                wrong = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
-                raise InputError(
-                    f"the loss is no number any more ({wrong}) in epoch {self.progress.epoch + 1}, "
-                    f"step {self.progress.step + 1}, with cases {', '.join(batch.names)}: "
-                    f"look at these cases, or lower the learning rate from {self.config.learning_rate:g}"
-                )
+            if not self._finite(loss):
+                if not skip:
+                    raise InputError(self._why_stopped(terms, batch))
+                for name, buffer in self.method.named_buffers():
+                    buffer.copy_(buffers[name])  # running means have seen the batch by now
+                return None
             self.optimiser.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
             self._share_gradients()
@@ -342,6 +365,32 @@ class _Training:
         # stacked, so that the device is waited for once
         means = torch.stack([torch.stack(v).mean() for v in values.values()]).tolist()
         return dict(zip(values, means, strict=True))
+
+    def _finite(self, loss: Tensor) -> bool:
+        wrong = ~loss.isfinite()
+        if self.accelerator.num_processes > 1 and self.config.nan == "skip":  # skipped by all or by none
+            wrong = self.accelerator.reduce(wrong.float(), "sum") > 0
+        return not bool(wrong)
+
+    def _why_stopped(self, terms: Mapping[str, Tensor], batch: Batch) -> str:
+        wrong = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+        return (
+            f"the loss is no number any more ({wrong}) in epoch {self.progress.epoch + 1}, "
+            f"step {self.progress.step + 1}, with cases {', '.join(batch.names)}: look at these cases, "
+            f"lower the learning rate from {self.config.learning_rate:g}, or leave such batches out with --nan skip"
+        )
+
+    def _say_skipped(self, epoch: int, skipped: int, steps: int) -> None:
+        if skipped and skipped == steps:
+            raise InputError(
+                f"the loss of every batch of epoch {epoch + 1} is no number: nothing is left to learn from; "
+                f"lower the learning rate from {self.config.learning_rate:g}"
+            )
+        if skipped:
+            self.display.warn(
+                f"{skipped} of {steps} batches of epoch {epoch + 1} were skipped: their loss is no number "
+                "(the log names their cases)"
+            )
 
     def _share_gradients(self) -> None:
         """Mean of the processes' gradients. `losses` is no forward pass, so DDP cannot wrap it."""
@@ -469,6 +518,7 @@ class _Training:
             score=progress.score,
             collapsed=bool(progress.collapse),
             collapse=progress.collapse,
+            skipped=progress.skipped,
             parameters=sum(p.numel() for p in self.method.parameters()),
             seconds=round(progress.seconds, 3),
             device=_device_name(self.accelerator.device),

@@ -44,6 +44,10 @@ def run(
         bool,
         typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
     ] = False,
+    nan: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(help="What becomes of a batch whose loss is no number: stop, or skip and count it."),
+    ] = "stop",
     select: Annotated[
         Literal["last", "val", "val-reference"] | None,
         typer.Option(
@@ -113,6 +117,7 @@ def run(
                 slices=slices,
                 neighbours=neighbours,
                 drawn_only=drawn_only,
+                nan=nan,
                 select=select,
                 device=device,
                 precision=precision,

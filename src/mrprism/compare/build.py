@@ -20,7 +20,7 @@ from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.errors import InputError
-from mrprism.images import write_file
+from mrprism.images import remove_leftovers, write_file
 
 MOST_READ = 200  # test cases looked at to pick those that are shown
 
@@ -72,6 +72,7 @@ def compare(
         raise InputError("a comparison needs at least one seed")
     choice, data = choose(methods), open_dataset(dataset)
     new = make_plan(data, budget or Budget(), choice, seeds, ())
+    remove_leftovers(out)
     if (out / FILE).is_file():
         plan = join(read_plan(out), new, out)
     else:

@@ -23,7 +23,7 @@ from mrprism.compare.plan import Cost, Job
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.errors import InputError
 from mrprism.evaluate import write_example
-from mrprism.images import write_file
+from mrprism.images import remove_leftovers, write_file
 from mrprism.loading import collate, resize_sample
 from mrprism.predict import Predictor, evaluate, load
 from mrprism.run import Run
@@ -50,6 +50,7 @@ def main() -> int:
 
 def do(job: Job) -> None:
     """Train what is missing of a run, go on with what was begun, and score it."""
+    remove_leftovers(job.run)
     if job.done():
         job.check(Run.open(job.run))
         return

@@ -36,7 +36,7 @@ from mrprism.fusion.cases import (
     skill_counts,
     skill_table,
 )
-from mrprism.images import write_file, write_mask, write_probability
+from mrprism.images import remove_leftovers, write_file, write_mask, write_probability
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Samples, Task
 
@@ -122,6 +122,7 @@ def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Write down what is asked for; refuse a folder in which something else was asked for."""
     file = out / "fuse.json"
+    remove_leftovers(out)
     wanted = json.loads(_json(settings))
     if not file.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -42,3 +42,10 @@ def write_file(path: str | Path, content: bytes, *, durable: bool = True) -> Non
     """Put a whole file in place, by `replacing`."""
     with replacing(Path(path), durable=durable) as file:
         file.write(content)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left in a folder that nobody else writes to."""
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,292 @@
+"""Killed with SIGKILL at random moments and given again, a command ends as if nothing had happened.
+
+No moment is written down here: a command first runs undisturbed, which says how long it takes on this machine; then
+it is killed at moments drawn from that time until the wanted number of kills has hit. Results are
+compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from faults import inputs
+
+TESTS = Path(__file__).parents[1]
+KILLS = {"train": 14, "fuse": 12, "predict": 10, "import": 12, "export": 6, "compare": 6}
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+class Forks:
+    """The fork server, asked for one command at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log.txt"
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, arguments: list[str], kill_after: float | None = None, with_children: bool = False
+    ) -> tuple[int, float]:
+        """Exit code (-9: killed) and seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        order = {
+            "arguments": arguments,
+            "log": str(self.log),
+            "kill_after": kill_after,
+            "with_children": with_children,
+        }
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        answer = json.loads(self.process.stdout.readline())
+        return answer["code"], answer["seconds"]
+
+    def finish(self, arguments: list[str]) -> float:
+        code, seconds = self.run(arguments)
+        assert code == 0, self.log.read_text()
+        return seconds
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    server = Forks(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
+
+
+@dataclass
+class Case:
+    """A command, and what of its folder must be as if it had never been killed."""
+
+    arguments: Callable[[Path], list[str]]  # for an output folder
+    result: Callable[[Path], dict[str, bytes]]  # what is compared at the end
+    progress: Callable[[Path], int] = lambda out: 0  # never goes back, however often it is killed
+    whole: Callable[[Path, Path], None] = lambda out, straight: None  # what must hold after every kill
+    with_children: bool = False
+    seen: list[int] = field(default_factory=list)
+
+
+def everything(out: Path, *, but: tuple[str, ...] = ()) -> dict[str, bytes]:
+    files = {str(path.relative_to(out)): path for path in sorted(out.rglob("*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if Path(name).name not in but}
+
+
+def clean(out: Path) -> None:
+    """Nothing half-written lies about once a command has ended well."""
+    hidden = [path for path in out.parent.rglob(".*") if not path.name.endswith(".lock")]
+    assert hidden == []
+
+
+def torment(forks: Forks, case: Case, kills: int, folder: Path, seed: int) -> None:
+    """Kill so often, going on with the same command each time, and compare."""
+    straight, out = folder / "straight" / "out", folder / "killed" / "out"
+    straight.parent.mkdir()
+    out.parent.mkdir()
+    whole_time = forks.finish(case.arguments(straight))
+    expected = case.result(straight)
+    assert expected
+    moments = random.Random(seed)
+    hits = 0
+    for _ in range(20 * kills):
+        # squared: early moments more often, for after a kill less is left to do
+        moment = whole_time * moments.random() ** 2
+        with_children = case.with_children and moments.random() < 0.5
+        before = case.progress(out)
+        code, _ = forks.run(case.arguments(out), moment, with_children)
+        assert code in (0, -9), forks.log.read_text()
+        case.whole(out, straight)
+        assert case.progress(out) >= before, "work that was done is lost"
+        if code == 0:
+            assert case.result(out) == expected
+            clean(out)
+            shutil.rmtree(out.parent)
+            out.parent.mkdir()
+            continue
+        hits += 1
+        if hits == kills:
+            break
+    assert hits == kills
+    forks.finish(case.arguments(out))
+    assert case.result(out) == expected
+    clean(out)
+
+
+# --- what is killed -----------------------------------------------------------------------------
+
+
+def steps(run: Path) -> int:
+    """Steps that a checkpoint knows of; all of them once the result is there."""
+    if (run / "result.json").is_file():
+        return 10**9
+    state = run / "checkpoint" / "state.json"
+    return json.loads(state.read_text())["progress"]["total_steps"] if state.is_file() else 0
+
+
+def trained(run: Path) -> dict[str, bytes]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    plain = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    kept = {name: (run / name).read_bytes() for name in ("weights.safetensors", "config.json", "table.csv")}
+    examples = {path.name: path.read_bytes()[:0] for path in (run / "examples").iterdir()}
+    return {**kept, **examples, "log": json.dumps(plain).encode()}
+
+
+def readable_run(run: Path, straight: Path) -> None:
+    for name in ("config.json", "result.json", "checkpoint/state.json"):
+        if (run / name).is_file():
+            json.loads((run / name).read_text())
+    for file in (run / "weights.safetensors", *run.glob("checkpoint/[!.]*.safetensors")):
+        if file.is_file():
+            load_file(file)
+
+
+def finished_folders(inside: str) -> tuple[Callable[[Path], int], Callable[[Path, Path], None]]:
+    """How many folders are done, and a check that each of them is as it will be at the end."""
+
+    def count(out: Path) -> int:
+        return len([p for p in (out / inside).glob("*") if p.is_dir() and not p.name.startswith(".")])
+
+    def whole(out: Path, straight: Path) -> None:
+        for folder in (out / inside).glob("*"):
+            if folder.is_dir() and not folder.name.startswith("."):
+                assert everything(folder) == everything(straight / folder.relative_to(out))
+
+    return count, whole
+
+
+def absent_or_whole(out: Path, straight: Path) -> None:
+    assert not out.exists() or everything(out) == everything(straight)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("squares") / "data"
+    inputs.squares(root)
+    return root
+
+
+def test_train(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    def arguments(out: Path) -> list[str]:
+        # fmt: off
+        return [
+            "train", str(squares), "--out", str(out), "--method", "toy", "--option", "wait=0.01", "--epochs", "8",
+            "--size", "20", "--batch-size", "2", "--learning-rate", "0.01", "--device", "cpu",
+            "--checkpoint-every", "0.02", "--quiet",
+        ]
+        # fmt: on
+
+    torment(forks, Case(arguments, trained, steps, readable_run), KILLS["train"], tmp_path, 1)
+
+
+def test_fuse(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    count, whole = finished_folders("cases")
+    case = Case(lambda out: ["fuse", str(squares), "--out", str(out)], everything, count, whole)
+    torment(forks, case, KILLS["fuse"], tmp_path, 2)
+
+
+def test_predict(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", str(squares), "--out", str(run), "--method", "toy", "--epochs", "1", "--size", "20"]
+    forks.finish([*arguments, "--device", "cpu", "--quiet", "--no-evaluate"])
+    count, whole = finished_folders("")
+    images = str(squares / "images")
+    case = Case(
+        lambda out: ["predict", str(run), images, "--out", str(out), "--device", "cpu"],
+        everything,
+        count,
+        whole,
+    )
+    torment(forks, case, KILLS["predict"], tmp_path, 3)
+
+
+def test_import(forks: Forks, tmp_path: Path) -> None:
+    for number in range(12):
+        inputs.png(tmp_path / f"src/images/{number}.png", inputs.picture(number))
+        for rater in ("ann", "bob", "cy"):
+            inputs.png(tmp_path / f"src/{rater}/{number}.png", inputs.blob(number))
+    source = str(tmp_path / "src")
+    case = Case(lambda out: ["import", "folder", source, str(out)], everything, whole=absent_or_whole)
+    torment(forks, case, KILLS["import"], tmp_path, 4)
+
+
+def test_export(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    case = Case(
+        lambda out: ["export", str(squares), "--to", "png", "--out", str(out)],
+        everything,
+        whole=absent_or_whole,
+    )
+    torment(forks, case, KILLS["export"], tmp_path, 5)
+
+
+def test_compare(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    """Its runs are processes of their own; half of the time they are killed with it."""
+
+    def arguments(out: Path) -> list[str]:
+        # fmt: off
+        return [
+            "compare", str(squares), "--out", str(out), "--methods", "toy", "--epochs", "2", "--size", "20",
+            "--batch-size", "2", "--backbone", "small", "--device", "cpu", "--jobs", "1", "--quiet",
+        ]
+        # fmt: on
+
+    def runs(out: Path) -> list[Path]:
+        return sorted(path.parent for path in out.glob("runs/*/seed0/config.json"))
+
+    def result(out: Path) -> dict[str, bytes]:
+        found = {path.name: path.read_bytes() for path in out.glob("*.csv")}
+        for run in runs(out):
+            found |= {f"{run.parent.name}/{name}": content for name, content in trained(run).items()}
+        return found
+
+    def done(out: Path) -> int:
+        return len(list(out.glob("runs/*/seed0/cost.json")))
+
+    def whole(out: Path, straight: Path) -> None:
+        for run in runs(out):
+            readable_run(run, straight)
+
+    torment(forks, Case(arguments, result, done, whole, with_children=True), KILLS["compare"], tmp_path, 6)
+
+
+def test_they_are_at_least_fifty() -> None:
+    assert sum(KILLS.values()) >= 50
+
+
+def test_a_run_of_a_comparison_that_dies_is_no_success(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    """As when the system ends a process for want of memory; the other runs are done, and the page says why."""
+    # fmt: off
+    arguments = [
+        "compare", str(squares), "--out", str(tmp_path / "out"), "--methods", "toy:fail=killed", "--epochs", "1",
+        "--size", "20", "--batch-size", "2", "--backbone", "small", "--device", "cpu", "--jobs", "1", "--quiet",
+    ]
+    # fmt: on
+    assert forks.run(arguments)[0] == 1, forks.log.read_text()
+    page = (tmp_path / "out/compare.html").read_text()
+    assert "the process was ended by signal 9, perhaps for want of memory" in page
+    assert len(list((tmp_path / "out").glob("runs/*/seed0/cost.json"))) == 3

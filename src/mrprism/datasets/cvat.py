@@ -17,10 +17,11 @@ import numpy as np
 
 from mrprism.datasets.export import Marks, from_runs
 from mrprism.datasets.layout import entries, needed
-from mrprism.datasets.markup import LARGEST, parse_markup
+from mrprism.datasets.markup import parse_markup
 from mrprism.datasets.shapes import ellipse, polygon, rectangle
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
+from mrprism.images import limit_text
 
 _AREAS = ("box", "ellipse", "polygon", "mask")
 _HOLE = "background"
@@ -51,8 +52,7 @@ def _content(path: Path) -> bytes | None:
         return None
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("annotations.xml").file_size > LARGEST:
-                raise InputError(f"'{path}' holds more than {LARGEST} bytes of XML")
+            limit_text(path, archive.getinfo("annotations.xml").file_size)
             return archive.read("annotations.xml")
     except KeyError:
         raise InputError(

@@ -19,10 +19,9 @@ import numpy as np
 
 from mrprism.datasets.source import Source, fitting
 from mrprism.errors import InputError
-from mrprism.images import scale
+from mrprism.images import limit_archive, scale
 from mrprism.sample import MultiRaterSample, Task
 
-_LARGEST = 20_000_000_000  # bytes unpacked
 _ENDINGS = (".pickle", ".pkl")
 
 
@@ -81,15 +80,20 @@ def _content(path: Path) -> Any:
         if path.suffix.lower() != ".zip":
             with path.open("rb") as file:
                 return _Numbers(file).load()
+        limit_archive(path)
         with zipfile.ZipFile(path) as archive:
             (inner,) = (item for item in archive.infolist() if item.filename.lower().endswith(_ENDINGS))
-            if inner.file_size > _LARGEST:
-                raise InputError(f"holds more than {_LARGEST} bytes")
             return _Numbers(io.BytesIO(archive.read(inner))).load()
-    except InputError as error:
+    except _RefusedError as error:
         raise InputError(f"'{path}' {error}") from error
+    except InputError:
+        raise
     except Exception as error:  # pickle, zip and numpy raise what they like on broken files
         raise InputError(f"'{path}' is broken or no pickle: {error}") from error
+
+
+class _RefusedError(Exception):
+    """A pickle holds something that is not let through."""
 
 
 class _Numbers(pickle.Unpickler):
@@ -105,18 +109,18 @@ class _Numbers(pickle.Unpickler):
             return getattr(np, name)
         if place == ("_codecs", "encode"):  # how Python 2 kept bytes
             return _bytes
-        raise InputError(f"holds '{module}.{name}', which could run code; expected numbers only")
+        raise _RefusedError(f"holds '{module}.{name}', which could run code; expected numbers only")
 
 
 def _empty(kind: Any, shape: Any, code: Any) -> np.ndarray:
     if kind is not np.ndarray or tuple(shape) != (0,):
-        raise InputError("holds an array that is not built as arrays are")
+        raise _RefusedError("holds an array that is not built as arrays are")
     return np.empty(0, dtype=np.uint8)
 
 
 def _scalar(dtype: np.dtype[Any], content: bytes) -> Any:
     if dtype.kind not in "buif":
-        raise InputError(f"holds a value of the type {dtype}; expected numbers only")
+        raise _RefusedError(f"holds a value of the type {dtype}; expected numbers only")
     return np.frombuffer(content, dtype)[0]
 
 

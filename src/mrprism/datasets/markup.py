@@ -7,9 +7,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from mrprism.errors import InputError
+from mrprism.images import limit_text
 
 _BARE = re.compile(rb"<!DOCTYPE\s+[A-Za-z]\w*\s*>")
-LARGEST = 500_000_000  # bytes of XML
 
 
 def read_markup(path: Path) -> ElementTree.Element:
@@ -20,8 +20,7 @@ def read_markup(path: Path) -> ElementTree.Element:
             through which it could read other files or grow without limit. A bare name of one is harmless.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"'{path}' holds more than {LARGEST} bytes of XML")
+        limit_text(path, path.stat().st_size)
         return parse_markup(path.read_bytes(), path)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
@@ -29,6 +28,7 @@ def read_markup(path: Path) -> ElementTree.Element:
 
 def parse_markup(content: bytes, path: Path) -> ElementTree.Element:
     """As `read_markup`, from what a file held."""
+    limit_text(path, len(content))
     plain = _BARE.sub(b"", content, count=1)
     if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain or b"\0" in content:  # zeros: UTF-16 could hide them
         raise InputError(f"'{path}' declares a document type or is not UTF-8, which is not read")

@@ -90,7 +90,11 @@ def complete_folder(out: Path, what: str = "") -> Iterator[Path]:
         os.replace(unfinished, out)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise InputError(f"cannot write {what}'{out}': {error.strerror or error}") from error
+        why = error.strerror or error
+        where = Path(error.filename or out)
+        if not (where.is_relative_to(unfinished) or out.is_relative_to(where)):  # what is written from
+            raise InputError(f"cannot read '{error.filename}': {why}") from error
+        raise InputError(f"cannot write {what}'{out}': {why}") from error
     except BaseException:
         with suppress(OSError):
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,5 +1,6 @@
 """DICOM series, made by hand and read by SimpleITK for comparison."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,18 @@ def test_without_the_extra_one_sentence_says_what_to_install(
         "mrprism: 'import' needs the package 'pydicom': install it with pip install 'mrprism[dicom]'\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_broken_byte_is_one_sentence(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    paths = series(tmp_path, VOLUME[:2])
+    content = bytearray(paths[1].read_bytes())
+    for place in rng.integers(132, len(content) - 2 * VOLUME[0].size, 6):
+        content[place] = rng.integers(256)
+    paths[1].write_bytes(content[: len(content) - int(rng.integers(2)) * int(rng.integers(300))])
+    with contextlib.suppress(InputError):
+        read_series(tmp_path)
 
 
 def test_a_header_that_asks_for_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """DICOM SEG: files made by highdicom over a series made by hand."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,19 @@ def turned(path: Path) -> None:
     file.save_as(path)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_any_broken_byte_is_one_sentence(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    slices = series(tmp_path / "a", VOLUME)
+    path = segmentation(tmp_path / "x.dcm", slices, {"liver": LIVER}, "Ann")
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(132, len(content), 8):
+        content[place] = rng.integers(256)
+    path.write_bytes(content[: len(content) - int(rng.integers(2)) * int(rng.integers(2000))])
+    with contextlib.suppress(InputError):
+        cases(read(tmp_path))
+
+
 def test_what_is_exported_is_what_highdicom_reads(tmp_path: Path) -> None:
     affine = np.diag([-0.5, -0.7, 2.5, 1.0])
     affine[:3, 3] = 10, 20, -30
@@ -161,7 +175,8 @@ def test_what_is_exported_is_what_highdicom_reads(tmp_path: Path) -> None:
     np.testing.assert_allclose(source.affine @ [4, 0, 0, 1], [-10, -20, -30, 1], atol=1e-6)
     found = cases(read(tmp_path / "one"))["c1"]
     np.testing.assert_array_equal(found.masks, masks)
-    assert (found.group, found.rated.all()) == ("P7", True)
+    assert found.group == "P7"
+    assert found.rated.all()
     fused = export_dataset(dataset, "dicom-seg", tmp_path / "fused", raters="majority").folder
     assert pydicom.dcmread(fused / "majority/c1.dcm").SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
     assert "was made by an algorithm" in read(fused).notes[0]

@@ -34,7 +34,7 @@ _TILT = 1e-3  # cosines; headers keep some six digits
 class Series:
     """A volume, and where it lies."""
 
-    array: Shaped[np.ndarray, "D H W"]  # rescaled: whole numbers of 8 to 32 bits, or float32
+    array: Shaped[np.ndarray, "D H W"]  # rescaled: whole numbers of 16 or 32 bits, or float32
     spacing_mm: tuple[float, float, float]  # slice, row, column
     geometry: Geometry  # its affine is right-anterior-superior, as everywhere in this package
     files: tuple[Path, ...]  # one a slice, in the order of the array
@@ -68,33 +68,42 @@ def read_series(source: Path | Sequence[Path]) -> Series:
             spacing, two at one place, one missing, uneven distances, a tilted gantry, or a broken file.
     """
     where = source if isinstance(source, Path) else source[0].parent
+    with readable(where):
+        return _read(source, where)
+
+
+def _read(source: Path | Sequence[Path], where: Path) -> Series:
     files = dicom_files(source) if isinstance(source, Path) else list(source)
     found = [(header, path) for path in files if is_slice(header := read_header(path), path)]
     if not found:
         raise InputError(f"'{where}' holds no DICOM slice with pixels and a position")
     first, first_path = found[0]
     for header, path in found:
-        _alike(first, first_path, header, path)
+        with readable(path):
+            _alike(first, first_path, header, path)
     normal = np.cross(*_orientation(first, first_path))
     found.sort(key=lambda pair: float(normal @ _position(*pair)))
-    distance = _distance(found, normal)
+    with readable(found[0][1]):
+        distance = _distance(found, normal)
     rows, columns = int(first.Rows), int(first.Columns)
     limit_pixels(where, (len(found), rows, columns))
-    array = np.empty((len(found), rows, columns), np.result_type(*{_kind(*pair) for pair in found}))
+    with readable(first_path):
+        whole = all(_whole(*pair) for pair in found)
+        row_mm, column_mm = (float(value) for value in first.PixelSpacing)
+    array = np.empty((len(found), rows, columns), np.int32 if whole else np.float32)
     for plane, (_, path) in zip(array, found, strict=True):
         plane[:] = _pixels(path, plane.shape)
-    row_mm, column_mm = (float(value) for value in first.PixelSpacing)
     along, down = _orientation(first, first_path)
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([along * column_mm, down * row_mm, normal * distance])
     affine[:3, 3] = _position(*found[0])
     return Series(
-        array=array,
+        array=_compact(array),
         spacing_mm=(distance, row_mm, column_mm),
         geometry=Geometry(LPS @ affine, (columns, rows, len(found))),
         files=tuple(path for _, path in found),
-        slices=tuple(str(header.SOPInstanceUID) for header, _ in found),
-        uid=str(first.SeriesInstanceUID),
+        slices=tuple(str(header.get("SOPInstanceUID", "")) for header, _ in found),
+        uid=str(first.get("SeriesInstanceUID", "")),
         frame_of_reference=str(first.get("FrameOfReferenceUID", "")),
         patient=str(first.get("PatientID") or ""),
         modality=str(first.get("Modality", "")),
@@ -132,16 +141,40 @@ def is_slice(header: Any, path: Path) -> bool:
     Raises:
         InputError: It should be one, but was cut short or lost its place.
     """
-    if header.get("Modality") in _NO_IMAGES or header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
-        return False
-    lacking = [key for key in _OF_A_SLICE if header.get(key) is None]
-    if lacking and (str(header.get("SOPClassUID")) in _CROSS_SECTIONS or header.get("Rows") is None):
-        raise InputError(f"'{path}' is no slice that can be placed: it lacks {lacking[0]}")
-    return not lacking
+    with readable(path):
+        if (
+            header.get("Modality") in _NO_IMAGES
+            or header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY
+        ):
+            return False
+        lacking = [key for key in _OF_A_SLICE if header.get(key) is None]
+        if lacking and (str(header.get("SOPClassUID")) in _CROSS_SECTIONS or header.get("Rows") is None):
+            raise InputError(f"'{path}' is no slice that can be placed: it lacks {lacking[0]}")
+        return not lacking
 
 
 def is_segmentation(header: Any) -> bool:
-    return str(header.get("SOPClassUID", "")) in _SEGMENTATIONS
+    with quiet():
+        return str(header.get("SOPClassUID", "")) in _SEGMENTATIONS
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What headers should hold and do not, as an error that names the file; without pydicom's warnings."""
+    try:
+        with quiet():
+            yield
+    except InputError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(f"'{path}' has a header that cannot be read: {error}") from error
 
 
 @contextmanager
@@ -182,20 +215,16 @@ def _alike(first: Any, first_path: Path, header: Any, path: Path) -> None:
 
 def _orientation(header: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors along a row and down a column."""
-    try:
+    with readable(path):
         axes = np.array([float(v) for v in header.ImageOrientationPatient]).reshape(2, 3)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{path}' has an orientation that cannot be read: {error}") from error
     if np.abs(axes @ axes.T - np.eye(2)).max() > _TILT:
         raise InputError(f"'{path}' has rows and columns that are not at right angles: {axes.ravel()}")
     return axes[0], axes[1]
 
 
 def _position(header: Any, path: Path) -> np.ndarray:
-    try:
+    with readable(path):
         position = np.array([float(v) for v in header.ImagePositionPatient])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{path}' has a position that cannot be read: {error}") from error
     if position.shape != (3,) or not np.isfinite(position).all():
         raise InputError(f"'{path}' has the position {position}; expected three numbers")
     return position
@@ -229,25 +258,26 @@ def _distance(found: list[tuple[Any, Path]], normal: np.ndarray) -> float:
     return float(steps.mean())
 
 
-def _kind(header: Any, path: Path) -> np.dtype[Any]:
-    """The smallest type that holds every rescaled value exactly; float32 where they are not whole."""
+def _whole(header: Any, path: Path) -> bool:
+    """Whether rescaled values are whole numbers of at most 32 bits."""
     slope, intercept = _rescaling(header, path)
-    bits = int(header.get("BitsStored") or 16)
-    if slope != 1 or intercept != int(intercept) or not 1 <= bits <= 16:
-        return np.dtype(np.float32)
-    low = -(1 << (bits - 1)) if header.get("PixelRepresentation") else 0
-    high = low + (1 << bits) - 1
-    for kind in (np.uint8, np.int16, np.uint16):
-        if np.iinfo(kind).min <= low + intercept and high + intercept <= np.iinfo(kind).max:
-            return np.dtype(kind)
-    return np.dtype(np.int32)
+    return slope == 1 and abs(intercept) < 1e6 and intercept == int(intercept) and header.BitsAllocated <= 16
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """Whole numbers in 16 bits where they fit."""
+    if array.dtype.kind == "f":
+        return array
+    low, high = int(array.min()), int(array.max())
+    for kind in (np.int16, np.uint16):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return array.astype(kind)
+    return array
 
 
 def _rescaling(header: Any, path: Path) -> tuple[float, float]:
-    try:
+    with readable(path):
         slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{path}' has a rescaling that cannot be read: {error}") from error
     if not np.isfinite([slope, intercept]).all():
         raise InputError(f"'{path}' has the rescaling {slope}, {intercept}; expected finite numbers")
     return slope, intercept
@@ -263,6 +293,6 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise InputError(f"the pixels of '{path}' cannot be read: {error}") from error
     if stored.shape != shape:
         raise InputError(f"the pixels of '{path}' have the shape {stored.shape}; expected {shape}")
-    if slope == 1 and intercept == int(intercept):
+    if _whole(header, path):
         return np.asarray(stored.astype(np.int32) + np.int32(intercept))
     return np.asarray(stored * np.float32(slope) + np.float32(intercept), dtype=np.float32)

@@ -26,11 +26,12 @@ from mrprism.datasets.dicom import (
     quiet,
     read_header,
     read_series,
+    readable,
 )
 from mrprism.datasets.layout import entries, natural
 from mrprism.datasets.source import Source, assemble, parse_window
 from mrprism.errors import InputError
-from mrprism.images import Geometry, scale
+from mrprism.images import Geometry, limit_pixels, scale
 from mrprism.sample import MultiRaterSample, Task
 
 _OFF_GRID = 0.02  # voxels a frame may lie beside the image's grid
@@ -52,15 +53,17 @@ def read(source: Path, *, threshold: str = "", window: str = "") -> Source:
         if is_segmentation(header):
             drawings.append((path, header))
         elif is_slice(header, path):
-            uid = str(header.SeriesInstanceUID)
+            with readable(path):
+                uid = str(header.get("SeriesInstanceUID", ""))
+                patients[uid] = str(header.get("PatientID") or "")
             series.setdefault(uid, []).append(path)
-            patients[uid] = str(header.get("PatientID") or "")
     if not drawings:
         raise InputError(f"'{source}' holds no DICOM SEG file")
     notes: list[str] = []
     cases: dict[str, list[_Drawing]] = {uid: [] for uid in series}
     for path, header in drawings:
-        cases[_series(header, path, series)].append(_drawing(header, path, limit, notes))
+        with readable(path):
+            cases[_series(header, path, series)].append(_drawing(header, path, limit, notes))
     cases = {uid: found for uid, found in cases.items() if found}
     for found in cases.values():
         _once(found)
@@ -170,7 +173,7 @@ def _samples(
         masks = {
             (drawing.rater, structure): mask
             for drawing in drawings
-            for structure, mask in _masks(drawing, volume, limit).items()
+            for structure, mask in _drawn(drawing, volume, limit).items()
         }
         yield assemble(
             task,
@@ -183,8 +186,13 @@ def _samples(
         )
 
 
-def _masks(drawing: _Drawing, volume: Series, limit: float | None) -> dict[str, np.ndarray]:
+def _drawn(drawing: _Drawing, volume: Series, limit: float | None) -> dict[str, np.ndarray]:
     header = read_header(drawing.path, pixels=True)
+    with readable(drawing.path):
+        return _masks(header, drawing, volume, limit)
+
+
+def _masks(header: Any, drawing: _Drawing, volume: Series, limit: float | None) -> dict[str, np.ndarray]:
     frame = str(header.get("FrameOfReferenceUID", ""))
     if frame and volume.frame_of_reference and frame != volume.frame_of_reference:
         raise InputError(
@@ -224,6 +232,7 @@ def _known(pixels: np.ndarray, drawing: _Drawing) -> None:
 def _frames(header: Any, path: Path) -> np.ndarray:
     if "PixelData" not in header and int(header.get("NumberOfFrames") or 0) == 0:
         return np.zeros((0, 1, 1), dtype=np.uint8)
+    limit_pixels(path, (int(header.NumberOfFrames), int(header.Rows), int(header.Columns)))
     try:
         with quiet():
             pixels = np.asarray(header.pixel_array)

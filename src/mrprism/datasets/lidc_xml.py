@@ -22,7 +22,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from mrprism.datasets.dicom import Series, dicom_files, is_slice, read_header, read_series
+from mrprism.datasets.dicom import Series, dicom_files, is_slice, read_header, read_series, readable
 from mrprism.datasets.layout import entries, natural
 from mrprism.datasets.markup import read_markup
 from mrprism.datasets.shapes import polygon
@@ -94,7 +94,10 @@ def _scans(folder: Path) -> Iterator[_Scan]:
     if files:
         header = read_header(files[0])
         if is_slice(header, files[0]):
-            yield _Scan(folder, str(header.SeriesInstanceUID), str(header.get("PatientID") or folder.name))
+            with readable(files[0]):
+                patient = str(header.get("PatientID") or folder.name)
+                found = _Scan(folder, str(header.get("SeriesInstanceUID", "")), patient)
+            yield found
     for path in entries(folder):
         if path.is_dir():
             yield from _scans(path)
@@ -131,8 +134,9 @@ def _slices(folder: Path) -> list[Path]:
     for path in dicom_files(folder):
         header: Any = read_header(path)
         if is_slice(header, path):
-            place = tuple(float(v) for v in header.ImagePositionPatient)
-            number = int(header.get("InstanceNumber") or 0), path
+            with readable(path):
+                place = tuple(float(v) for v in header.ImagePositionPatient)
+                number = int(header.get("InstanceNumber") or 0), path
             lowest[place] = min(lowest.get(place, number), number)
     return [path for _, path in lowest.values()]
 

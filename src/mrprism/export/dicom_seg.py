@@ -4,14 +4,16 @@ The rater is the content creator. A rater who did not do a case has no file; a s
 done is not among the segments of the file; a segment without frames is empty. `mrprism import dicom-seg`
 reads it back.
 
-The images are written as a new series for the segmentations to refer to: a data set keeps no trace of
-the series it was made from. UIDs follow from the content, so the same export gives the same ones.
+Where the image of a case is a DICOM series, its slices are copied and the segmentations refer to them.
+Any other image is written as a new series for them to refer to; its UIDs follow from the content, so the
+same export gives the same ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt16
 
 from mrprism import __version__
-from mrprism.datasets.dicom import LPS, quiet
+from mrprism.datasets.dicom import LPS, quiet, read_header, read_series, readable
 from mrprism.errors import InputError
 from mrprism.export.cases import Cases, geometry, volume
 from mrprism.images import Geometry, read_values, write_file
@@ -45,14 +47,29 @@ def write(cases: Cases, folder: Path) -> None:
                 "such (png holds images)"
             )
         name = cases.files[sample.name]
-        slices = _slices(cases, sample, lies)
-        for index, header in enumerate(slices, start=1):
-            _save(header, folder / "images" / name / f"{index:04d}.dcm")
-            del header.PixelData
+        slices = _copied(cases, sample, folder / "images" / name)
+        if not slices:
+            slices = _slices(cases, sample, lies)
+            for index, header in enumerate(slices, start=1):
+                _save(header, folder / "images" / name / f"{index:04d}.dcm")
+                del header.PixelData
         for r, rater in enumerate(cases.task.raters):
             if sample.rated[r].any():
-                made = _segmentation(cases, sample, r, slices, number)
+                with readable(folder / "images" / name):
+                    made = _segmentation(cases, sample, r, slices, number)
                 _save(made, folder / cases.rater_files[rater] / f"{name}.dcm")
+
+
+def _copied(cases: Cases, sample: MultiRaterSample, folder: Path) -> list[Any]:
+    """The headers of the series a case came from, copied in the order of the array; none if it did not."""
+    files = cases.originals.get(sample.name, ())
+    if len(files) != 1 or not files[0].is_dir():
+        return []
+    slices = read_series(files[0]).files
+    folder.mkdir(parents=True)
+    for index, path in enumerate(slices, start=1):
+        shutil.copyfile(path, folder / f"{index:04d}.dcm")
+    return [read_header(path) for path in slices]
 
 
 def _slices(cases: Cases, sample: MultiRaterSample, lies: Geometry) -> list[Any]:

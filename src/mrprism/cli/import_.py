@@ -19,7 +19,10 @@ def run(
     src: Annotated[
         Path | None, typer.Argument(help="The folder (or file) as it was published or exported.")
     ] = None,
-    out: Annotated[Path | None, typer.Argument(help="A new folder for the data set.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Argument(help="A new folder for the data set, or a dataset.json beside files that can stay."),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="NAME=VALUE for this layout; give it several times if needed."),
@@ -27,6 +30,10 @@ def run(
     set_: Annotated[str | None, typer.Option("--set", help="Short for -o set=...")] = None,
     raters: Annotated[str | None, typer.Option("--raters", help="Short for -o raters=...")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for -o seed=...")] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Bring masks that lie on another grid onto that of their image."),
+    ] = False,
     name: Annotated[str | None, typer.Option("--name", help="Name of the data set.")] = None,
 ) -> None:
     """Turn a published data set or a tool's export into a mrprism data set.
@@ -34,6 +41,10 @@ def run(
     Who drew what is kept: a mask that is not there is missing, a mask that is all zero was looked at
     and left empty. Nothing is resized or guessed; what does not fit stops the import with a sentence
     and leaves nothing behind. A killed import is simply started again.
+
+    Where nothing need be converted, `dataset.json` as OUT, in the folder of the data set or above it,
+    leaves images and masks where they are and only writes down what is whose (`mrprism.json`, where a
+    tool's own dataset.json lies there).
 
     Examples:
 
@@ -46,6 +57,7 @@ def run(
         mrprism import list
     """
     from mrprism.datasets import DATASETS, write_dataset
+    from mrprism.datasets.in_place import write_in_place
 
     if kind == "list":
         for key, reader in DATASETS.items():
@@ -61,18 +73,28 @@ def run(
     if not src.exists():
         raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
     given: dict[str, str | int] = dict(_pair(text) for text in option or [])
-    short: dict[str, str | int | None] = {"set": set_, "raters": raters, "seed": seed}
+    short: dict[str, str | int | None] = {
+        "set": set_,
+        "raters": raters,
+        "seed": seed,
+        "resample": "yes" if resample else None,
+    }
     given.update({key: value for key, value in short.items() if value is not None})
     source = DATASETS[kind](src, **_converted(kind, DATASETS[kind], given))
-    write_dataset(
-        _counted(source.samples),
-        out,
-        name=name or source.name,
-        task=source.task,
-        channels=source.channels,
-        image_format=source.image_format,  # type: ignore[arg-type]
-        description="\n".join(source.notes) or None,
-    )
+    if out.suffix.lower() == ".json" and given.get("resample") == "yes":
+        raise InputError(f"masks brought onto another grid are new files, so '{out}' should be a new folder")
+    if out.suffix.lower() == ".json":
+        write_in_place(source, out, name=name or source.name)
+    else:
+        write_dataset(
+            _counted(source.samples),
+            out,
+            name=name or source.name,
+            task=source.task,
+            channels=source.channels,
+            image_format=source.image_format,  # type: ignore[arg-type]
+            description="\n".join(source.notes) or None,
+        )
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"wrote '{out}'; look at it with: mrprism check {out}")

@@ -20,7 +20,8 @@ import numpy as np
 
 from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import entries, natural
-from mrprism.datasets.source import Source, aligned, assemble, parse_window, split_labels
+from mrprism.datasets.manifest import Case, Drawn
+from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_window, split_labels
 from mrprism.datasets.table import read_table
 from mrprism.errors import InputError
 from mrprism.images import ImageFile, read_image, read_labels, read_mask
@@ -39,6 +40,7 @@ def read(
     suffix: str = "",
     structure: str = "object",
     window: str = "",
+    resample: str = "no",
 ) -> Source:
     """Read one derivative.
 
@@ -49,6 +51,7 @@ def read(
         suffix: Which image, such as T1w, where there are several.
         structure: Name for masks without a `label`.
         window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     files = list(_files(source))
     notes: list[str] = []
@@ -67,8 +70,9 @@ def read(
     structures = dict.fromkeys(name for drawing in drawings for name in drawing.labels)
     first = read_image(min(cases, key=lambda file: natural(str(file.path))).path)
     task = Task(len(first.array), tuple(structures), tuple(raters))
-    samples = _samples(task, cases, window)
-    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes)
+    samples = _samples(task, cases, window, resample)
+    here = _in_place(cases, window)
+    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes, here=here)
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,34 @@ def _once(cases: dict[_File, list[_Drawing]]) -> None:
                     )
 
 
-def _samples(task: Task, cases: dict[_File, list[_Drawing]], window: str) -> Iterator[MultiRaterSample]:
+def _name(picture: _File, drawings: list[_Drawing]) -> str:
+    """A case is called after what distinguishes its image, unless a side file knows better."""
+    kept = [f"{key}-{value}" for key, value in picture.entities if key not in _OF_IMAGES]
+    return drawings[0].case or "_".join(kept)
+
+
+def _in_place(cases: dict[_File, list[_Drawing]], window: str) -> InPlace | None:
+    """The cases as they lie, if they are masks only, or label maps with one table."""
+    drawings = [drawing for found in cases.values() for drawing in found]
+    first = drawings[0].labels if drawings[0].file.suffix == "dseg" else {}
+    if any((d.labels if d.file.suffix == "dseg" else {}) != first for d in drawings):
+        return None
+    placed = []
+    for picture, found in sorted(cases.items(), key=lambda item: natural(item[0].path.name)):
+        masks: dict[str, Drawn] = {}
+        for drawing in found:
+            path = str(drawing.file.path)
+            known = masks.setdefault(drawing.rater, path if first else {})
+            if isinstance(known, dict):
+                known.update(dict.fromkeys(drawing.labels, path))
+        name = _name(picture, found)
+        placed.append(Case(name=name, image=str(picture.path), masks=masks, group=picture.get("sub")))
+    return InPlace(placed, first, parse_window(window))
+
+
+def _samples(
+    task: Task, cases: dict[_File, list[_Drawing]], window: str, resample: str
+) -> Iterator[MultiRaterSample]:
     for picture, drawings in sorted(cases.items(), key=lambda item: natural(item[0].path.name)):
         image = read_image(picture.path, window=parse_window(window))
         if len(image.array) != task.channels:
@@ -222,12 +253,11 @@ def _samples(task: Task, cases: dict[_File, list[_Drawing]], window: str) -> Ite
         masks = {
             (drawing.rater, structure): mask
             for drawing in drawings
-            for structure, mask in _masks(drawing, image).items()
+            for structure, mask in _masks(drawing, image, resample).items()
         }
-        kept = [f"{key}-{value}" for key, value in picture.entities if key not in _OF_IMAGES]
         yield assemble(
             task,
-            drawings[0].case or "_".join(kept),
+            _name(picture, drawings),
             image.array,
             masks,
             group=picture.get("sub"),
@@ -236,9 +266,9 @@ def _samples(task: Task, cases: dict[_File, list[_Drawing]], window: str) -> Ite
         )
 
 
-def _masks(drawing: _Drawing, image: ImageFile) -> dict[str, np.ndarray]:
+def _masks(drawing: _Drawing, image: ImageFile, resample: str) -> dict[str, np.ndarray]:
     if drawing.file.suffix == "mask":
         (structure,) = drawing.labels
-        return {structure: aligned(read_mask(drawing.file.path), image)}
-    labels = aligned(read_labels(drawing.file.path), image)
+        return {structure: aligned(read_mask(drawing.file.path), image, resample=resample)}
+    labels = aligned(read_labels(drawing.file.path), image, resample=resample)
     return split_labels(labels, drawing.labels, drawing.file.path)

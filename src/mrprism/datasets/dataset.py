@@ -9,9 +9,11 @@ from typing import overload
 
 import numpy as np
 
+from mrprism.datasets.grid import aligned
 from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
+from mrprism.datasets.open_image import open_image
 from mrprism.errors import InputError
-from mrprism.images import Geometry, ImageFile, LabelFile, MaskFile, read_image, read_labels, read_mask
+from mrprism.images import Geometry, ImageFile, read_labels, read_mask
 from mrprism.sample import MultiRaterSample, Samples, Task
 from mrprism.types import Image, Votes
 
@@ -105,8 +107,12 @@ class Dataset(Samples):
         return f"Dataset('{self.name}', {len(self)} cases, {who})"
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, *, resample: bool = False) -> Dataset:
     """Open a data set given by its folder or its `dataset.json`; images are read when asked for.
+
+    Args:
+        resample: Bring masks (nearest) and further channels (linear) that lie on another grid onto the
+            grid of their image, instead of refusing them.
 
     Raises:
         InputError: The manifest is wrong, or names files that are missing or outside its folder.
@@ -116,7 +122,7 @@ def open_dataset(path: str | Path) -> Dataset:
     if faults or manifest is None:
         more = f" (and {len(faults) - 1} more: see mrprism check {path})" if len(faults) > 1 else ""
         raise InputError(faults[0].sentence + more)
-    entries = [_Entry(file.parent, manifest, case) for case in manifest.cases]
+    entries = [_Entry(file.parent, manifest, case, resample) for case in manifest.cases]
     return Dataset(manifest.name, task_of(manifest), entries)
 
 
@@ -151,6 +157,7 @@ class _Entry:
     root: Path
     manifest: Manifest
     case: Case
+    resample: bool = False
 
 
 def _name(case: MultiRaterSample | _Entry) -> str:
@@ -163,7 +170,8 @@ def _fact(case: MultiRaterSample | _Entry) -> MultiRaterSample | Case:
 
 def _read(entry: _Entry) -> FileSample:
     case, manifest, root = entry.case, entry.manifest, entry.root
-    image, first = read_case_image(root, manifest, case)
+    resample = entry.resample
+    image, first = read_case_image(root, manifest, case, resample=resample)
     space = image.shape[1:]
     structures = manifest.structures
     raters = manifest.rater_names
@@ -171,13 +179,13 @@ def _read(entry: _Entry) -> FileSample:
     rated = np.zeros((len(raters), len(structures)), dtype=bool)
     for rater, drawn in case.masks.items():
         r = raters.index(rater)
-        for c, mask in read_drawn(root, manifest, case, drawn, first):
+        for c, mask in read_drawn(root, manifest, case, drawn, first, resample=resample):
             masks[r, c], rated[r, c] = mask, True
     reference = None
     if case.reference is not None:
         reference = np.zeros((len(structures), *space), dtype=bool)
         done = []
-        for c, mask in read_drawn(root, manifest, case, case.reference, first):
+        for c, mask in read_drawn(root, manifest, case, case.reference, first, resample=resample):
             reference[c] = mask
             done.append(c)
         if len(done) < len(structures):
@@ -186,7 +194,9 @@ def _read(entry: _Entry) -> FileSample:
                 f"reference of case '{case.name}' lacks the structure '{absent}'; "
                 "expected every structure or no reference"
             )
-    votes = None if case.votes is None else read_votes(root, manifest, case, first)
+    votes = None
+    if case.votes is not None:
+        votes = read_votes(root, manifest, case, first, resample=resample)
     spacing = tuple(case.spacing_mm) if case.spacing_mm is not None else first.spacing_mm
     if spacing is not None and len(spacing) != len(space):
         raise InputError(
@@ -208,14 +218,16 @@ def _read(entry: _Entry) -> FileSample:
     )
 
 
-def read_case_image(root: Path, manifest: Manifest, case: Case) -> tuple[Image, ImageFile]:
+def read_case_image(
+    root: Path, manifest: Manifest, case: Case, *, resample: bool = False
+) -> tuple[Image, ImageFile]:
     """The image of a case, its channels as the manifest lists them, and the (first) file it came from."""
     window = case.window or manifest.window
     paths = [case.image] if isinstance(case.image, str) else case.image
-    parts = [read_image(root / path, window=window) for path in paths]
-    first = parts[0]
-    for part in parts[1:]:
-        _same_grid("image", part, first, case.name)
+    first = open_image(root / paths[0], window=window)
+    what = f"image '{{}}' of case '{case.name}'"
+    others = (open_image(root / path, window=window) for path in paths[1:])
+    parts = [first, *(aligned(part, first, what, resample=resample) for part in others)]
     arrays = [part.array for part in parts]
     if len(arrays) > 1 or len(manifest.channels) == 1:
         arrays = [a[:1] if all(np.array_equal(a[0], other) for other in a[1:]) else a for a in arrays]
@@ -229,30 +241,36 @@ def read_case_image(root: Path, manifest: Manifest, case: Case) -> tuple[Image, 
 
 
 def read_drawn(
-    root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile | None
+    root: Path,
+    manifest: Manifest,
+    case: Case,
+    drawn: Drawn,
+    like: ImageFile | None,
+    *,
+    resample: bool = False,
 ) -> list[tuple[int, np.ndarray]]:
     """The masks one rater (or the reference) drew of a case: position of the structure, and the mask.
 
     Args:
         like: Its image, with whose size and place they are compared; None: they are not.
+        resample: Bring those that lie elsewhere onto the grid of the image.
     """
     if isinstance(drawn, str):
-        return read_label_map(root / drawn, manifest, case.name, like)
+        return read_label_map(root / drawn, manifest, case.name, like, resample=resample)
     masks = []
     for structure, path in drawn.items():
         mask = read_mask(root / path)
-        _same_grid("mask", mask, like, case.name)
+        mask = aligned(mask, like, f"mask '{{}}' of case '{case.name}'", resample=resample)
         masks.append((manifest.structures.index(structure), mask.array))
     return masks
 
 
 def read_label_map(
-    path: Path, manifest: Manifest, case: str, like: ImageFile | None
+    path: Path, manifest: Manifest, case: str, like: ImageFile | None, *, resample: bool = False
 ) -> list[tuple[int, np.ndarray]]:
     """Every structure of a label map."""
     labels = manifest.labels or {}
-    found = read_labels(path)
-    _same_grid("label map", found, like, case)
+    found = aligned(read_labels(path), like, f"label map '{{}}' of case '{case}'", resample=resample)
     known = {0}.union(*labels.values())
     unknown = sorted({int(v) for v in np.unique(found.array)} - known)
     if unknown:
@@ -263,7 +281,9 @@ def read_label_map(
     return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
 
 
-def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile | None) -> Votes:
+def read_votes(
+    root: Path, manifest: Manifest, case: Case, like: ImageFile | None, *, resample: bool = False
+) -> Votes:
     """How many of the voters marked each pixel, structure by structure."""
     assert case.votes is not None
     assert case.voters is not None
@@ -273,7 +293,7 @@ def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile | Non
     votes = []
     for structure in manifest.structures:
         file = read_labels(root / case.votes[structure])
-        _same_grid("votes", file, like, case.name)
+        file = aligned(file, like, f"votes '{{}}' of case '{case.name}'", resample=resample)
         if file.array.min(initial=0) < 0 or file.array.max(initial=0) > case.voters:
             raise InputError(
                 f"votes '{file.path}' of case '{case.name}' reach {int(file.array.max())}; "
@@ -281,25 +301,3 @@ def read_votes(root: Path, manifest: Manifest, case: Case, like: ImageFile | Non
             )
         votes.append(file.array)
     return np.stack(votes)
-
-
-def _same_grid(what: str, file: ImageFile | LabelFile | MaskFile, image: ImageFile | None, case: str) -> None:
-    if image is None:
-        return
-    shape = file.array.shape[1:] if isinstance(file, ImageFile) else file.array.shape
-    if shape != image.array.shape[1:]:
-        raise InputError(
-            f"{what} '{file.path}' of case '{case}' has the size {_size(shape)}, "
-            f"its image '{image.path}' {_size(image.array.shape[1:])}; expected the same"
-        )
-    if file.geometry is not None and image.geometry is not None:
-        difference = image.geometry.differs(file.geometry)
-        if difference:
-            raise InputError(
-                f"{what} '{file.path}' of case '{case}' lies elsewhere than its image '{image.path}': "
-                f"{difference} (image first)"
-            )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in shape)

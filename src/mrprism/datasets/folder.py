@@ -1,7 +1,8 @@
 """A folder of images, and beside it one folder of masks for each rater.
 
 `images/NAME.png`, `RATER/NAME.png` for one structure or a label map, `RATER/STRUCTURE/NAME.png` for
-several; `reference/` in the same way. A rater without a file for an image did not do it.
+several; `reference/` in the same way. A rater without a file for an image did not do it. An image may be
+a folder of its own that holds a DICOM series.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.datasets.layout import entries, needed, stem
+from mrprism.datasets.manifest import Case, Drawn
+from mrprism.datasets.open_image import is_series, open_image
 from mrprism.datasets.source import (
+    InPlace,
     Source,
     aligned,
     assemble,
@@ -22,7 +26,7 @@ from mrprism.datasets.source import (
     split_labels,
 )
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, format_of, read_image, read_labels, read_mask
+from mrprism.images import ImageFile, format_of, read_labels, read_mask
 from mrprism.sample import MultiRaterSample, Task
 
 _REFERENCE = "reference"
@@ -37,6 +41,7 @@ def read(
     group: str = "",
     anonymous: str = "no",
     window: str = "",
+    resample: str = "no",
 ) -> Source:
     """Read the folder.
 
@@ -47,8 +52,9 @@ def read(
         group: Regular expression whose first bracket finds the patient in a case's name.
         anonymous: "yes" if the folders are slots and not persons.
         window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
-    pictures = _by_stem(needed(source, images))
+    pictures = _by_stem(needed(source, images), series=True)
     if not pictures:
         raise InputError(f"folder '{source / images}' has no images")
     folders = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
@@ -69,8 +75,36 @@ def read(
     channels = len(_image(first, parse_window(window)).array)
     task = Task(channels, structures, raters, anonymous == "yes")
     kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
-    samples = _samples(task, pictures, files, values, group, window)
-    return Source(source.resolve().name, task, samples, image_format=kind)
+    samples = _samples(task, pictures, files, values, group, window, resample)
+    here = InPlace(_cases(task, pictures, files, group), values, parse_window(window))
+    return Source(source.resolve().name, task, samples, image_format=kind, here=here)
+
+
+def _cases(task: Task, pictures: dict[str, Path], files: dict[str, Files], group: str) -> list[Case]:
+    """The cases as they lie."""
+    drawn: dict[str, dict[str, Drawn]] = {name: {} for name in pictures}
+    for rater, found in files.items():
+        for (case, structure), file in found.items():
+            if not structure:
+                drawn[case][rater] = str(file)
+                continue
+            masks = drawn[case].setdefault(rater, {})
+            assert isinstance(masks, dict)
+            masks[structure] = str(file)
+    cases = []
+    for name, path in pictures.items():
+        reference = next((d for rater, d in drawn[name].items() if rater.lower() == _REFERENCE), None)
+        whole = isinstance(reference, str) or set(reference or ()) == set(task.structures)
+        cases.append(
+            Case(
+                name=name,
+                image=str(path),
+                masks={rater: d for rater, d in drawn[name].items() if rater.lower() != _REFERENCE},
+                reference=reference if whole else None,
+                group=_group(group, name),
+            )
+        )
+    return cases
 
 
 Files = dict[tuple[str, str], Path]  # (case, structure or "" for a label map)
@@ -83,6 +117,7 @@ def _samples(
     values: dict[str, tuple[int, ...]],
     group: str,
     window: str,
+    resample: str,
 ) -> Iterator[MultiRaterSample]:
     limits = parse_window(window)
     for name, path in pictures.items():
@@ -95,7 +130,7 @@ def _samples(
             for (case, structure), file in found.items():
                 if case != name:
                     continue
-                for part, mask in _read(file, structure, values, image).items():
+                for part, mask in _read(file, structure, values, image, resample).items():
                     if rater.lower() == _REFERENCE:
                         reference[part] = mask
                     else:
@@ -113,15 +148,15 @@ def _samples(
 
 
 def _read(
-    file: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile
+    file: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile, resample: str
 ) -> dict[str, np.ndarray]:
     drawn = read_mask(file) if structure else read_labels(file)
-    mask = aligned(drawn, image)
+    mask = aligned(drawn, image, resample=resample)
     return {structure: mask} if structure else split_labels(mask, values, file)
 
 
 def _image(path: Path, window: tuple[float, float] | None) -> ImageFile:
-    return read_image(path, window=window)
+    return open_image(path, window=window)
 
 
 def _masks(folder: Path, structure: str, labels: list[str]) -> Files:
@@ -133,11 +168,12 @@ def _masks(folder: Path, structure: str, labels: list[str]) -> Files:
     return {(name, part.name): path for part in inner for name, path in _by_stem(part).items()}
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path, *, series: bool = False) -> dict[str, Path]:
+    """The images of a folder by their names; with ``series`` also folders of DICOM slices."""
     found: dict[str, Path] = {}
     for path in entries(folder):
-        if path.is_file() and format_of(path):
-            name = stem(path)
+        if (path.is_file() and format_of(path)) or (series and is_series(path)):
+            name = path.name if path.is_dir() else stem(path)
             if name in found:
                 raise InputError(f"'{found[name]}' and '{path.name}' have the same name but for the ending")
             found[name] = path

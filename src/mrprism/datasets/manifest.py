@@ -16,6 +16,7 @@ from mrprism.images import limit_text
 
 FORMAT: Literal["mrprism-dataset/1"] = "mrprism-dataset/1"
 MANIFEST = "dataset.json"
+OWN = "mrprism.json"  # the same, where another tool's dataset.json lies beside it
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -126,12 +127,13 @@ def manifest_path(path: str | Path) -> Path:
     """The manifest of a data set given by its folder or by the manifest itself."""
     path = Path(path)
     if path.is_dir():
-        if not (path / MANIFEST).is_file():
-            raise InputError(
-                f"folder '{path}' has no {MANIFEST}; expected a mrprism data set "
-                "(see mrprism import, or docs/how-to/your-own-folder.md)"
-            )
-        return path / MANIFEST
+        for name in (OWN, MANIFEST):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(
+            f"folder '{path}' has no {MANIFEST}; expected a mrprism data set "
+            "(see mrprism import, or docs/how-to/your-own-folder.md)"
+        )
     if not path.is_file():
         raise InputError(f"data set '{path}' does not exist; expected a folder with a {MANIFEST}")
     return path
@@ -266,9 +268,10 @@ def _paths(root: Path, manifest: Manifest) -> Iterator[Fault]:
     for case in manifest.cases:
         for entry in files(case):
             sentence = _leaves(root, real, entry.path)
-            if sentence is None and not os.path.isfile(
-                root / entry.path
-            ):  # Path.is_file raises on long names
+            is_there = (
+                os.path.exists if entry.role == "image" else os.path.isfile
+            )  # a DICOM series is a folder
+            if sentence is None and not is_there(root / entry.path):  # Path.is_file raises on long names
                 sentence = "does not exist"
             if sentence is not None:
                 yield Fault(

@@ -10,7 +10,7 @@ A key that is absent or null is missing. Paths start at the file's folder and ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,16 @@ import numpy as np
 
 from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import matching, natural, stem
-from mrprism.datasets.source import Source, aligned, assemble, parse_labels, parse_window, split_labels
+from mrprism.datasets.manifest import Case
+from mrprism.datasets.source import (
+    InPlace,
+    Source,
+    aligned,
+    assemble,
+    parse_labels,
+    parse_window,
+    split_labels,
+)
 from mrprism.datasets.table import inside
 from mrprism.errors import InputError
 from mrprism.images import ImageFile, format_of, read_image, read_labels, read_mask
@@ -39,6 +48,7 @@ def read(
     labels: str = "",
     group: str = "",
     window: str = "",
+    resample: str = "no",
 ) -> Source:
     """Read a datalist, or the one in a folder.
 
@@ -50,6 +60,7 @@ def read(
         labels: For label maps, such as "disc:1+2,cup:2".
         group: The key of the patient.
         window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     if bool(raters) == bool(rater):
         raise InputError(
@@ -77,9 +88,10 @@ def read(
     first = next(iter(cases))
     channels = sum(len(read_image(path).array) for path in first)
     task = Task(channels, tuple(values) or (structure,), tuple(found))
-    samples = _samples(task, cases, values, window, file)
+    samples = _samples(task, cases, values, window, resample, file)
     kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first[0]) or "", "png")
-    return Source(stem(file), task, samples, image_format=kind, notes=notes)
+    here = InPlace(_placed(task, cases, values, file), values, parse_window(window))
+    return Source(stem(file), task, samples, image_format=kind, notes=notes, here=here)
 
 
 @dataclass
@@ -147,15 +159,44 @@ def _drawn(
             yield name, text
 
 
+def _names(cases: Iterable[tuple[Path, ...]], file: Path) -> list[str]:
+    """After the images; with their folders where these are needed to tell them apart."""
+    firsts = [paths[0] for paths in cases]
+    plain = [stem(path) for path in firsts]
+    return [
+        name if plain.count(name) == 1 else path.relative_to(file.parent).with_name(name).as_posix()
+        for name, path in zip(plain, firsts, strict=True)
+    ]
+
+
+def _placed(
+    task: Task, cases: dict[tuple[Path, ...], _Case], values: dict[str, tuple[int, ...]], file: Path
+) -> list[Case]:
+    """The cases as they lie."""
+    return [
+        Case(
+            name=name,
+            image=str(paths[0]) if len(paths) == 1 else [str(path) for path in paths],
+            masks={
+                rater: str(path) if values else {task.structures[0]: str(path)}
+                for rater, path in case.masks.items()
+            },
+            group=case.group,
+            split=case.split,  # type: ignore[arg-type]
+        )
+        for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True)
+    ]
+
+
 def _samples(
     task: Task,
     cases: dict[tuple[Path, ...], _Case],
     values: dict[str, tuple[int, ...]],
     window: str,
+    resample: str,
     file: Path,
 ) -> Iterator[MultiRaterSample]:
-    names = [stem(paths[0]) for paths in cases]
-    for (paths, case), name in zip(cases.items(), names, strict=True):
+    for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True):
         parts = [read_image(path, window=parse_window(window)) for path in paths]
         sizes = {part.array.shape[1:] for part in parts}
         if len(sizes) > 1:
@@ -166,12 +207,11 @@ def _samples(
         masks = {
             (rater, structure): mask
             for rater, path in case.masks.items()
-            for structure, mask in _masks(path, task.structures[0], values, parts[0]).items()
+            for structure, mask in _masks(path, task.structures[0], values, parts[0], resample).items()
         }
-        whole = paths[0].relative_to(file.parent).with_name(name).as_posix()
         yield assemble(
             task,
-            name if names.count(name) == 1 else whole,
+            name,
             image,
             masks,
             group=case.group,
@@ -182,8 +222,8 @@ def _samples(
 
 
 def _masks(
-    path: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile
+    path: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile, resample: str
 ) -> dict[str, np.ndarray]:
     if not values:
-        return {structure: aligned(read_mask(path), image)}
-    return split_labels(aligned(read_labels(path), image), values, path)
+        return {structure: aligned(read_mask(path), image, resample=resample)}
+    return split_labels(aligned(read_labels(path), image, resample=resample), values, path)

@@ -20,18 +20,20 @@ import numpy as np
 
 from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import matching, natural, needed
-from mrprism.datasets.source import Source, assemble, fitting, parse_window, split_labels
+from mrprism.datasets.manifest import Case
+from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_window, split_labels
 from mrprism.errors import InputError
 from mrprism.images import ImageFile, read_image, read_labels
 from mrprism.sample import MultiRaterSample, Task
 
 
-def read(source: Path, *, rater: str = "", window: str = "") -> Source:
+def read(source: Path, *, rater: str = "", window: str = "", resample: str = "no") -> Source:
     """Read one data set folder.
 
     Args:
         rater: Regular expression that finds the rater in a case's name; without it raters are folders.
         window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     document = read_json(source / "dataset.json")
     try:
@@ -54,11 +56,25 @@ def read(source: Path, *, rater: str = "", window: str = "") -> Source:
     first = read_image(next(iter(images.values()))[0])
     count = sum(len(read_image(path).array) for path in next(iter(images.values())))
     task = Task(count, tuple(labels), tuple(raters))
-    reading = _Reading(task, labels, ignored, parse_window(window))
+    reading = _Reading(task, labels, ignored, parse_window(window), resample)
     samples = reading.samples(images, drawn, references)
     kind = "nifti" if first.format == "nifti" else "png"
     named = channels if len(channels) == count else None
-    return Source(str(document.get("name") or source.resolve().name), task, samples, named, kind)
+    here = InPlace(_cases(images, drawn, references), labels, parse_window(window))
+    return Source(str(document.get("name") or source.resolve().name), task, samples, named, kind, here=here)
+
+
+def _cases(images: dict[str, list[Path]], drawn: Files, references: dict[str, Path]) -> list[Case]:
+    """The cases as they lie."""
+    return [
+        Case(
+            name=case,
+            image=str(paths[0]) if len(paths) == 1 else [str(path) for path in paths],
+            masks={rater: str(path) for rater, path in drawn.get(case, {}).items()},
+            reference=str(references[case]) if case in references else None,
+        )
+        for case, paths in images.items()
+    ]
 
 
 Files = dict[str, dict[str, Path]]  # {case: {rater: label map}}
@@ -130,8 +146,10 @@ class _Reading:
         labels: dict[str, tuple[int, ...]],
         ignored: int | None,
         window: tuple[float, float] | None,
+        resample: str,
     ) -> None:
         self.task, self.labels, self.ignored, self.window = task, labels, ignored, window
+        self.resample = resample
 
     def samples(
         self, images: dict[str, list[Path]], drawn: Files, references: dict[str, Path]
@@ -160,9 +178,7 @@ class _Reading:
 
     def _structures(self, path: Path, image: ImageFile) -> dict[str, np.ndarray]:
         file = read_labels(path)
-        fitting(file.array, path, image.array, image.path)
-        if file.geometry and image.geometry and (differs := image.geometry.differs(file.geometry)):
-            raise InputError(f"label map '{path}' lies elsewhere than its image '{image.path}': {differs}")
-        if self.ignored is not None and (file.array == self.ignored).any():
+        array = aligned(file, image, resample=self.resample)
+        if self.ignored is not None and (array == self.ignored).any():
             raise InputError(f"label map '{path}' marks pixels to ignore, which cannot be kept")
-        return split_labels(file.array, self.labels, path)
+        return split_labels(array, self.labels, path)

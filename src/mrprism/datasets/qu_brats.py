@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.datasets.layout import entries, matching
-from mrprism.datasets.source import Source, aligned, assemble, parse_labels, split_labels
+from mrprism.datasets.manifest import Case
+from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_labels, split_labels
 from mrprism.errors import InputError
 from mrprism.images import ImageFile, read_image, read_labels
 from mrprism.sample import MultiRaterSample, Task
@@ -45,7 +46,9 @@ def read(source: Path, *, labels: str = REGIONS) -> Source:
         raise InputError(f"'{source}' has no folder with NAME_flair.nii.gz, ... and NAME_seg.nii.gz")
     task = Task(len(SEQUENCES), tuple(values), ())
     channels = ("FLAIR", "T1", "T1ce", "T2")
-    return Source("brats", task, _samples(task, cases, values), channels, "nifti", notes)
+    return Source(
+        "brats", task, _samples(task, cases, values), channels, "nifti", notes, _here(cases, values)
+    )
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -76,6 +79,18 @@ def _collect(folder: Path, cases: list[tuple[str, dict[str, Path], Path]], notes
         notes.append(f"'{folder.name}' has no reference and was left out")
         return
     cases.append((folder.name, {name: found[name] for name in SEQUENCES}, found["seg"]))
+
+
+def _here(
+    cases: list[tuple[str, dict[str, Path], Path]], values: dict[str, tuple[int, ...]]
+) -> InPlace | None:
+    if {value for group in values.values() for value in group} != {1, 2, 4}:
+        return None
+    placed = [
+        Case(name=name, image=[str(path) for path in paths.values()], reference=str(reference))
+        for name, paths, reference in cases
+    ]
+    return InPlace(placed, values)
 
 
 def _samples(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mrprism.datasets import (
+    again,
     bids,
     bu_bil,
     coco,
@@ -33,6 +34,7 @@ DATASETS: dict[str, Callable[..., Source]] = {
     "chase-db1": vessels.read_chase,
     "coco": coco.read,
     "curvas": curvas.read,
+    "dataset": again.read,
     "cvat": cvat.read,
     "diaretdb1": diaretdb1.read,
     "dicom-seg": dicom_seg.read,

@@ -9,10 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from mrprism.datasets import grid
 from mrprism.datasets.dataset import FileSample
+from mrprism.datasets.grid import size
+from mrprism.datasets.manifest import Case
 from mrprism.errors import InputError
 from mrprism.images import ImageFile, LabelFile, MaskFile, ValueFile, Window
 from mrprism.sample import MultiRaterSample, Task
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """What a manifest says of files that can stay where they are."""
+
+    cases: list[Case]  # paths as the reader found them
+    labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class Source:
     channels: tuple[str, ...] | None = None
     image_format: str = "png"
     notes: list[str] = field(default_factory=list)  # what was decided or left out; grows while reading
+    here: InPlace | None = None  # where nothing need be converted
 
 
 def assemble(
@@ -60,15 +73,13 @@ def fitting(array: np.ndarray, path: Path | str, image: np.ndarray, image_path: 
     return array
 
 
-def aligned(drawn: LabelFile | MaskFile | ValueFile, image: ImageFile) -> np.ndarray:
-    """The mask, if it has the size of its image and lies where it lies."""
-    if drawn.geometry and image.geometry and (differs := image.geometry.differs(drawn.geometry)):
-        raise InputError(f"mask '{drawn.path}' lies elsewhere than its image '{image.path}': {differs}")
-    return fitting(drawn.array, drawn.path, image.array, image.path)
+def aligned(drawn: LabelFile | MaskFile | ValueFile, image: ImageFile, *, resample: str = "no") -> np.ndarray:
+    """The mask, if it has the size of its image and lies where it lies.
 
-
-def size(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in shape)
+    Args:
+        resample: "yes" brings one that lies elsewhere onto the grid of its image.
+    """
+    return grid.aligned(drawn, image, resample=resample == "yes").array
 
 
 def parse_window(text: str) -> Window | None:

@@ -54,7 +54,7 @@ def write_dataset(
         manifest = Manifest(
             format=FORMAT,
             name=name,
-            channels=list(channels or _channels(task.channels)),
+            channels=list(channels or channel_names(task.channels)),
             structures=list(task.structures),
             raters=list(task.raters),
             anonymous=task.anonymous,
@@ -216,7 +216,8 @@ def _write_case(
     )
 
 
-def _channels(count: int) -> tuple[str, ...]:
+def channel_names(count: int) -> tuple[str, ...]:
+    """Names for channels that nobody named."""
     if count == 1:
         return ("grey",)
     return ("red", "green", "blue") if count == 3 else tuple(f"channel {i + 1}" for i in range(count))

@@ -1,13 +1,14 @@
 """DICOM SEG: files made by highdicom over a series made by hand."""
 
 import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mrprism.datasets import DATASETS, Dataset
+from mrprism.datasets import DATASETS, Dataset, open_dataset
 from mrprism.datasets.dataset import FileSample
 from mrprism.errors import InputError
 from mrprism.export import export_dataset
@@ -18,7 +19,9 @@ pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
 import highdicom as hd
 import pydicom
 from slices import FRAME, changed, segmentation, series
-from trees import cases
+from trees import cases, nifti
+
+from mrprism.datasets.dicom import read_series
 
 read = DATASETS["dicom-seg"]
 VOLUME = np.random.default_rng(0).integers(-1000, 1500, (5, 6, 4)).astype(np.int16)
@@ -148,6 +151,23 @@ def test_any_broken_byte_is_one_sentence(tmp_path: Path, seed: int) -> None:
     path.write_bytes(content[: len(content) - int(rng.integers(2)) * int(rng.integers(2000))])
     with contextlib.suppress(InputError):
         cases(read(tmp_path))
+
+
+def test_the_series_a_case_came_from_is_referred_to(tmp_path: Path) -> None:
+    paths = series(tmp_path / "set/ct/c1", VOLUME)
+    affine = read_series(tmp_path / "set/ct/c1").geometry.affine
+    nifti(tmp_path / "set/ann.nii.gz", LIVER.T.astype(np.uint8), affine)
+    case = {"name": "c1", "image": "ct/c1", "masks": {"ann": {"liver": "ann.nii.gz"}}}
+    about = {"format": "mrprism-dataset/1", "name": "set", "channels": ["CT"], "structures": ["liver"]}
+    (tmp_path / "set/dataset.json").write_text(json.dumps({**about, "raters": ["ann"], "cases": [case]}))
+    out = export_dataset(open_dataset(tmp_path / "set"), "dicom-seg", tmp_path / "out").folder
+    drawn = pydicom.dcmread(out / "ann/c1.dcm")
+    original = pydicom.dcmread(paths[0])
+    assert drawn.ReferencedSeriesSequence[0].SeriesInstanceUID == original.SeriesInstanceUID
+    assert drawn.PatientID == "P1"
+    assert (out / "images/c1/0001.dcm").read_bytes() == paths[0].read_bytes()
+    (found,) = cases(read(out)).values()
+    np.testing.assert_array_equal(found.masks[0, 0], LIVER)
 
 
 def test_what_is_exported_is_what_highdicom_reads(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ Source: Gurari et al., WACV 2015, doi:10.1109/WACV.2015.160. Boston University 2
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import entries, matching, natural, needed, subfolder
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
@@ -119,10 +119,16 @@ def _offsets(path: Path) -> dict[str, tuple[int, int, int, int]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text())
-        return {k.lower(): (int(v["y"]), int(v["x"]), int(v["h"]), int(v["w"])) for k, v in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        content = read_json(path)
+        found = {k.lower(): (int(v["y"]), int(v["x"]), int(v["h"]), int(v["w"])) for k, v in content.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"'{path}' is broken: {error}; expected y, x, h, w for each case") from error
+    for case, (y, x, h, w) in found.items():
+        if min(y, x) < 0 or min(h, w) < 1:
+            raise InputError(
+                f"'{path}' has the window {y}, {x}, {h}, {w} for '{case}'; expected one inside the image"
+            )
+    return found
 
 
 def _select(case: _Case, prefix: str, raters: str, tool: str) -> _Case:

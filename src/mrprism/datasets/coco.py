@@ -56,7 +56,7 @@ def _collect(file: Path, key: str, marks: Marks) -> None:
         for (picture, who), shapes in found.items():
             size = int(pictures[picture]["height"]), int(pictures[picture]["width"])
             marks.add(str(pictures[picture]["file_name"]), who, (size, shapes), file)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"'{file}' is not a COCO file: {type(error).__name__} {error}") from error
 
 

@@ -10,13 +10,13 @@ Source: Sivaswamy et al., JSM Biomedical Imaging Data Papers 2(1), 2015. Researc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mrprism.datasets.dataset import FileSample
+from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import entries, matching, needed, subfolder
 from mrprism.datasets.source import Source
 from mrprism.errors import InputError
@@ -50,7 +50,7 @@ def read(source: Path, *, raters: str | None = None, seed: int = 0) -> Source:
 
 def _crops(root: Path) -> Iterator[FileSample]:
     try:
-        meta = json.loads((root / "meta.json").read_text())
+        meta = read_json(root / "meta.json")
         splits = {name: str(fact["split"]) for name, fact in meta.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"'{root / 'meta.json'}' is not as expected: {error}") from error

@@ -42,7 +42,7 @@ def read(source: Path, *, images: str = "images", key: str = "") -> Source:
         for task in document:
             try:
                 _collect(task, key, file, folder, marks)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise InputError(
                     f"'{file}' is not a Label Studio export: {type(error).__name__} {error}"
                 ) from error
@@ -107,7 +107,7 @@ def _draw(what: Any, size: tuple[int, int]) -> dict[str, np.ndarray]:
     shapes, file = what
     masks: dict[str, np.ndarray] = {}
     for label, item in shapes:
-        said = item["original_height"], item["original_width"]
+        said = item.get("original_height"), item.get("original_width")
         if said != tuple(size):
             raise InputError(f"'{file}' says {said[0]} × {said[1]} for a picture of {size[0]} × {size[1]}")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 
 from mrprism.errors import InputError
 from mrprism.images.content import Raw
-from mrprism.images.limits import limit_pixels
+from mrprism.images.limits import limit_growth, limit_pixels
 
 _pillow_limit = threading.Lock()
 
@@ -26,6 +27,7 @@ def read_pillow(path: Path, kind: str, mask: bool) -> Raw:
         image: Any = PIL.Image.open(path)
     with image:
         limit_pixels(path, image.size)
+        limit_growth(path, image.size)
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"'{path}' holds {image.n_frames} frames; expected one image")
         image.load()
@@ -69,11 +71,13 @@ def read_tiff(path: Path) -> Raw:
     """Decode the first series of a file."""
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said once, by us
     with tifffile.TiffFile(path) as file:
         if not file.series:
             raise InputError(f"'{path}' is broken: it holds no image")
         series = file.series[0]
         limit_pixels(path, series.shape)
+        limit_growth(path, series.shape)
         held = path.stat().st_size
         for page in series.pages:
             ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]

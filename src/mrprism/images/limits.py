@@ -34,6 +34,20 @@ def limit_pixels(path: Path | str, shape: tuple[int, ...]) -> None:
         raise InputError(f"'{path}' has {size} pixels, more than MRPRISM_MAX_PIXELS = {most} allows")
 
 
+def limit_growth(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a packed picture whose header announces more than a file of its size can hold.
+
+    No format read here packs more than eight pixels of one bit into a byte, and no deflate, LZW or JPEG
+    stream grows by more than `DEFLATE`.
+    """
+    held = path.stat().st_size
+    if math.prod(int(n) for n in shape) > 8 * DEFLATE * held:
+        size = " × ".join(str(n) for n in shape)
+        raise InputError(
+            f"'{path}' is cut short: its header asks for {size} pixels, the file has {held} bytes"
+        )
+
+
 def limit_archive(path: Path) -> None:
     """Refuse a zip archive (.zip, .npz) that unpacks to more than MRPRISM_MAX_UNPACKED bytes."""
     most = _limit("MRPRISM_MAX_UNPACKED")

@@ -125,7 +125,11 @@ def _decode(path: Path, mask: bool = False) -> Raw:
         raise InputError(f"cannot read '{path}': expected one of {', '.join(FORMATS)}")
     reader = {"nifti": read_nifti, "tiff": read_tiff, "nrrd": decode_nrrd}.get(kind)
     try:
-        return reader(path) if reader else read_pillow(path, kind, mask)
+        raw = reader(path) if reader else read_pillow(path, kind, mask)
+        if not raw.pixels.size or raw.pixels.dtype.kind not in "biuf":
+            found = f"{raw.pixels.dtype} values" if raw.pixels.size else "no pixels"
+            raise InputError(f"'{path}' holds {found}; expected whole numbers or floats")
+        return raw
     except InputError:
         raise
     except PermissionError as error:

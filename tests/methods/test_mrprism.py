@@ -131,9 +131,9 @@ def test_counting_finds_whom_to_trust() -> None:
     step = next(model.recur(image, model.equal_confidence(image), 1))
     for _ in range(200):
         model._calibrate(step._replace(segmentation=truth), masks, rated)
-    assert (model.counted[:2] > 0.97).all()
-    assert (model.counted[2:] < 0.7).all()
-    corrected = model._corrected(step.read.mean(0, keepdim=True))
+    assert (model.counted[0, :2] > 0.97).all()
+    assert (model.counted[0, 2:] < 0.7).all()
+    corrected = model._corrected(step.read.mean(0, keepdim=True), 0)
     assert (corrected[0, :2] > corrected[0, 2:]).all()
 
 
@@ -145,7 +145,7 @@ def test_an_absent_rater_is_not_counted() -> None:
     rated[:, 1] = False
     step = next(model.recur(batch.image, model.equal_confidence(batch.image), 1))
     model._calibrate(step, batch.masks, rated)
-    assert (model.counted[1] == 0.75).all() and (model.counted[0] != 0.75).all()
+    assert (model.counted[0, 1] == 0.75).all() and (model.counted[0, 0] != 0.75).all()
 
 
 def test_confidence_read_from_masks_knows_no_names() -> None:

@@ -40,13 +40,14 @@ KEY_GRID = (
 )
 EQUAL = 0.75  # the confidence everyone has before anything is known
 DISPUTED = 2.5  # rates are counted as if ten evenly divided pixels had already shown what is usual
-CALIBRATION_RATE = 0.03  # of the running means, for each recurrence
+CALIBRATION_RATE = 0.1  # of the running means, each step
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
 
 
 class Recurrence(NamedTuple):
     """One round of ConP and DivP."""
 
+    round: int
     logits: Float[Tensor, "B C H W"]  # ConP
     segmentation: Float[Tensor, "B C H W"]  # ỹ, its probability, detached
     phases: Float[Tensor, "B R C 2 2 h w"]  # DivP: `raters` before its pixels are interleaved
@@ -124,9 +125,9 @@ class MrPrism(Method):
         self.conp = ConP(self.encoder.widths, raters, structures, integration, rounds=min(recurrences, 2))
         self.divp = DivP(raters, structures)
         self.counted: Tensor  # each rater's confidence from their real masks, a running mean in training
-        self.read: Tensor  # the log-odds that DivP read for it, the same mean
-        self.register_buffer("counted", torch.full((raters, structures), EQUAL))
-        self.register_buffer("read", torch.zeros(raters, structures))
+        self.read: Tensor  # the log-odds that DivP read for it, the same mean; both for each round by itself
+        self.register_buffer("counted", torch.full((recurrences, raters, structures), EQUAL))
+        self.register_buffer("read", torch.zeros(recurrences, raters, structures))
 
     def recur(
         self, image: Float[Tensor, "B channel H W"], confidence: Float[Tensor, "#B R C h w"], rounds: int
@@ -142,8 +143,8 @@ class MrPrism(Method):
             raters = interleave(phases.detach(), size)
             agreed = agreement(segmentation, raters.sigmoid())
             read = self._read(agreed, raters.sigmoid(), segmentation)
-            confidence = self._corrected(read)
-            yield Recurrence(logits, segmentation, phases, raters, agreed, read, confidence)
+            confidence = self._corrected(read, round)
+            yield Recurrence(round, logits, segmentation, phases, raters, agreed, read, confidence)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """One step on the sum over the recurrences (eq. 13)."""
@@ -181,7 +182,8 @@ class MrPrism(Method):
         if not (self.divp_reconstruction or self.shuffle):
             return losses
         drawn = raters.sigmoid()
-        confidence = self._corrected(self._read(agreement(segmentation, drawn), drawn, segmentation))
+        read = self._read(agreement(segmentation, drawn), drawn, segmentation)
+        confidence = self._corrected(read, step.round)
         own = (raters.detach() > 0).float()  # T_0.5 of DivP's own masks
         if self.divp_reconstruction:  # eq. 8, second term
             source = own if self.target == "self" else masks
@@ -201,7 +203,7 @@ class MrPrism(Method):
         assert batch.image is not None
         rounds = list(self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences))
         last = rounds[-1]
-        confidence = last.agreed if self.trust == "pixel" else self._corrected(log_odds(last.agreed))
+        confidence = self._corrected(log_odds(last.agreed), last.round)
         return Prediction(
             probability=last.segmentation,
             raters=last.raters.sigmoid(),
@@ -230,11 +232,16 @@ class MrPrism(Method):
             return log_odds(agreed)
         return skill(*tally(raters, segmentation, raters.mean(1)), EQUAL)[..., None, None]
 
-    def _corrected(self, read: Float[Tensor, "B R C h w"]) -> Float[Tensor, "B R C h w"]:
-        """Confidence from DivP's reading, moved so that its mean in training is what was counted."""
+    def _corrected(self, read: Float[Tensor, "B R C h w"], round: int) -> Float[Tensor, "B R C h w"]:
+        """Confidence from DivP's reading, moved so that its mean in training is what was counted.
+
+        Each round has its own mean: what Rec0 draws is nearer the vote than what later rounds draw, DivP
+        cannot tell which of them it sees, and one mean for all makes rounds swing around the right answer.
+        """
         if self.trust == "pixel":
             return read.sigmoid()
-        return (read + (log_odds(self.counted) - self.read)[..., None, None]).sigmoid()
+        round = min(round, self.recurrences - 1)
+        return (read + (log_odds(self.counted[round]) - self.read[round])[..., None, None]).sigmoid()
 
     @torch.no_grad()
     def _calibrate(
@@ -250,8 +257,9 @@ class MrPrism(Method):
         hits, chances = (hits * there[..., None]).sum(0), (chances * there[..., None]).sum(0)
         cases = there.sum(0)
         rate = CALIBRATION_RATE * (cases > 0)
-        self.counted.lerp_(skill(hits, chances, self.counted[..., None]).sigmoid(), rate)
-        self.read.lerp_((step.read[..., 0, 0] * there).sum(0) / cases.clamp(min=1), rate)
+        counted, read = self.counted[step.round], self.read[step.round]
+        counted.lerp_(skill(hits, chances, counted[..., None]).sigmoid(), rate)
+        read.lerp_((step.read[..., 0, 0] * there).sum(0) / cases.clamp(min=1), rate)
 
     def _fusion(
         self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]

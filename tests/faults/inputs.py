@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -359,12 +360,47 @@ def refuge(root: Path) -> None:
     (root / "REFUGE1Test.csv").write_text("imgName,multimaskName,label\nx,D/Test-400/0544/0544.jpg,1\n")
 
 
+DIARETDB1 = (
+    "<!DOCTYPE imgannotool>\n<imgannotooldata><markinglist><marking><circleregion><centroid><coords2d>6,5</coords2d>"
+    '</centroid><radius direction="x">3</radius></circleregion><confidencelevel>High</confidencelevel>'
+    "<markingtype>Hard_exudates</markingtype></marking></markinglist></imgannotooldata>"
+)
+
+
+def diaretdb1(root: Path) -> None:
+    png(root / "images/diaretdb1_image001.png", picture(0, colour=True))
+    (root / "groundtruth").mkdir()
+    for number in (1, 2):
+        (root / f"groundtruth/diaretdb1_image001_{number:02d}_plain.xml").write_text(DIARETDB1)
+
+
+def qu_brats(root: Path) -> None:
+    case = "BraTS20_Training_001"
+    for number, sequence in enumerate(("flair", "t1", "t1ce", "t2")):
+        nifti(root / f"{case}/{case}_{sequence}.nii.gz", picture(number, (6, 5, 4)))
+    labels = np.array([0, 1, 2, 4], np.uint8)[np.random.default_rng(0).integers(0, 4, (6, 5, 4))]
+    nifti(root / f"{case}/{case}_seg.nii.gz", labels)
+
+
+def dicom_seg(root: Path) -> None:
+    """By the helpers of the DICOM tests, in whose folder they lie."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+    from slices import segmentation, series
+
+    volume = picture(0, (3, 6, 5)).astype(np.int16)
+    files = series(root / "ct", volume)
+    for number, rater in enumerate(("ann", "bob")):
+        drawn = np.zeros((3, 6, 5), bool)
+        drawn[1, 1:4, 1 : 3 + number] = True
+        segmentation(root / f"seg/{rater}.dcm", files, {"organ": drawn}, rater)
+
+
 GOOD: dict[str, Callable[[Path], None]] = {
     made.__name__: made
     for made in (
         squares, volumes, masks, run, comparison, folder, label_maps, coco, cvat, label_studio, nnunet, bids,
         monai, slicer, bu_bil, bu_bil_original, curvas, drishti, drishti_original, drive, stare, chase,
-        gleason, lidc, lidc_crops, qubiq, riga, riga_plus, refuge,
+        gleason, lidc, lidc_crops, qubiq, riga, riga_plus, refuge, diaretdb1, qu_brats, dicom_seg,
     )
 }  # fmt: skip
 
@@ -397,4 +433,7 @@ COMMANDS = {  # the command each good input is for, which must succeed on it
     "riga": "import riga {in} {out}",
     "riga_plus": "import riga {in} {out}",
     "refuge": "import refuge {in} {out}",
+    "diaretdb1": "import diaretdb1 {in} {out}",
+    "qu_brats": "import qu-brats {in} {out}",
+    "dicom_seg": "import dicom-seg {in} {out}",
 }

@@ -1,0 +1,244 @@
+"""What is fuzzed: everything that reads bytes from outside. Any bytes are read, or refused with an InputError.
+
+Each target has sound inputs to begin with (seeds) and a function that is given the bytes. The trees of published
+layouts are those of tests/faults/inputs.py, with one file replaced.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import io
+import os
+import struct
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from faults import inputs
+
+from mrprism.datasets import DATASETS, open_dataset, write_dataset
+from mrprism.datasets.check import check_dataset
+from mrprism.datasets.coco import unpack
+from mrprism.datasets.label_studio import unpack_brush
+from mrprism.datasets.shapes import ellipse, polygon, rectangle
+from mrprism.datasets.table import read_table
+from mrprism.errors import InputError
+from mrprism.evaluate import read_example
+from mrprism.images import read_image, read_labels, read_mask, read_values
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that reads bytes."""
+
+    seeds: Callable[[], list[bytes]]
+    read: Callable[[bytes], object]
+
+    def __call__(self, data: bytes) -> bool:
+        """Whether the bytes were read; anything but that or an InputError is raised: a find."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self.read(data)
+            except InputError:
+                return False
+        return True
+
+
+@functools.cache
+def scratch() -> Path:
+    """A folder in memory where there is one; emptied at the end."""
+    memory = Path("/dev/shm")
+    place = tempfile.TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else None, prefix="mrprism-fuzz-"
+    )
+    atexit.register(place.cleanup)
+    return Path(place.name)
+
+
+# --- image files --------------------------------------------------------------------------------
+
+
+def _image_file(ending: str) -> Target:
+    def seeds() -> list[bytes]:
+        path = scratch() / f"seed{ending}"
+        found = []
+        for array in (inputs.picture(0), inputs.picture(1, colour=True), inputs.blob(0) * np.uint8(255)):
+            if ending.startswith(".nii"):
+                inputs.nifti(path, array if array.ndim == 2 else array[None])
+            elif ending in (".pgm", ".gif") and array.ndim == 3:
+                continue
+            else:
+                inputs.png(path, array)
+            found.append(path.read_bytes())
+        if ending == ".tif":
+            import tifffile
+
+            for compression in ("zlib", None):
+                tifffile.imwrite(path, inputs.picture(2).astype(np.float32), compression=compression)
+                found.append(path.read_bytes())
+        return found
+
+    def read(data: bytes) -> None:
+        path = scratch() / f"file{ending}"
+        path.write_bytes(data)
+        refused = 0
+        for reader in (read_image, read_labels, read_mask, read_values):
+            try:
+                reader(path)
+            except InputError:
+                refused += 1
+        if refused == 4:
+            raise InputError("by every reader")
+
+    return Target(seeds, read)
+
+
+def _nrrd_file() -> Target:
+    target = _image_file(".nrrd")
+
+    def seeds() -> list[bytes]:
+        path = scratch() / "seed.nrrd"
+        found = []
+        for array in (inputs.blob(0, (5, 5, 3)), inputs.picture(0, (2, 5, 5, 3))):
+            inputs.nrrd(path, array, inputs.SEGMENTS)
+            found.append(path.read_bytes())
+        raw = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n"
+        return [*found, raw.encode() + bytes(8)]
+
+    return Target(seeds, target.read)
+
+
+# --- layouts: one file of a good tree is replaced -----------------------------------------------
+
+
+def _layout(kind: str, good: str, file: str, **options: Any) -> Target:
+    @functools.cache
+    def tree() -> Path:
+        root = scratch() / f"{good}-{Path(file).name}"
+        inputs.GOOD[good](root)
+        return root
+
+    def read(data: bytes) -> None:
+        (tree() / file).write_bytes(data)
+        for sample in DATASETS[kind](tree(), **options).samples:
+            assert sample.masks.shape[2:] == sample.image.shape[1:]
+
+    return Target(lambda: [_kept(tree() / file)], read)
+
+
+@functools.cache
+def _kept(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _manifest() -> Target:
+    @functools.cache
+    def tree() -> Path:
+        return write_dataset(inputs.samples(2), scratch() / "squares", name="squares", task=inputs.TASK)
+
+    def read(data: bytes) -> None:
+        (tree() / "dataset.json").write_bytes(data)
+        check_dataset(tree()).as_html()
+        for sample in open_dataset(tree()):
+            assert sample.masks.shape[2:] == sample.image.shape[1:]
+
+    return Target(lambda: [_kept(tree() / "dataset.json")], read)
+
+
+# --- packed marks and outlines ------------------------------------------------------------------
+
+
+def _numbers(data: bytes) -> np.ndarray:
+    return np.frombuffer(data[: len(data) // 8 * 8], "<f8")
+
+
+def _outlines(data: bytes) -> None:
+    numbers = _numbers(data)
+    polygon(numbers[: len(numbers) // 2 * 2].reshape(-1, 2), (12, 10))
+    if len(numbers) >= 5:
+        a, b, c, d, e = (float(n) for n in numbers[:5])
+        ellipse((a, b), (c, d), e, (12, 10))
+        rectangle((a, b), (c, d), e, (12, 10))
+
+
+def _table(data: bytes) -> None:
+    path = scratch() / "table.csv"
+    path.write_bytes(data)
+    read_table(path, "a", "b", encodings=("gbk", "utf-8"))
+
+
+def _example(data: bytes) -> None:
+    path = scratch() / "example.npz"
+    path.write_bytes(data)
+    read_example(path)
+
+
+def _example_seeds() -> list[bytes]:
+    buffer = io.BytesIO()
+    masks = np.zeros((2, 1, 4, 4), bool)
+    np.savez_compressed(
+        buffer, name="a", image=np.zeros((1, 4, 4)), masks=masks, rated=masks[..., 0, 0], probability=masks[0]
+    )
+    return [buffer.getvalue()]
+
+
+def _run_folder(data: bytes) -> None:
+    from mrprism.run import Run, read_tensors
+
+    folder = scratch() / "run"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_bytes(data)
+    (folder / "result.json").write_bytes(data)
+    (folder / "weights.safetensors").write_bytes(data)
+    with contextlib.suppress(InputError):
+        read_tensors(folder / "weights.safetensors")
+    run = Run.open(folder)
+    with contextlib.suppress(InputError):
+        run.result()
+
+
+def _run_seeds() -> list[bytes]:
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    config = b'{"method":"mrprism","task":{"channels":1,"structures":["a"],"raters":["b"]},"dataset":"x",'
+    config += b'"dataset_hash":"","train":[],"val":[],"test":[]}'
+    return [struct.pack("<Q", len(header)) + header + bytes(4), config]
+
+
+BRUSH = bytes.fromhex("00000010391bfce013ff80")  # eight values of 0, eight of 255
+
+TARGETS: dict[str, Target] = {
+    "manifest": _manifest(),
+    **{f"image{ending}": _image_file(ending) for ending in (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".pgm", ".bmp", ".gif")},
+    "image.nrrd": _nrrd_file(),
+    "bids-mask": _layout("bids", "bids", "sub-01/anat/sub-01_label-lesion_desc-bob_mask.nii.gz"),
+    "bu-bil-windows": _layout("bu-bil", "bu_bil_original", "BU-BIL_Dataset1/crop_offsets.json", set="1"),
+    "coco": _layout("coco", "coco", "ann.json"),
+    "coco-runs": Target(lambda: [b"X3", b"0", b"04:@"], lambda data: unpack(data.decode("latin-1"))),
+    "cvat": _layout("cvat", "cvat", "ann.xml"),
+    "diaretdb1": _layout("diaretdb1", "diaretdb1", "groundtruth/diaretdb1_image001_01_plain.xml"),
+    "dicom-seg": _layout("dicom-seg", "dicom_seg", "seg/bob.dcm"),
+    "drishti-table": _layout("drishti", "drishti", "meta.json"),
+    "label-studio": _layout("label-studio", "label_studio", "export.json"),
+    "label-studio-brush": Target(lambda: [BRUSH], lambda data: unpack_brush(list(data), (2, 2))),
+    "lidc": _layout("lidc", "lidc", "lidc.npz"),
+    "monai": _layout("monai", "monai", "dataset.json", raters="label_*"),
+    "nnunet": _layout("nnunet", "nnunet", "dataset.json"),
+    "riga-table": _layout("riga", "riga", "DiscRegion/Glaucoma_multirater_MESSIDOR.csv"),
+    "slicer": _layout("slicer", "slicer", "ann/c.seg.nrrd"),
+    "stare": _layout("stare", "stare", "im0001.ah.ppm.gz"),
+    "outlines": Target(lambda: [np.arange(1, 9, dtype="<f8").tobytes()], _outlines),
+    "table": Target(lambda: [b"a,b\n1,2\n", "a,b\n\u56fe,2\n".encode("gbk")], _table),
+    "example": Target(_example_seeds, _example),
+    "run-folder": Target(_run_seeds, _run_folder),
+}  # fmt: skip

@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: .venv/demo-installed
 	$(BIN)/mrprism demo
@@ -16,6 +16,12 @@ lint: .venv/test-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# ten minutes for each of thirty readers; MINUTES=1 is quicker. Guided by atheris where it can be had.
+MINUTES ?= 10
+fuzz: .venv/test-installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q atheris || echo "without atheris: plain random changes"
+	$(BIN)/python fuzz/run.py --minutes $(MINUTES)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from targets import Target
 
 HERE = Path(__file__).resolve().parent
 SLOWEST = 10  # seconds for one input
@@ -33,58 +39,62 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", help="all unless told")
     parser.add_argument("--minutes", type=float, default=10, help="for each target")
     parser.add_argument("--engine", choices=["atheris", "random"], help="atheris where it is installed")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     engine = given.engine or ("atheris" if importlib.util.find_spec("atheris") else "random")
-    seconds = max(1, round(60 * given.minutes))
-    if given.one:
-        return (with_atheris if engine == "atheris" else at_random)(given.targets[0], seconds)
-    failed = []
+    if engine == "atheris":
+        import atheris
+
+        with atheris.instrument_imports(include=["mrprism", "PIL", "tifffile", "nibabel"]):
+            from targets import TARGETS, scratch
+    else:
+        from targets import TARGETS, scratch
+    scratch()  # before there are several processes, so that one of them removes it
+    for name in given.targets:
+        if name not in TARGETS:
+            parser.error(f"unknown target '{name}'; known: {', '.join(TARGETS)}")
+    fuzz = with_atheris if engine == "atheris" else at_random
     print(
         "| target | engine | seconds | executions | peak memory, MiB | |\n|---|---|---|---|---|---|",
         flush=True,
     )
-    for name in given.targets or names():
-        command = [
-            sys.executable,
-            __file__,
-            "--one",
-            "--engine",
-            engine,
-            "--minutes",
-            str(given.minutes),
-            name,
-        ]
-        started = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        said = done.stdout + done.stderr
-        found = {
-            key: re.findall(rf"{key}:? +(\d+)", said) for key in ("number_of_executed_units", "peak_rss_mb")
-        }
-        executions, memory = (values[-1] if values else "?" for values in found.values())
-        verdict = "no find" if done.returncode == 0 else "FAILED"
-        print(
-            f"| {name} | {engine} | {time.monotonic() - started:.0f} | {executions} | {memory} | {verdict} |",
-            flush=True,
-        )
-        if done.returncode:
-            failed.append(name)
-            print(said[-3000:], file=sys.stderr)
-    return 1 if failed else 0
+    chosen = given.targets or list(TARGETS)
+    return max([in_a_fork(name, TARGETS[name], fuzz, round(60 * given.minutes)) for name in chosen])
 
 
-def names() -> list[str]:
-    from targets import TARGETS
+def in_a_fork(name: str, target: Target, fuzz: Callable[[str, Target, int], None], seconds: int) -> int:
+    """Fuzz one target, print its line of the table, and say whether it failed."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as log:
+        child = os.fork()
+        if child == 0:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            try:
+                fuzz(name, target, max(1, seconds))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+                code = 1
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    found = {key: re.findall(rf"{key}:? +(\d+)", said) for key in ("number_of_executed_units", "peak_rss_mb")}
+    executions, memory = (values[-1] if values else "?" for values in found.values())
+    engine = "atheris" if fuzz is with_atheris else "random"
+    verdict = "no find" if code == 0 else "FAILED"
+    took = time.monotonic() - started
+    print(f"| {name} | {engine} | {took:.0f} | {executions} | {memory} | {verdict} |", flush=True)
+    if code:
+        print(said[-3000:], file=sys.stderr)
+    return int(code != 0)
 
-    return list(TARGETS)
 
-
-def with_atheris(name: str, seconds: int) -> int:
+def with_atheris(name: str, target: Target, seconds: int) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["mrprism", "PIL", "tifffile", "nibabel"]):
-        from targets import TARGETS
-    target = TARGETS[name]
     finds = HERE / "finds"
     finds.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
@@ -98,21 +108,19 @@ def with_atheris(name: str, seconds: int) -> int:
         ]
         options += ["-print_final_stats=1", f"-artifact_prefix={finds / name}-", "-seed=1", corpus]
         atheris.Setup([sys.argv[0], *options], lambda data: target(data) and None)
-        atheris.Fuzz()
-    return 0
+        atheris.Fuzz()  # ends the process
 
 
-def at_random(name: str, seconds: int) -> int:
+def at_random(name: str, target: Target, seconds: int) -> None:
     import resource
 
     from mutate import mutated
-    from targets import TARGETS
 
     def hangs(*_: object) -> None:
         raise TimeoutError(f"more than {SLOWEST} s for one input")
 
     signal.signal(signal.SIGALRM, hangs)
-    target, draw = TARGETS[name], random.Random(name)
+    draw = random.Random(name)
     seeds = target.seeds()
     until, count, peak = time.monotonic() + seconds, 0, 0.0
     while time.monotonic() < until:
@@ -135,7 +143,6 @@ def at_random(name: str, seconds: int) -> int:
         if read and len(seeds) < 200 and draw.random() < 0.05:
             seeds.append(data)  # changed and still read: go on from there
     print(f"number_of_executed_units: {count}\npeak_rss_mb: {peak:.0f}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import io
 import os
+import shutil
 import struct
 import sys
 import tempfile
@@ -56,14 +57,19 @@ class Target:
 
 
 @functools.cache
-def scratch() -> Path:
-    """A folder in memory where there is one; emptied at the end."""
+def _base() -> Path:
     memory = Path("/dev/shm")
-    place = tempfile.TemporaryDirectory(
-        dir=memory if os.access(memory, os.W_OK) else None, prefix="mrprism-fuzz-"
-    )
-    atexit.register(place.cleanup)
-    return Path(place.name)
+    folder = tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None, prefix="mrprism-fuzz-")
+    owner = os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    return Path(folder)
+
+
+def scratch() -> Path:
+    """A folder of this process, in memory where there is room for one; removed when the first of them ends."""
+    folder = _base() / str(os.getpid())
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 # --- image files --------------------------------------------------------------------------------

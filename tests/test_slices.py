@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import runpy
 from pathlib import Path
 
 import nibabel
@@ -11,13 +13,14 @@ import pytest
 from toy import TOYS, dataset
 from volumes import SHAPE, TASK, geometry, volume_dataset, volumes
 
-from mrprism.datasets import Dataset, FileSample
+from mrprism.cli import call
+from mrprism.datasets import Dataset, FileSample, open_dataset
 from mrprism.errors import InputError
 from mrprism.images import Geometry
 from mrprism.loading import Cases, training_batches
 from mrprism.methods import METHODS
 from mrprism.planes import PlaneFile
-from mrprism.predict import evaluate, load
+from mrprism.predict import evaluate, load, predict_files
 from mrprism.run import Run
 from mrprism.slice_cases import SliceCases
 from mrprism.slicing import PLANES, Slicing, cut_volume, most_drawn, slice_of
@@ -267,3 +270,126 @@ def test_wrong_settings_are_refused_before_anything_is_read(tmp_path: Path) -> N
     with pytest.raises(InputError, match="is an image and no volume"):
         train(dataset(), "toy", tmp_path / "run", epochs=1, slices="z", **SMALL)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+# --- files
+
+
+def nifti(path: Path, array: np.ndarray) -> Path:
+    """A CT volume (D, H, W) that lies aslant."""
+    turn = np.deg2rad(10)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(
+        [[-np.cos(turn), np.sin(turn), 0], [-np.sin(turn), -np.cos(turn), 0], [0, 0, 1]]
+    ) @ np.diag([0.7, 0.8, 2.5])
+    affine[:3, 3] = (10, -20, 30)
+    image = nibabel.Nifti1Image(array.T, affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.fixture
+def hounsfield() -> np.ndarray:
+    """The first volume's image as numbers of a scanner, its window being -500 to 500."""
+    values = np.round(volumes(1)[0].image[0] * 1000 - 500).astype(np.int16)
+    values[0, 0, 0] = 2000  # metal, which would stretch the range
+    return values
+
+
+def test_nifti_nrrd_and_dicom_get_the_same_answer_in_the_same_place(
+    run: Run, tmp_path: Path, hounsfield: np.ndarray
+) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    scan = nifti(tmp_path / "scan.nii.gz", hounsfield)
+    itk.WriteImage(itk.ReadImage(str(scan)), str(tmp_path / "slicer.nrrd"))
+    out = tmp_path / "out"
+    folders = predict_files(run, [scan, tmp_path / "slicer.nrrd"], out, window=(-500.0, 500.0), device="cpu")
+    assert [folder.name for folder in folders] == ["scan", "slicer"]
+    like = nibabel.load(scan)
+    for name in (
+        "probability_disc",
+        "mask_cup",
+        "raters/bob_disc",
+        "confidence/cy_cup",
+        "recurrences/rec0_cup",
+    ):
+        one, other = (nibabel.load(folder / f"{name}.nii.gz") for folder in folders)
+        assert one.shape == other.shape == like.shape
+        assert np.allclose(one.affine, like.affine, atol=1e-4)
+        assert np.allclose(other.affine, like.affine, atol=1e-4)
+        assert np.array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+    window = np.clip((hounsfield.astype(np.float32) + 500) / 1000, 0, 1)[None]
+    sample = dataclasses.replace(volumes(1)[0], image=window)
+    expected = load(run, device="cpu").predict(sample).probability[0]
+    found = np.asarray(nibabel.load(folders[0] / "probability_disc.nii.gz").dataobj).T
+    assert np.allclose(found, expected, atol=1e-5)
+    assert not list(out.rglob(".*"))
+
+
+def test_a_series_is_predicted_where_it_lies(run: Run, tmp_path: Path, hounsfield: np.ndarray) -> None:
+    pytest.importorskip("pydicom")
+    series = runpy.run_path(str(Path(__file__).parent / "datasets" / "slices.py"))["series"]
+    series(tmp_path / "in" / "ct7", hounsfield, axes=(1, 0, 0, 0, 1, 0), pixel_mm=(0.8, 0.7))
+    seen: list[bool] = []
+
+    def go(window: tuple[float, float]) -> list[Path]:
+        return predict_files(
+            run,
+            [tmp_path / "in"],
+            tmp_path / "out",
+            window=window,
+            device="cpu",
+            each=lambda _, done: seen.append(done),
+        )
+
+    (folder,) = go((-500.0, 500.0))
+    go((-500.0, 500.0))
+    go((-400.0, 400.0))
+    assert folder.name == "ct7"
+    assert seen == [False, True, False]  # another window is another answer
+    mask = nibabel.load(folder / "mask_disc.nii.gz")
+    assert mask.shape == (24, 20, 7)
+    assert np.allclose(mask.affine, [[-0.7, 0, 0, 10], [0, -0.8, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1]])
+
+
+def test_a_data_set_s_window_goes_with_the_run(tmp_path: Path, hounsfield: np.ndarray) -> None:
+    """The whole way: CT with a window in its manifest, trained in place, predicted from a file."""
+    cases = []
+    for number, sample in enumerate(volumes(4)):
+        values = np.round(sample.image[0] * 1000 - 500).astype(np.int16)
+        nifti(tmp_path / f"ct{number}.nii.gz", values)
+        masks = {}
+        for r, rater in enumerate(TASK.raters):
+            masks[rater] = {name: f"{rater}{number}{name}.nii.gz" for name in TASK.structures}
+            for c, name in enumerate(TASK.structures):
+                nifti(tmp_path / masks[rater][name], sample.masks[r, c].astype(np.uint8))
+        cases.append({"name": f"ct{number}", "image": f"ct{number}.nii.gz", "masks": masks})
+    about = {"format": "mrprism-dataset/1", "name": "ct", "channels": ["CT"], "window": [-500, 500]}
+    about |= {"structures": TASK.structures, "raters": TASK.raters, "cases": cases}
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    run, data = str(tmp_path / "run"), str(tmp_path)
+    command = [
+        "train",
+        data,
+        "--out",
+        run,
+        "--method",
+        "toy",
+        "--slices",
+        "axial",
+        "--drawn-only",
+        "--size",
+        "20",
+    ]
+    command += ["--backbone", "small", "--epochs", "1", "--device", "cpu", "--quiet"]
+    assert call(command) == 0
+    config = Run.open(run).config
+    assert (config.window, config.slices, config.drawn_only) == ((-500, 500), "axial", True)
+    assert (Path(run) / "table.csv").is_file()
+    assert call(["predict", run, f"{data}/ct0.nii.gz", "--out", f"{data}/out", "--device", "cpu"]) == 0
+    about = json.loads((tmp_path / "out" / "ct0" / "prediction.json").read_text())
+    assert about["window"] == [-500, 500]
+    sample = open_dataset(data)["ct0"]
+    found = np.asarray(nibabel.load(tmp_path / "out" / "ct0" / "probability_cup.nii.gz").dataobj).T
+    assert np.allclose(found, load(run, device="cpu").predict(sample).probability[1], atol=1e-6)

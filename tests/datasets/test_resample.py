@@ -151,3 +151,37 @@ def test_what_does_not_touch_its_image_is_refused_even_so(folder: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.asarray(file.dataobj), moved), folder / "bob" / "b.nii.gz")
     with pytest.raises(InputError, match=r"nothing of mask .*bob/b.nii.gz' lies inside its image"):
         list(DATASETS["folder"](folder, resample="yes").samples)
+
+
+def test_a_series_is_the_image_of_a_case(folder: Path) -> None:
+    pytest.importorskip("pydicom")
+    from slices import series
+
+    (folder / "images" / "b.nii.gz").unlink()
+    (folder / "bob" / "b.nii.gz").unlink()
+    (folder / "ann" / "b.nii.gz").unlink()
+    values = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype(np.int16)
+    series(folder / "images" / "b", values, axes=(1, 0, 0, 0, 1, 0), pixel_mm=(0.8, 0.7))
+    affine = np.array([[-0.7, 0, 0, 10], [0, -0.8, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1.0]])
+    drawn = (np.arange(120).reshape(6, 5, 4) % 3 == 0).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(drawn, affine), folder / "ann" / "b.nii.gz")
+    assert call(["import", "folder", str(folder), str(folder.parent / "out"), "-o", "window=-1000:1000"]) == 0
+    data = open_dataset(folder.parent / "out")
+    assert data.names == ("a", "b")
+    assert np.allclose(data["b"].image[0], (values + 1000) / 2000, atol=1e-4)
+    assert np.array_equal(data["b"].masks[0, 0], drawn.T)
+    assert data["b"].rated.tolist() == [[True], [False]]
+    about = {
+        "format": "mrprism-dataset/1",
+        "name": "ct",
+        "channels": ["CT"],
+        "structures": ["organ"],
+        "raters": ["ann"],
+        "window": [-1000, 1000],
+        "cases": [{"name": "b", "image": "images/b", "masks": {"ann": {"organ": "ann/b.nii.gz"}}}],
+    }
+    (folder / "dataset.json").write_text(json.dumps(about))
+    assert np.allclose(open_dataset(folder)["b"].image, data["b"].image, atol=1e-4)
+    nibabel.save(nibabel.Nifti1Image(drawn, np.eye(4)), folder / "ann" / "b.nii.gz")
+    with pytest.raises(InputError, match=r"b.nii.gz' of case 'b' lies elsewhere than its image '.*images/b'"):
+        open_dataset(folder)["b"]

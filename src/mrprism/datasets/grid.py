@@ -32,13 +32,11 @@ def aligned(
     shape = file.array.shape[1:] if isinstance(file, ImageFile) else file.array.shape
     wanted = image.array.shape[1:]
     ours, theirs = file.geometry, image.geometry
-    difference = None
-    if ours is not None and theirs is not None:
-        if resample and (shape != wanted or theirs.differs(ours)):
-            return _resampled(file, image, what)
-        difference = theirs.differs(ours)
+    difference = theirs.differs(ours) if ours is not None and theirs is not None else None
+    if resample and ours is not None and theirs is not None and (shape != wanted or difference):
+        return _resampled(file, image, what)
     if shape != wanted:
-        more = f"; besides {difference} (image first)" if difference else ""
+        more = f"; the image has {difference}" if difference else ""
         raise InputError(
             f"{what.format(file.path)} has the size {size(shape)}, its image '{image.path}' "
             f"{size(wanted)}; expected the same{more}"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrprism.errors import InputError
-from mrprism.images import write_file
+from mrprism.images import limit_archive, write_file
 from mrprism.metrics import METRICS
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
@@ -327,6 +327,7 @@ def read_example(path: str | Path) -> Example:
     """
     path = Path(path)
     try:
+        limit_archive(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         floats = {

@@ -207,7 +207,7 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
         options = {**options, "encoder_weights": Path(options["encoder_weights"])}
     try:
         method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         given = f"backbone '{backbone}' and options {dict(options)}"
         raise InputError(f"method '{name}' with {given}: {error}") from error
     return method

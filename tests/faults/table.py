@@ -350,6 +350,7 @@ COMMANDS = [
     Bad("run", "settings cut short", cut("run/config.json"), "config.json: ... (written by another version of mrprism?)"),
     Bad("run", "settings of another version", edit("run/config.json", lambda d: d.update(magic=1)), "config.json: magic: Extra inputs are not permitted (written by another version of mrprism?)"),
     Bad("run", "a method this version lacks", edit("run/config.json", lambda d: d.update(method="gone")), "'gone'"),
+    Bad("run", "options out of range", edit("run/config.json", lambda d: d.update(method="mrprism", options={"recurrences": -5})), "recurrences must be at least 1, not -5"),
     Bad("run", "no weights", remove("run/weights.safetensors"), "has no weights.safetensors yet"),
     Bad("run", "weights cut short", cut("run/weights.safetensors"), "weights.safetensors is no whole safetensors file"),
     Bad("run", "weights that are a pickle", write("run/weights.safetensors", b"\x80\x04\x95\x00."), "weights.safetensors is no whole safetensors file"),

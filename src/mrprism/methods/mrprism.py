@@ -40,7 +40,7 @@ KEY_GRID = (
 )
 EQUAL = 0.75  # the confidence everyone has before anything is known
 DISPUTED = 2.5  # rates are counted as if ten evenly divided pixels had already shown what is usual
-CALIBRATION_RATE = 0.1  # of the running means, each step
+CALIBRATION_RATE = 0.03  # of the running means, each step
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
 
 

@@ -18,6 +18,7 @@ HOUSE = Path(mrprism.__file__).parent
 FLOORS = {  # first part of the module's name inside mrprism: its floor
     "": 0,  # the package itself: the version; its lazy names are looked up when used
     "errors": 0,
+    "colours": 0,
     "types": 0,
     "sample": 1,
     "prediction": 1,
@@ -50,7 +51,7 @@ FLOORS = {  # first part of the module's name inside mrprism: its floor
 }
 
 WITHOUT_TORCH = (
-    "", "errors", "types", "sample", "prediction", "images", "slicing", "planes", "metrics", "patterns", "datasets", "fusion",
+    "", "errors", "colours", "types", "sample", "prediction", "images", "slicing", "planes", "metrics", "patterns", "datasets", "fusion",
     "agreement", "evaluate", "report",
 )  # fmt: skip
 TORCHY = {"torch", "monai", "accelerate", "safetensors", "torchvision", "timm"}

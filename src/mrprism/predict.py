@@ -81,6 +81,15 @@ class Predictor:
             return prediction if on_disk else _in_memory(prediction)
         return self._plane(self._alone(sample))
 
+    def predict_slice(self, volume: MultiRaterSample, index: int) -> Prediction:
+        """Predict one slice of a volume, which `cut_volume` has turned as `slicing` says.
+
+        Raises:
+            InputError: The volume has other channels than the run was trained on, or wrong values.
+        """
+        _check_image(slice_of(volume, index), self.task)
+        return self._plane(slice_of(volume, index, self.slicing))
+
     def fuse(self, sample: MultiRaterSample, *, on_disk: bool = False) -> Prediction | None:
         """The sample's own masks, fused by the confidence that was learned; None if the method cannot.
 
@@ -219,7 +228,7 @@ def evaluate(
     predictor = load(run, device)
     run = predictor.run
     remove_leftovers(run.path)
-    data = _dataset(run, dataset)
+    data = dataset_of(run, dataset)
     names = data.names if split == "all" else _split(run, split)
     if split == "all" and data.name == run.config.dataset:
         raise InputError(
@@ -369,7 +378,12 @@ def _spread(names: Sequence[str], rows: Sequence[Row], count: int) -> list[str]:
     return picked + [others[round(i)] for i in np.linspace(0, len(others) - 1, left)]
 
 
-def _dataset(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
+def dataset_of(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
+    """The data set a run was trained on, or another of the same structures.
+
+    Raises:
+        InputError: It is not where it was, or has other structures.
+    """
     if dataset is None:
         if run.config.dataset_path is None:
             raise InputError(f"{run.path} was trained on data given from Python: say which data set to use")

@@ -10,26 +10,10 @@ import numpy as np
 
 from mrprism.agreement.bootstrap import Estimate
 from mrprism.agreement.spread import Spread
+from mrprism.colours import rater_colour
 
 DASH = "–"
-COLOURS = (
-    "#1f77b4",
-    "#ff7f0e",
-    "#2ca02c",
-    "#d62728",
-    "#9467bd",
-    "#8c564b",
-    "#e377c2",
-    "#7f7f7f",
-    "#bcbd22",
-    "#17becf",
-)
 PALE, DARK = np.array([240, 245, 249]), np.array([27, 73, 107])  # around the accent, #2a6f97
-
-
-def colour(rater: int) -> str:
-    """The colour of a rater, the same on every picture."""
-    return COLOURS[rater % len(COLOURS)]
 
 
 def words(value: float, digits: int = 2) -> str:
@@ -177,7 +161,7 @@ def heatmap(
         font=font,
         cells=tuple(cells),
         labels=labels,
-        colours=tuple(colour(r) for r in range(count)),
+        colours=tuple(rater_colour(r) for r in range(count)),
         low=f"{words(worst, 1)}{f' {unit}' if unit else ''}",
         high=f"{words(best, 1)}{f' {unit}' if unit else ''}",
         slant=slant,
@@ -239,7 +223,7 @@ def bias_plot(raters: Sequence[str], found: dict[str, Estimate]) -> BiasPlot:
         rows.append(
             BiasRow(
                 rater=name,
-                colour=colour(r),
+                colour=rater_colour(r),
                 y=step * (r + 0.5),
                 under=place(-values[0]),
                 over=place(values[1]),
@@ -308,7 +292,7 @@ def spread_rows(
         rows.append(
             SpreadRow(
                 candidate=spread.candidate,
-                colour=colour(list(raters).index(spread.candidate))
+                colour=rater_colour(list(raters).index(spread.candidate))
                 if spread.candidate in raters
                 else "#1c2430",
                 verdict=spread.verdict,

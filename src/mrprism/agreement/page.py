@@ -15,7 +15,6 @@ from mrprism.agreement.cases import Cases
 from mrprism.agreement.charts import (
     VERDICTS,
     bias_plot,
-    colour,
     figure,
     heatmap,
     percent,
@@ -27,6 +26,7 @@ from mrprism.agreement.pictures import Panel, panel
 from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
 from mrprism.agreement.tables import WITHOUT_PERSONS
+from mrprism.colours import rater_colour
 
 LISTED = 30  # cases in the table before the fold
 PANELS = 2  # structures shown of a case
@@ -59,7 +59,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, percent=percent, colour=colour)
+    environment.globals.update(words=words, percent=percent, colour=rater_colour)
     raters = agreement.task.raters
     hardest = agreement.hardest()
     rows = [_case_row(agreement, place) for place in hardest]
@@ -142,7 +142,7 @@ def _rater_row(agreement: Agreement, part: StructureAgreement, r: int) -> dict[s
 
     return {
         "rater": agreement.task.raters[r],
-        "colour": colour(r),
+        "colour": rater_colour(r),
         "figures": [
             of("dice_to_others"),
             of("sensitivity_to_others"),
@@ -159,7 +159,7 @@ def _bland_altman_rows(part: StructureAgreement, raters: Sequence[str]) -> list[
         {
             "first": raters[first],
             "second": raters[second],
-            "colours": (colour(int(first)), colour(int(second))),
+            "colours": (rater_colour(int(first)), rater_colour(int(second))),
             "bias": figure(_at(found["size_difference"], place)),
             "lower": figure(_at(found["size_lower_limit"], place)),
             "upper": figure(_at(found["size_upper_limit"], place)),

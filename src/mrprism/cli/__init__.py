@@ -23,6 +23,7 @@ VERBS = {  # verb: (module, what it does)
     "predict": ("predict", "Outline new images with a run."),
     "compare": ("compare", "Train several methods on the same data and budget and tabulate them."),
     "report": ("report", "Write one self-contained HTML page about runs."),
+    "view": ("view", "Look at cases, outlines and predictions in the browser."),
     "export": ("export", "Hand masks on to other tools: every rater's own, or one consensus."),
 }
 

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from mrprism import __version__
+from mrprism.colours import rater_colour
 from mrprism.compare import figures
 from mrprism.compare.candidates import Given
 from mrprism.compare.formats import explanation
@@ -19,7 +20,6 @@ from mrprism.compare.statistics import Against
 from mrprism.compare.tables import Column, Table
 from mrprism.evaluate import REFERENCE
 from mrprism.metrics import METRICS
-from mrprism.report import pictures
 from mrprism.report.findings import number
 
 HERE = Path(__file__).parent
@@ -37,9 +37,7 @@ def render(comparison: Comparison, tables: Sequence[Table]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        number=number, verdict=_verdict, columns=_columns, rater_colour=pictures.rater_colour
-    )
+    environment.filters.update(number=number, verdict=_verdict, columns=_columns, rater_colour=rater_colour)
     environment.globals.update(METRICS=METRICS, isnan=math.isnan, READS=READS)
     image = _results(tables, "image")
     masks = _results(tables, "masks")

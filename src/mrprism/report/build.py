@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from mrprism import __version__
+from mrprism.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.errors import InputError
 from mrprism.evaluate import FINAL, MEAN, REFERENCE, pick_examples
 from mrprism.images import write_file
@@ -72,7 +73,7 @@ def render(folders: Sequence[RunFolder]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = findings.number
-    environment.filters["rater_colour"] = pictures.rater_colour
+    environment.filters["rater_colour"] = rater_colour
     environment.globals.update(METRICS=METRICS, DASH=findings.DASH, isnan=math.isnan)
     median = next((case for case in cases if case.role == "median"), cases[0] if cases else None)
     page = environment.get_template("page.html.jinja").render(
@@ -113,9 +114,7 @@ def render(folders: Sequence[RunFolder]) -> str:
 def _colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
     others = [entry.name for entry in entries if entry is not main]
     palette = plots.METHOD_COLOURS
-    return {main.name: pictures.PREDICTION_COLOUR} | {
-        name: palette[i % len(palette)] for i, name in enumerate(others)
-    }
+    return {main.name: PREDICTION_COLOUR} | {name: palette[i % len(palette)] for i, name in enumerate(others)}
 
 
 def _missing(entries: Sequence[Entry], structures: Sequence[str]) -> list[str]:
@@ -133,8 +132,6 @@ def _missing(entries: Sequence[Entry], structures: Sequence[str]) -> list[str]:
 
 
 # ---- example cases ------------------------------------------------------------------------------
-
-SHARE_COLOURS, CONFIDENCE_COLOURS = "magma", "YlGnBu_r"
 
 
 @dataclass(frozen=True)
@@ -265,13 +262,13 @@ def _confidence(
         for r, name in enumerate(raters):
             layers = [pictures.heat(maps[r, c], case.window, CONFIDENCE_COLOURS, 0.5, 1.0)]
             if case.flat.rated[r, c]:
-                layers.append(pictures.cased(case.flat.masks[r, c], "own", name, pictures.rater_colour(r)))
+                layers.append(pictures.cased(case.flat.masks[r, c], "own", name, rater_colour(r)))
             mean = findings.number(float(maps[r, c].mean()), "confidence")
             silent = "" if case.flat.masks[r, c].any() else ", drew nothing"
             note = mean + (silent if case.flat.rated[r, c] else ", did not do it")
             panels.append(
                 pictures.panel(name, layers, case.window, note=note, says=f"Confidence in {name}",
-                               colour=pictures.rater_colour(r))
+                               colour=rater_colour(r))
             )  # fmt: skip
         rows.append((structure, panels))
     return rows

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrprism.colours import rater_colour
 from mrprism.prediction import Prediction
-from mrprism.report.pictures import rater_colour
 from mrprism.sample import MultiRaterSample
 
 if TYPE_CHECKING:

@@ -1,0 +1,181 @@
+"""The page's server: this machine only, with a key, reading only."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import threading
+import webbrowser
+from contextlib import suppress
+from importlib.resources import files
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+
+from mrprism.errors import InputError
+from mrprism.viewer.view import View
+
+ADDRESS = "127.0.0.1"
+USUAL_PORT = 8642
+THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")  # names a browser on this machine can call us by
+COOKIE = "mrprism-key"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",  # images of patients are not left in the browser's cache
+}
+
+Position = Annotated[int, Query(ge=0)]
+
+
+def make_app(view: View, key: str) -> FastAPI:
+    """The server's answers.
+
+    Cases, structures and raters are asked for by number, so no request can name a file.
+
+    Args:
+        key: Asked of every request: once in the address, from then on as a cookie. Other users of a shared
+            machine can reach its ports, but do not know it.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Any) -> Response:
+        host = re.sub(r":\d+$", "", request.headers.get("host", ""))
+        given = request.query_params.get("key") or request.cookies.get(COOKIE) or ""
+        if host not in THIS_MACHINE:  # a page elsewhere may have its own name resolved to this machine
+            response = _refusal(403, "this viewer answers to 127.0.0.1 and localhost only")
+        elif not secrets.compare_digest(given.encode(), key.encode()):
+            response = _refusal(403, "open the address that mrprism view printed: it ends in a key")
+        else:
+            response = await call_next(request)
+            if request.url.path == "/":
+                response.set_cookie(COOKIE, key, httponly=True, samesite="lax")
+        response.headers.update(HEADERS)
+        return response
+
+    @app.exception_handler(InputError)
+    async def wrong(_: Request, error: InputError) -> Response:
+        return _refusal(422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return _refusal(422, f"{first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+    def static(name: str, kind: str) -> None:
+        content = (files("mrprism.viewer") / "static" / name).read_bytes()
+        app.get("/" if name == "page.html" else f"/{name}")(lambda: Response(content, media_type=kind))
+
+    static("page.html", "text/html")
+    static("page.css", "text/css")
+    static("page.js", "text/javascript")
+
+    @app.get("/api/about")
+    def about() -> dict[str, Any]:
+        return view.about()
+
+    @app.get("/api/cases")
+    def cases() -> dict[str, Any]:
+        return view.cases()
+
+    @app.get("/api/cases/{number}")
+    def case(number: int) -> dict[str, Any]:
+        return view.case(number)
+
+    @app.get("/api/cases/{number}/profile")
+    def profile(number: int, plane: str = "") -> dict[str, Any]:
+        return view.profile(number, plane)
+
+    @app.get("/api/cases/{number}/image.png")
+    def image(
+        number: int, low: float, high: float, plane: str = "", slice: Position = 0, channel: Position = 0
+    ) -> Response:
+        return _png(view.image(number, plane, slice, channel, (low, high)))
+
+    @app.get("/api/cases/{number}/outlines")
+    def outlines(number: int, plane: str = "", slice: Position = 0, fusion: str = "") -> dict[str, Any]:
+        return view.outlines(number, plane, slice, fusion)
+
+    @app.get("/api/cases/{number}/votes.png")
+    def votes(number: int, structure: Position, plane: str = "", slice: Position = 0) -> Response:
+        return _png(view.votes(number, plane, slice, structure))
+
+    @app.get("/api/cases/{number}/prediction")
+    def prediction(number: int, plane: str = "", slice: Position = 0) -> dict[str, Any]:
+        return view.prediction(number, plane, slice)
+
+    @app.get("/api/cases/{number}/probability.png")
+    def probability(
+        number: int, structure: Position, step: Position, plane: str = "", slice: Position = 0
+    ) -> Response:
+        return _png(view.prediction_map(number, plane, slice, structure, step, None))
+
+    @app.get("/api/cases/{number}/confidence.png")
+    def confidence(
+        number: int, structure: Position, rater: Position, plane: str = "", slice: Position = 0
+    ) -> Response:
+        return _png(view.prediction_map(number, plane, slice, structure, 0, rater))
+
+    return app
+
+
+def serve(view: View, *, port: int | None = None, browser: bool = True) -> None:
+    """Answer until interrupted.
+
+    Args:
+        port: None: the usual one, or any that is free.
+        browser: Open the page.
+
+    Raises:
+        InputError: The port is taken.
+    """
+    listening = _listen(port)
+    key = secrets.token_urlsafe(16)
+    address = f"http://{ADDRESS}:{listening.getsockname()[1]}/?key={key}"
+    config = uvicorn.Config(make_app(view, key), log_level="error", access_log=False)
+    stop = threading.Event()
+    threading.Thread(target=view.measure_all, args=[stop], daemon=True).start()
+    print(f"{view.title}: {address}\nCtrl+C ends it", flush=True)
+    if browser:
+        threading.Timer(0.3, webbrowser.open, [address]).start()
+    try:
+        with suppress(KeyboardInterrupt):  # how it is meant to end
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        stop.set()
+        listening.close()
+
+
+def _listen(port: int | None) -> socket.socket:
+    """A socket on this machine's own address."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((ADDRESS, USUAL_PORT if port is None else port))
+    except OSError as error:
+        if port is not None:
+            listening.close()
+            why = error.strerror or str(error)
+            raise InputError(
+                f"port {port} cannot be used: {why[:1].lower()}{why[1:]}; name another by --port"
+            ) from None
+        listening.bind((ADDRESS, 0))
+    except OverflowError:
+        raise InputError(f"port {port} does not exist; expected 1 to 65535") from None
+    return listening
+
+
+def _png(content: bytes) -> Response:
+    return Response(content, media_type="image/png")
+
+
+def _refusal(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status)

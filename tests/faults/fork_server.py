@@ -23,7 +23,7 @@ from mrprism.cli import VERBS, call
 from mrprism.compare import launch, one_run
 from mrprism.methods import METHODS
 
-PATIENCE = 120.0  # seconds after which a command is taken to hang
+PATIENCE = 900.0  # seconds after which a command is taken to hang
 
 
 class Fork:

@@ -191,12 +191,17 @@ def nifti_values(path: str, change: Callable[[np.ndarray], np.ndarray]) -> Spoil
     return spoil
 
 
-def zipped(path: str, name: str, content: bytes) -> Spoil:
-    """A zip archive with one member."""
+def zipped(path: str, name: str, content: bytes, claims: int | None = None) -> Spoil:
+    """A zip archive with one member, which may claim to unpack to more than it does."""
 
     def spoil(root: Path) -> None:
         with zipfile.ZipFile(root / path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(name, content)
+        if claims is not None:
+            whole = bytearray((root / path).read_bytes())
+            place = whole.index(b"PK\x01\x02") + 24
+            whole[place : place + 4] = struct.pack("<I", claims)
+            (root / path).write_bytes(whole)
 
     return spoil
 

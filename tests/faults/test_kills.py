@@ -70,7 +70,8 @@ class Forks:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.kill()
+        self.process.wait()
         self.process.stdout.close()
 
 

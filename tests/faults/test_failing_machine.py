@@ -296,10 +296,7 @@ def test_out_of_memory_while_predicting(
     assert (
         call(["predict", str(trained / "run"), photo, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
     )
-    assert (
-        "case0.png' of 20 × 20 pixels on cpu: predict smaller images"
-        in capsys.readouterr().err
-    )
+    assert "case0.png' of 20 × 20 pixels on cpu: predict smaller images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ Paths = list[str | None]  # SVG outlines in pixels of the slice, one a structure
 OPEN_CASES, KEPT_PREDICTIONS = 3, 24
 
 
+@runtime_checkable
 class Predicts(Protocol):
     """A run that is ready to predict; `mrprism.predict.Predictor` is one."""
 

@@ -17,6 +17,7 @@ from mrprism.methods.mrprism import (
     interleave,
     log_odds,
     read_masks,
+    settle,
 )
 from mrprism.sample import Task
 
@@ -72,6 +73,16 @@ def test_log_odds_fusion_beats_the_vote_where_verbatim_and_ratio_do_not() -> Non
     drawn = log_odds(truth[:, None] * confidence + (1 - truth[:, None]) * (1 - confidence))
     assert accuracy(fuse_verbatim(masks, rated, drawn)) < 0.5
     assert accuracy(fuse_ratio(masks, rated, confidence)) >= vote - 0.01
+
+
+def test_where_all_agree_the_consensus_is_clear() -> None:
+    """However little raters are trusted where they differ: else the background of few raters never gets dark."""
+    masks = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]]).view(1, 2, 1, 1, 3)
+    rated = torch.ones(1, 2, 1, dtype=torch.bool)
+    fused = settle(torch.tensor([-0.4, 0.4, 0.0]).view(1, 1, 1, 3), masks, rated).sigmoid().flatten()
+    assert fused.tolist() == pytest.approx([0.02, 0.98, 0.5], abs=1e-5)
+    nobody = settle(torch.zeros(1, 1, 1, 3), masks, torch.zeros_like(rated))
+    assert (nobody == 0).all()
 
 
 def test_one_weight_for_the_image_fuses_like_the_same_weight_at_each_pixel() -> None:

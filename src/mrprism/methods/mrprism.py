@@ -285,6 +285,8 @@ class MrPrism(Method):
         if self.fusion == "ratio":
             return fuse_ratio(masks, rated, trusted)
         logits = fuse_log_odds(masks, rated, log_odds(trusted))
+        if self.trust != "pixel":
+            logits = settle(logits, masks, rated)
         if self.prior and segmentation is not None:
             logits = logits + self.prior * log_odds(segmentation)
         return logits
@@ -588,6 +590,20 @@ def fuse_log_odds(
         together = torch.einsum("brchw,brc->bchw", masks, 2 * trusted[..., 0, 0])
         return together - trusted.sum(1)
     return ((2 * masks - 1) * trusted).sum(1)
+
+
+def settle(
+    logits: Float[Tensor, "B C H W"], masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
+) -> Float[Tensor, "B C H W"]:
+    """A consensus that is clear wherever all agree.
+
+    Weights read where raters differ say little about the rest; two or four small ones would leave the
+    background in doubt.
+    """
+    votes = mean_vote(masks, rated)
+    clear = log_odds(torch.ones_like(logits))
+    logits = torch.where(votes == 1, torch.maximum(logits, clear), logits)
+    return torch.where((votes == 0) & rated.any(1)[..., None, None], torch.minimum(logits, -clear), logits)
 
 
 def fuse_ratio(

@@ -157,7 +157,8 @@ class OpenCase:
     def empty(self) -> np.ndarray:
         """(R, C): who did a structure and marked nothing."""
         marked = [mask.any() for drawn in self.masks for mask in drawn]
-        return self.rated & ~np.array(marked, bool).reshape(self.rated.shape)
+        empty: np.ndarray = self.rated & ~np.array(marked, bool).reshape(self.rated.shape)
+        return empty
 
     @cached_property
     def dice(self) -> np.ndarray:

@@ -41,6 +41,7 @@ KEY_GRID = (
 EQUAL = 0.75  # the confidence everyone has before anything is known
 DISPUTED = 2.5  # rates are counted as if ten evenly divided pixels had already shown what is usual
 CALIBRATION_RATE = 0.03  # of the running means, each step
+CLEAR = 7.0  # log-odds of what all raters agree on, one in a thousand in doubt; seven raters' votes reach it
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
 
 
@@ -601,9 +602,8 @@ def settle(
     background in doubt.
     """
     votes = mean_vote(masks, rated)
-    clear = log_odds(torch.ones_like(logits))
-    logits = torch.where(votes == 1, torch.maximum(logits, clear), logits)
-    return torch.where((votes == 0) & rated.any(1)[..., None, None], torch.minimum(logits, -clear), logits)
+    logits = torch.where(votes == 1, logits.clamp(min=CLEAR), logits)
+    return torch.where((votes == 0) & rated.any(1)[..., None, None], logits.clamp(max=-CLEAR), logits)
 
 
 def fuse_ratio(

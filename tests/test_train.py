@@ -219,7 +219,7 @@ def test_tensorboard_is_fed_through_accelerate(tmp_path: Path) -> None:
 def test_a_stop_saves_and_resuming_gives_the_very_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = signal.getsignal(signal.SIGINT)  # not Python's own where a shell started the tests behind itself
+    handler = signal.getsignal(signal.SIGINT)  # a shell that starts tests behind itself sets its own
     straight = train(dataset(), "toy", tmp_path / "a", epochs=3, **SMALL)  # type: ignore[arg-type]
     count = 0
     losses = Toy.losses

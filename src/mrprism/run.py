@@ -240,7 +240,7 @@ def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
     options = {name: value for name, value in config.options.items() if name != "encoder_weights"}
     method = build_method(config.method, config.network_task, config.backbone, options)
     load_weights(method, read_tensors(run.weights_file), run.weights_file)
-    return method.to(device).eval()
+    return method.to(device, memory_format=torch.channels_last).eval()
 
 
 def load_weights(method: Method, tensors: Mapping[str, Tensor], file: Path) -> None:

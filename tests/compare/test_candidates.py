@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from mrprism.compare.candidates import PLAIN, TABLES, Candidate, choose
+from mrprism.batch import Batch
+from mrprism.compare.candidates import PLAIN, TABLES, Candidate, Slot, choose
 from mrprism.errors import InputError
 from mrprism.methods import METHODS
+from mrprism.methods.mrprism import MrPrism
+from mrprism.sample import Task
 
 
 def keys(methods: str, has_reference: bool = False) -> list[str]:
@@ -33,9 +37,27 @@ def test_all_is_every_method_once() -> None:
 
 def test_the_ablation_is_a_full_cross_and_shares_the_default_run() -> None:
     candidates = [slot.candidate for slot in TABLES["table4"].slots]
-    assert len({candidate.key for candidate in candidates}) == 9
+    assert len({candidate.key for candidate in candidates}) == 3 * 3 + 1
     assert Candidate("mrprism") in candidates
     assert keys("table1,table4").count("mrprism") == 1
+
+
+@pytest.mark.parametrize("slot", TABLES["table4"].slots[:9], ids=lambda slot: slot.label)
+def test_a_cell_of_the_ablation_trains_with_the_losses_it_is_named_after(slot: Slot) -> None:
+    """Whatever the defaults are: a cell named after a loss that is off would compare nothing."""
+    torch.manual_seed(0)
+    task = Task(1, ("disc",), ("a", "b", "c"))
+    truth = torch.zeros(2, 1, 32, 32)
+    truth[..., 8:24, 8:24] = 1
+    masks = torch.stack([truth, truth.roll(3, -1), truth.roll(-2, -2)], 1)
+    batch = Batch(("1", "2"), truth, masks, torch.ones(2, 3, 1, dtype=torch.bool))
+    method = MrPrism(task, backbone="small", **slot.candidate.options)
+    (terms,) = method.losses(batch)
+    _, named = slot.label.removesuffix(")").split(" (")
+    expected = {"shuffle loss": {"shuffle"}, "multi-head loss": {"multi_head"}}
+    assert terms.keys() - {"conp"} == expected.get(named, {"shuffle", "multi_head"})
+    sum(value for name, value in terms.items() if name != "conp").backward()
+    assert any(p.grad is not None and p.grad.any() for p in method.divp.parameters())
 
 
 def test_options_make_another_candidate() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.datasets.layout import matching, natural
-from mrprism.datasets.source import Source, assemble, fitting, parse_window, split_labels
+from mrprism.datasets.source import Source, aligned, assemble, parse_window, split_labels
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_values
 from mrprism.sample import MultiRaterSample, Task
@@ -24,12 +24,13 @@ _SETS = {
 }
 
 
-def read(source: Path, *, set: str = "2024", window: str = "-160:240") -> Source:
+def read(source: Path, *, set: str = "2024", window: str = "-160:240", resample: str = "no") -> Source:
     """Read every folder below ``source`` that holds an `image.nii.gz`.
 
     Args:
         set: "2024" or "pdacvi".
         window: "low:high" in Hounsfield units.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     if set not in _SETS:
         raise InputError(f"unknown set '{set}'; known: {', '.join(_SETS)}")
@@ -40,7 +41,7 @@ def read(source: Path, *, set: str = "2024", window: str = "-160:240") -> Source
     if not numbers:
         raise InputError(f"'{source}' has no folder with image.nii.gz and annotation_1.nii.gz")
     task = Task(1, tuple(_SETS[set]), tuple(f"annotation {number}" for number in numbers))
-    samples = _samples(task, files, set, window)
+    samples = _samples(task, files, set, window, resample)
     return Source(f"curvas-{set}", task, samples, ("CT",), "nifti", [f"intensities: window {window}"])
 
 
@@ -49,19 +50,16 @@ def _annotations(folder: Path) -> dict[int, Path]:
 
 
 def _samples(
-    task: Task, files: dict[Path, dict[int, Path]], set: str, window: str
+    task: Task, files: dict[Path, dict[int, Path]], set: str, window: str, resample: str
 ) -> Iterator[MultiRaterSample]:
     for folder, found in files.items():
         image = read_image(folder / "image.nii.gz", window=parse_window(window))
         masks: dict[tuple[str, str], np.ndarray] = {}
         reference: dict[str, np.ndarray] = {}
         for number, path in found.items():
-            drawn = read_values(path)
-            fitting(drawn.array, path, image.array, image.path)
-            if drawn.geometry and image.geometry and (differs := image.geometry.differs(drawn.geometry)):
-                raise InputError(f"mask '{path}' lies elsewhere than its image '{image.path}': {differs}")
-            labels = np.round(drawn.array)
-            if np.abs(labels - drawn.array).max() >= 1e-3:
+            drawn = aligned(read_values(path), image, resample=resample)
+            labels = np.round(drawn)
+            if np.abs(labels - drawn).max() >= 1e-3:
                 raise InputError(f"mask '{path}' holds values that are not nearly whole numbers")
             for structure, mask in split_labels(labels.astype(np.int64), _SETS[set], path).items():
                 if set == "pdacvi" and number == 1:

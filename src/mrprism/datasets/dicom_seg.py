@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from mrprism.datasets.dicom import (
-    LPS,
     Series,
     dicom_files,
     is_segmentation,
@@ -28,21 +27,22 @@ from mrprism.datasets.dicom import (
     read_series,
     readable,
 )
+from mrprism.datasets.frames import Area, Frame, macro, on_series, own_grid, read_frames
 from mrprism.datasets.layout import entries, natural
 from mrprism.datasets.source import Source, assemble, parse_window
 from mrprism.errors import InputError
 from mrprism.images import Geometry, limit_pixels, scale
+from mrprism.images.resample import resample_labels
 from mrprism.sample import MultiRaterSample, Task
 
-_OFF_GRID = 0.02  # voxels a frame may lie beside the image's grid
 
-
-def read(source: Path, *, threshold: str = "", window: str = "") -> Source:
+def read(source: Path, *, threshold: str = "", window: str = "", resample: str = "no") -> Source:
     """Read a folder.
 
     Args:
         threshold: For fractional segmentations: what lies above it, of 1, belongs to the segment.
         window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     limit = _threshold(threshold)
     series: dict[str, list[Path]] = {}
@@ -71,7 +71,7 @@ def read(source: Path, *, threshold: str = "", window: str = "") -> Source:
     structures = dict.fromkeys(s for found in cases.values() for d in found for s in d.segments.values())
     task = Task(1, tuple(structures), tuple(raters))
     names = _names({uid: series[uid][0].parent for uid in cases}, patients)
-    samples = _samples(task, cases, series, names, limit, window)
+    samples = _samples(task, cases, series, names, limit, window, resample == "yes")
     return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes)
 
 
@@ -167,13 +167,14 @@ def _samples(
     names: dict[str, str],
     limit: float | None,
     window: str,
+    resample: bool,
 ) -> Iterator[MultiRaterSample]:
     for uid, drawings in cases.items():
         volume = read_series(series[uid])
         masks = {
             (drawing.rater, structure): mask
             for drawing in drawings
-            for structure, mask in _drawn(drawing, volume, limit).items()
+            for structure, mask in _drawn(drawing, volume, limit, resample).items()
         }
         yield assemble(
             task,
@@ -186,41 +187,66 @@ def _samples(
         )
 
 
-def _drawn(drawing: _Drawing, volume: Series, limit: float | None) -> dict[str, np.ndarray]:
+def _drawn(drawing: _Drawing, volume: Series, limit: float | None, resample: bool) -> dict[str, np.ndarray]:
     header = read_header(drawing.path, pixels=True)
     with readable(drawing.path):
-        return _masks(header, drawing, volume, limit)
+        return _masks(header, drawing, volume, limit, resample)
 
 
-def _masks(header: Any, drawing: _Drawing, volume: Series, limit: float | None) -> dict[str, np.ndarray]:
+def _masks(
+    header: Any, drawing: _Drawing, volume: Series, limit: float | None, resample: bool
+) -> dict[str, np.ndarray]:
     frame = str(header.get("FrameOfReferenceUID", ""))
     if frame and volume.frame_of_reference and frame != volume.frame_of_reference:
         raise InputError(
             f"'{drawing.path}' lies in the frame of reference {frame}, its series in {volume.frame_of_reference}"
         )
-    masks = {name: np.zeros(volume.array.shape, dtype=bool) for name in drawing.segments.values()}
     kind = header.get("SegmentationType", "BINARY")
     largest = float(header.get("MaximumFractionalValue") or 255)
     frames = _frames(header, drawing.path)
     listed = list(header.get("PerFrameFunctionalGroupsSequence", []))
     if len(frames) != len(listed):
         raise InputError(f"'{drawing.path}' describes {len(listed)} frames but holds {len(frames)}")
+    places = read_frames(header, drawing.path) if listed else []
+    grid, areas = _grid(places, volume, drawing.path, resample)
+    masks = {name: np.zeros(grid.shape[::-1], dtype=bool) for name in drawing.segments.values()}
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    for pixels, group in zip(frames, listed, strict=True):
-        area = _area(group, shared, pixels.shape, volume, drawing.path)
+    for pixels, group, area in zip(frames, listed, areas, strict=True):
         if kind == "LABELMAP":
             for number, name in drawing.segments.items():
                 masks[name][area] |= pixels == number
             _known(pixels, drawing)
             continue
         number = int(
-            _item(group, shared, "SegmentIdentificationSequence", drawing.path).ReferencedSegmentNumber
+            macro(group, shared, "SegmentIdentificationSequence", drawing.path).ReferencedSegmentNumber
         )
         if number not in drawing.segments:
             raise InputError(f"'{drawing.path}' has a frame of segment {number}, which it does not list")
         marked = pixels / largest > limit if kind == "FRACTIONAL" else pixels != 0
         masks[drawing.segments[number]][area] |= marked
-    return masks
+    if grid is volume.geometry:
+        return masks
+    return {
+        name: _resampled(mask, grid, volume, f"'{name}' in '{drawing.path}'") for name, mask in masks.items()
+    }
+
+
+def _grid(places: list[Frame], volume: Series, path: Path, resample: bool) -> tuple[Geometry, list[Area]]:
+    """The grid of the series where the frames lie on it, else, if they may be resampled, their own."""
+    try:
+        return volume.geometry, list(on_series(places, volume, path))
+    except InputError:
+        if not resample:
+            raise
+    return own_grid(places, path)
+
+
+def _resampled(mask: np.ndarray, lies: Geometry, volume: Series, what: str) -> np.ndarray:
+    found = resample_labels(mask, lies, volume.geometry)
+    if mask.any() and not found.any():
+        where = volume.files[0].parent
+        raise InputError(f"nothing of {what} lies inside its series '{where}'; expected some of it")
+    return found
 
 
 def _known(pixels: np.ndarray, drawing: _Drawing) -> None:
@@ -239,39 +265,3 @@ def _frames(header: Any, path: Path) -> np.ndarray:
     except Exception as error:  # pydicom and its decoders raise what they like
         raise InputError(f"the pixels of '{path}' cannot be read: {error}") from error
     return pixels if pixels.ndim == 3 else pixels[None]
-
-
-def _item(group: Any, shared: Any, key: str, path: Path) -> Any:
-    """What a frame says of itself, or what the file says of all."""
-    for place in (group, shared):
-        found = place.get(key)
-        if found:
-            return found[0]
-    raise InputError(f"'{path}' has a frame without {key}")
-
-
-def _area(
-    group: Any, shared: Any, size: tuple[int, ...], volume: Series, path: Path
-) -> tuple[int, slice, slice]:
-    """The voxels of the volume that a frame covers."""
-    orientation = _item(group, shared, "PlaneOrientationSequence", path).ImageOrientationPatient
-    row_mm, column_mm = _item(group, shared, "PixelMeasuresSequence", path).PixelSpacing
-    position = _item(group, shared, "PlanePositionSequence", path).ImagePositionPatient
-    affine = LPS @ volume.geometry.affine
-    axes = np.array([float(v) for v in orientation]).reshape(2, 3)
-    lies = affine.copy()
-    lies[:3, 0], lies[:3, 1] = axes[0] * float(column_mm), axes[1] * float(row_mm)
-    lies[:3, 3] = [float(v) for v in position]
-    shift = np.linalg.inv(affine) @ lies
-    extent = max(volume.array.shape)
-    if not np.isfinite(shift).all() or np.abs(shift[:3, :3] - np.eye(3)).max() * extent > 0.5:
-        how = volume.geometry.differs(Geometry(LPS @ lies, volume.geometry.shape)) or "another grid"
-        raise InputError(f"'{path}' is not on the grid of the series it was drawn on: {how}")
-    offset = shift[:3, 3]
-    column, row, plane = (int(v) for v in np.round(offset))
-    if np.abs(offset - np.round(offset)).max() > _OFF_GRID:
-        raise InputError(f"'{path}' has a frame between the voxels of its series, at {np.round(offset, 3)}")
-    depth, height, width = volume.array.shape
-    if not (0 <= plane < depth and 0 <= row <= height - size[0] and 0 <= column <= width - size[1]):
-        raise InputError(f"'{path}' has a frame outside its series, at {np.round(offset, 3)}")
-    return plane, slice(row, row + size[0]), slice(column, column + size[1])

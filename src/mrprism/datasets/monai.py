@@ -28,6 +28,7 @@ from mrprism.datasets.source import (
     parse_labels,
     parse_window,
     split_labels,
+    together,
 )
 from mrprism.datasets.table import inside
 from mrprism.errors import InputError
@@ -198,10 +199,7 @@ def _samples(
 ) -> Iterator[MultiRaterSample]:
     for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True):
         parts = [read_image(path, window=parse_window(window)) for path in paths]
-        sizes = {part.array.shape[1:] for part in parts}
-        if len(sizes) > 1:
-            raise InputError(f"'{paths[0]}' and '{paths[1]}' are channels of one image but differ in size")
-        image = np.concatenate([part.array for part in parts])
+        image = together(parts, resample=resample)
         if len(image) != task.channels:
             raise InputError(f"'{paths[0]}' has {len(image)} channels; others have {task.channels}")
         masks = {

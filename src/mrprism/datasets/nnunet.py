@@ -21,7 +21,7 @@ import numpy as np
 from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import matching, natural, needed
 from mrprism.datasets.manifest import Case
-from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_window, split_labels
+from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_window, split_labels, together
 from mrprism.errors import InputError
 from mrprism.images import ImageFile, read_image, read_labels
 from mrprism.sample import MultiRaterSample, Task
@@ -159,7 +159,7 @@ class _Reading:
                 raise InputError(f"case '{case}' has labels but no image in imagesTr")
         for case, paths in images.items():
             parts = [read_image(path, window=self.window) for path in paths]
-            image = np.concatenate([part.array for part in parts])
+            image = together(parts, resample=self.resample)
             masks = {
                 (rater, structure): mask
                 for rater, path in drawn.get(case, {}).items()

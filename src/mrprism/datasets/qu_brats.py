@@ -18,20 +18,21 @@ import numpy as np
 
 from mrprism.datasets.layout import entries, matching
 from mrprism.datasets.manifest import Case
-from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_labels, split_labels
+from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_labels, split_labels, together
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, read_image, read_labels
+from mrprism.images import read_image, read_labels
 from mrprism.sample import MultiRaterSample, Task
 
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
 REGIONS = "whole tumour:1+2+4,tumour core:1+4,enhancing tumour:4"
 
 
-def read(source: Path, *, labels: str = REGIONS) -> Source:
+def read(source: Path, *, labels: str = REGIONS, resample: str = "no") -> Source:
     """Read every case folder at any depth.
 
     Args:
         labels: The structures and their values, such as "necrosis:1,oedema:2,enhancing:4".
+        resample: "yes" brings a reference and sequences that lie on another grid onto that of the first.
     """
     values = parse_labels(labels)
     if 3 in {value for group in values.values() for value in group}:
@@ -46,9 +47,8 @@ def read(source: Path, *, labels: str = REGIONS) -> Source:
         raise InputError(f"'{source}' has no folder with NAME_flair.nii.gz, ... and NAME_seg.nii.gz")
     task = Task(len(SEQUENCES), tuple(values), ())
     channels = ("FLAIR", "T1", "T1ce", "T2")
-    return Source(
-        "brats", task, _samples(task, cases, values), channels, "nifti", notes, _here(cases, values)
-    )
+    samples = _samples(task, cases, values, resample)
+    return Source("brats", task, samples, channels, "nifti", notes, _here(cases, values))
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -97,12 +97,11 @@ def _samples(
     task: Task,
     cases: list[tuple[str, dict[str, Path], Path]],
     values: dict[str, tuple[int, ...]],
+    resample: str,
 ) -> Iterator[MultiRaterSample]:
     for name, paths, reference in cases:
         parts = [read_image(path) for path in paths.values()]
-        for part in parts[1:]:
-            _together(part, parts[0])
-        drawn = aligned(read_labels(reference), parts[0])
+        drawn = aligned(read_labels(reference), parts[0], resample=resample)
         odd = sorted({int(v) for v in np.unique(drawn)} - {0, 1, 2, 4})
         if odd:
             raise InputError(f"'{reference}' holds the value {odd[0]}; BraTS 2020 has 0, 1, 2 and 4")
@@ -110,16 +109,9 @@ def _samples(
         yield assemble(
             task,
             name,
-            np.concatenate([part.array for part in parts]),
+            together(parts, resample=resample),
             {},
             split_labels(np.where(np.isin(drawn, list(known)), drawn, 0), values, reference),
             spacing_mm=parts[0].spacing_mm,
             geometry=parts[0].geometry,
         )
-
-
-def _together(part: ImageFile, first: ImageFile) -> None:
-    if part.array.shape != first.array.shape:
-        raise InputError(f"'{part.path}' and '{first.path}' differ in size; expected sequences of one grid")
-    if part.geometry and first.geometry and (differs := first.geometry.differs(part.geometry)):
-        raise InputError(f"'{part.path}' lies elsewhere than '{first.path}': {differs}")

@@ -2,7 +2,8 @@
 
 A segment is where its layer holds its label value; segments are matched by name and may overlap.
 Slicer cuts a segmentation to what is drawn, so it is put back by its position, in whole voxels: what
-lies between voxels, or on another grid, is refused. A file without segments is empty, not missing.
+lies between voxels, on another grid or outside the image is refused, unless it shall be resampled. A file
+without segments is empty, not missing.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from mrprism.datasets.source import Source, assemble, parse_window
 from mrprism.errors import InputError
 from mrprism.images import Geometry, ImageFile, format_of, read_image
 from mrprism.images.nrrd import Nrrd, read_nrrd
+from mrprism.images.resample import resample_labels
 from mrprism.sample import MultiRaterSample, Task
 
 _OFF_GRID = 0.02  # voxels a segmentation may lie beside the image's grid
 
 
-def read(source: Path, *, images: str = "images", window: str = "") -> Source:
+def read(source: Path, *, images: str = "images", window: str = "", resample: str = "no") -> Source:
     """Read a folder.
 
     Args:
         images: Name of the folder with the images.
         window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     pictures = {
         re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE): path
@@ -51,19 +54,19 @@ def read(source: Path, *, images: str = "images", window: str = "") -> Source:
         raise InputError(f"folder '{source}' has no segment in any RATER/CASE.seg.nrrd")
     structures = tuple(dict.fromkeys(names))
     task = Task(1, structures, tuple(drawn))
-    samples = _samples(task, pictures, drawn, window)
+    samples = _samples(task, pictures, drawn, window, resample)
     return Source(source.resolve().name, task, samples, image_format="nifti")
 
 
 def _samples(
-    task: Task, pictures: dict[str, Path], drawn: dict[str, dict[str, Path]], window: str
+    task: Task, pictures: dict[str, Path], drawn: dict[str, dict[str, Path]], window: str, resample: str
 ) -> Iterator[MultiRaterSample]:
     for case, path in pictures.items():
         image = _image(path, window)
         masks = {}
         for rater, files in drawn.items():
             if case in files:
-                found = placed(files[case], image)
+                found = placed(files[case], image, resample=resample == "yes")
                 for structure in task.structures:
                     masks[rater, structure] = found.get(
                         structure, np.zeros(image.array.shape[1:], dtype=bool)
@@ -102,8 +105,12 @@ def segments(content: Nrrd) -> dict[str, tuple[int, int]]:
     return found
 
 
-def placed(path: Path, image: ImageFile) -> dict[str, np.ndarray]:
-    """The masks of a segmentation, each of the size of the image."""
+def placed(path: Path, image: ImageFile, *, resample: bool = False) -> dict[str, np.ndarray]:
+    """The masks of a segmentation, each of the size of the image.
+
+    Args:
+        resample: Bring them onto the grid of the image, whatever grid they lie on.
+    """
     content = read_nrrd(path)
     found = segments(content)
     if not found:
@@ -115,30 +122,42 @@ def placed(path: Path, image: ImageFile) -> dict[str, np.ndarray]:
     layers = content.array if content.array.ndim == 4 else content.array[None]
     if layers.ndim != 4 or content.affine is None or image.geometry is None:
         raise InputError(f"'{path}' has {content.array.ndim} axes or no position; expected a volume with one")
-    first = _offset(path, content.affine, image)
+    own = Geometry(content.affine, layers.shape[1:])
+    first = None if resample else _offset(path, own, image)
     masks = {}
     for name, (layer, value) in found.items():
         if not 0 <= layer < len(layers):
             raise InputError(f"segment '{name}' of '{path}' lies in layer {layer} of {len(layers)}")
-        masks[name] = _pasted(layers[layer] == value, first, image, f"segment '{name}' of '{path}'")
+        segment, what = layers[layer] == value, f"segment '{name}' of '{path}'"
+        masks[name] = (
+            _resampled(segment, own, image, what) if first is None else _pasted(segment, first, image, what)
+        )
     return masks
 
 
-def _offset(path: Path, affine: np.ndarray, image: ImageFile) -> np.ndarray:
+def _offset(path: Path, own: Geometry, image: ImageFile) -> np.ndarray:
     assert image.geometry is not None
-    shift = np.linalg.inv(image.geometry.affine) @ affine
+    shift = np.linalg.inv(image.geometry.affine) @ own.affine
     extent = max(image.array.shape)
     if np.abs(shift[:3, :3] - np.eye(3)).max() * extent > 0.5:
-        other = Geometry(affine, image.geometry.shape)
-        how = image.geometry.differs(other) or "another grid"
-        raise InputError(f"'{path}' is not on the grid of its image '{image.path}': {how}")
+        how = image.geometry.differs(Geometry(own.affine, image.geometry.shape)) or "another grid"
+        raise InputError(f"'{path}' is not on the grid of its image '{image.path}': {how} (image first)")
     offset = shift[:3, 3]
     if np.abs(offset - np.round(offset)).max() > _OFF_GRID:
         raise InputError(
             f"'{path}' lies {np.abs(offset - np.round(offset)).max():.2f} voxels beside the grid of its "
-            f"image '{image.path}'; expected whole voxels"
+            f"image '{image.path}': it begins at voxel {_place(offset)}; expected whole voxels"
         )
     return np.asarray(np.round(offset).astype(int))
+
+
+def _resampled(segment: np.ndarray, own: Geometry, image: ImageFile, what: str) -> np.ndarray:
+    """x, y, z on its own grid to z, y, x of the image."""
+    assert image.geometry is not None
+    mask = resample_labels(segment.transpose(2, 1, 0), own, image.geometry)
+    if segment.any() and not mask.any():
+        raise InputError(f"nothing of {what} lies inside its image '{image.path}'; expected some of it")
+    return mask
 
 
 def _pasted(segment: np.ndarray, first: np.ndarray, image: ImageFile, what: str) -> np.ndarray:
@@ -150,5 +169,12 @@ def _pasted(segment: np.ndarray, first: np.ndarray, image: ImageFile, what: str)
         inside = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
         volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = segment[inside]
     if volume.sum() != segment.sum():
-        raise InputError(f"{what} reaches outside its image '{image.path}'")
+        raise InputError(
+            f"{what} reaches outside its image '{image.path}': it lies at voxels {_place(first)} to "
+            f"{_place(first + segment.shape - 1)}, the last of the image is {_place(np.array(volume.shape) - 1)}"
+        )
     return volume.transpose(2, 1, 0)
+
+
+def _place(voxel: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in voxel) + ")"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,18 @@ def aligned(drawn: LabelFile | MaskFile | ValueFile, image: ImageFile, *, resamp
         resample: "yes" brings one that lies elsewhere onto the grid of its image.
     """
     return grid.aligned(drawn, image, resample=resample == "yes").array
+
+
+def together(parts: Sequence[ImageFile], *, resample: str = "no") -> np.ndarray:
+    """The channels of one image, each from files of its own, if all lie on the grid of the first.
+
+    Args:
+        resample: "yes" brings those that lie elsewhere onto that grid, linearly.
+    """
+    first, *others = parts
+    what = "channel '{}'"
+    arrays = [grid.aligned(part, first, what, resample=resample == "yes").array for part in others]
+    return np.concatenate([first.array, *arrays])
 
 
 def parse_window(text: str) -> Window | None:

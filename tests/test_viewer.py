@@ -19,7 +19,7 @@ from volumes import TASK, volumes
 
 from mrprism.agreement.pictures import outline
 from mrprism.cli import call
-from mrprism.colours import rater_colour
+from mrprism.colours import CONFIDENCE_COLOURS, rater_colour
 from mrprism.datasets import open_dataset, write_dataset
 from mrprism.errors import InputError
 from mrprism.metrics.overlap import dice
@@ -30,6 +30,7 @@ from mrprism.slicing import Slicing
 pytest.importorskip("fastapi", reason="the extra 'view' is not installed")
 from fastapi.testclient import TestClient
 
+from mrprism.viewer.pictures import heat_png
 from mrprism.viewer.server import make_app, serve
 from mrprism.viewer.view import View
 
@@ -310,3 +311,17 @@ def test_it_listens_on_this_machine_alone(images: View, monkeypatch: pytest.Monk
     monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: listened.append(sockets[0].getsockname()))
     serve(images, browser=False)
     assert listened[0][0] == "127.0.0.1"
+
+
+def test_the_page_has_every_part_its_script_asks_for(images: View) -> None:
+    with client(images) as get:
+        page, script = get.get("/").text, get.get("/page.js").text
+    asked = set(re.findall(r'\$\("([a-z-]+)"\)', script))
+    assert len(asked) > 40
+    assert asked <= set(re.findall(r'id="([a-z-]+)"', page))
+
+
+def test_where_the_run_trusts_a_rater_the_image_shows_through() -> None:
+    confidence = np.array([[0.5, 1.0]])
+    clear = png(heat_png(confidence, CONFIDENCE_COLOURS, 0.5, 1.0, opacity=(0.85, 0.2)))[0, :, 3]
+    assert clear.tolist() == pytest.approx([0.85 * 255, 0.2 * 255], abs=1)

@@ -21,10 +21,21 @@ def image_png(values: np.ndarray, window: Window) -> bytes:
     return _png(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2))
 
 
-def heat_png(values: np.ndarray, colours: str, low: float = 0.0, high: float = 1.0) -> bytes:
-    """(H, W) values between ``low`` and ``high`` in one of matplotlib's colour maps; clear where they are 0."""
+def heat_png(
+    values: np.ndarray,
+    colours: str,
+    low: float = 0.0,
+    high: float = 1.0,
+    opacity: tuple[float, float] = (0.5, 0.85),
+) -> bytes:
+    """(H, W) values between ``low`` and ``high`` in one of matplotlib's colour maps; clear where they are 0.
+
+    Args:
+        opacity: At the low end and at the high one.
+    """
     scaled = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
     pixels = _table(colours)[(scaled * 255 + 0.5).astype(np.uint8)]
+    pixels[..., 3] = 255 * np.interp(scaled, [0, 1], opacity)
     pixels[values < CLEAR] = 0
     return _png(pixels)
 

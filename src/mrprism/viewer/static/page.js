@@ -21,7 +21,9 @@ let turn = 0; // answers of earlier turns are dropped
 
 const kept = new Map(); // address: promise of a JSON object or of an image's local address
 async function answer(address) {
-  const response = await fetch(address);
+  const response = await fetch(address).catch(() => {
+    throw new Error("The viewer does not answer any more. Start mrprism view again and open the address it prints.");
+  });
   if (!response.ok) {
     const sentence = await response.json().then((said) => said.error, () => response.statusText);
     throw new Error(sentence);
@@ -56,16 +58,16 @@ async function readCases() {
   order = found.cases.map((row, number) => ({ ...row, number }));
   const rank = (row) => (row.fault ? -1 : row.dice ?? 2);
   order.sort((a, b) => rank(a) - rank(b) || a.number - b.number);
-  const done = found.measured >= order.length;
-  $("progress").textContent = done
-    ? `${order.length} cases, most disputed first`
-    : `comparing raters: ${found.measured} of ${order.length}`;
+  const done = found.measured >= order.length, many = order.length === 1 ? "1 case" : `${order.length} cases`;
+  const compared = order.some((row) => row.dice !== null);
+  $("progress").textContent = !done ? `comparing raters: ${found.measured} of ${order.length}`
+    : compared ? `${many}, most disputed first` : many;
   listCases();
   return done;
 }
 const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 async function watchCases() {
-  while (!(await readCases())) await wait(0.9);
+  while (!(await readCases())) await wait(1.5);
 }
 function found() {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -77,19 +79,31 @@ function found() {
 function listCases() {
   const rows = found().map((row) => {
     const item = make("li"), button = make("button");
-    button.append(make("span", "label", row.name), make("span", "split", row.split ?? ""));
-    const meter = make("span", "meter"), bar = make("i");
-    bar.style.width = `${100 * (row.dice ?? 0)}%`;
-    if (row.dice !== null) meter.append(bar);
-    button.append(meter, make("span", "value", row.fault ? "!" : row.dice === null ? "" : row.dice.toFixed(2)));
+    const label = make("span", "label");
+    row.name.split(/(?<=_)/).forEach((part) => label.append(part, make("wbr"))); // long names break there
+    button.append(label, make("span", "split", row.split ?? ""));
+    if (row.dice !== null) {
+      const meter = make("span", "meter"), bar = make("i");
+      bar.style.width = `${100 * row.dice}%`;
+      meter.append(bar);
+      button.append(make("span", "value", row.dice.toFixed(2)), meter);
+    } else if (row.fault) button.append(make("span", "value", "!"));
     button.title = row.fault ?? (row.dice === null ? row.name : `${row.name}: mean pairwise Dice ${row.dice.toFixed(3)}`);
     button.classList.toggle("fault", Boolean(row.fault));
     if (row.number === shown.number) button.setAttribute("aria-current", "true");
     button.onclick = () => openCase(row.number);
+    button.dataset.number = row.number;
     item.append(button);
     return item;
   });
-  $("cases").replaceChildren(...rows);
+  refill("cases", rows, "number");
+  $("no-case").hidden = rows.length > 0;
+  $("no-case").textContent = order.length ? `No case is called “${$("search").value}”.` : "This data set has no cases.";
+}
+function refill(id, rows, key) { // whoever had the keyboard keeps it
+  const held = $(id).contains(document.activeElement) ? document.activeElement.dataset[key] : null;
+  $(id).replaceChildren(...rows);
+  if (held !== null) $(id).querySelector(`[data-${key}="${held}"]`)?.focus({ preventScroll: true });
 }
 function step(by) {
   const rows = found();
@@ -104,7 +118,9 @@ async function openCase(number, slice = null) {
   listCases();
   $("name").textContent = order.find((row) => row.number === number).name;
   $("facts").textContent = "";
-  document.querySelector("#cases [aria-current]")?.scrollIntoView({ block: "nearest" });
+  const here = document.querySelector("#cases [aria-current]")?.getBoundingClientRect();
+  const list = $("cases").getBoundingClientRect(); // scrollIntoView would move the page of a narrow window, too
+  if (here) $("cases").scrollTop += Math.min(here.top - list.top - 6, 0) || Math.max(here.bottom - list.bottom + 6, 0);
   busy(true);
   try {
     const found = await ask(`/api/cases/${number}`);
@@ -122,7 +138,12 @@ async function openCase(number, slice = null) {
     fit();
     await show();
   } catch (error) {
-    if (mine === turn) fail(error);
+    if (mine !== turn) return;
+    current = null;
+    $("slices").hidden = true;
+    listRaters();
+    tabulate();
+    fail(error);
   }
 }
 function describe(profile) {
@@ -140,6 +161,7 @@ function describe(profile) {
   $("slice").max = (current.planes[shown.plane] ?? 1) - 1;
   drawProfile(profile.disputed);
   $("reference-row").hidden = !current.reference;
+  panel();
   $("window-section").hidden = current.colour;
   $("preset").hidden = !(current.own_units && current.range[0] < -500);
   $("preset").replaceChildren(new Option("preset", ""), ...Object.keys(PRESETS).map((name) => new Option(name, name)), new Option("as at first", "first"));
@@ -224,7 +246,7 @@ function draw() {
   const structures = [...shown.structures];
   const line = (path, kind, colour, rater) => {
     if (!path) return;
-    for (const name of ["edge", kind]) {
+    for (const name of kind.endsWith("predicted") ? [kind] : ["edge", kind]) {
       const element = document.createElementNS(SVG, "path");
       element.setAttribute("d", path);
       element.setAttribute("class", name);
@@ -304,16 +326,20 @@ function choice(box, options, isOn, pick) {
 function panel() {
   const structures = about.structures.map((name, c) => [c, name]);
   choice("structures", structures, (c) => shown.structures.has(c), (c) => { toggle(shown.structures, c); draw(); });
-  const maps = [["", "none"], ["votes", "votes"]];
+  const maps = [["", "none"]];
+  if (about.raters.length > 1) maps.push(["votes", "votes"]);
   if (about.predicts) maps.push(["probability", "probability"], ["confidence", "confidence"]);
   choice("heat", maps, (name) => shown.heat === name, (name) => { shown.heat = name; show(); });
-  const several = structures.length > 1;
-  choice("heat-of", several ? structures : [], (c) => shown.structure === c, (c) => {
-    shown.structure = c; tabulate(); shown.heat ? show() : remember();
-  });
+  $("heat-section").hidden = maps.length < 2;
+  const several = structures.length > 1 ? structures : [];
+  const measure = (c) => { shown.structure = c; tabulate(); shown.heat ? show() : remember(); };
+  choice("heat-of", shown.heat ? several : [], (c) => shown.structure === c, measure);
+  choice("dice-of", several, (c) => shown.structure === c, measure);
   const kinds = [["drawn", "drawn"], ["predicted", "predicted"]];
   choice("drawn-or-predicted", kinds, (kind) => shown[kind], (kind) => { shown[kind] = !shown[kind]; draw(); remember(); });
   $("drawn-or-predicted").hidden = !about.predicts;
+  $("fusion-row").hidden = about.raters.length < 2;
+  $("others").hidden = about.raters.length < 2 && !about.predicts && !current?.reference;
   $("prediction-row").hidden = !about.predicts;
   $("prediction").checked = shown.prediction;
   $("reference").checked = shown.reference;
@@ -321,14 +347,16 @@ function panel() {
 }
 function listRaters() {
   const trust = drawing.prediction?.confidence;
-  $("raters").replaceChildren(...about.raters.map((rater, r) => {
+  $("trust-head").hidden = !trust;
+  $("trust-head").textContent = `mean confidence: ${about.structures.join(", ")}`;
+  const rows = about.raters.map((rater, r) => {
     const states = current?.states[r] ?? [];
-    const item = make("li"), swatch = make("span", "swatch");
+    const item = make("li"), button = make("button"), swatch = make("span", "swatch");
     swatch.style.background = swatch.style.borderColor = rater.colour;
     const gone = states.length > 0 && states.every((state) => state === "absent");
     item.classList.toggle("off", !shown.raters.has(r));
     item.classList.toggle("gone", gone);
-    item.append(make("span", "key", r < 9 ? r + 1 : ""), swatch, make("span", "label", rater.name));
+    button.append(make("span", "key", r < 9 ? r + 1 : ""), swatch, make("span", "label", rater.name));
     let says = "";
     if (gone) says = "not done";
     else if (states.length && states.every((state) => state === "empty")) says = "empty";
@@ -338,16 +366,26 @@ function listRaters() {
     if (!says && trust?.[r]) {
       note.className = "trust";
       note.textContent = trust[r].map((value) => value.toFixed(2)).join("  ");
-      note.title = `mean confidence: ${about.structures.join(", ")}`;
     }
-    item.append(note);
-    item.title = `${rater.name}: click hides or shows, double click shows alone`;
-    item.onclick = () => { toggle(shown.raters, r); shown.trusted = r; listRaters(); shown.heat === "confidence" ? show() : draw(); };
-    item.ondblclick = () => { shown.raters = new Set([r]); listRaters(); draw(); };
-    item.onmouseenter = () => emphasise(r);
-    item.onmouseleave = () => emphasise(null);
+    button.append(note);
+    button.dataset.rater = r;
+    button.title = `${rater.name}: click hides or shows, double click shows alone`;
+    button.setAttribute("aria-pressed", shown.raters.has(r));
+    button.onclick = () => pickRater(r, false);
+    button.ondblclick = () => pickRater(r, true);
+    button.onmouseenter = button.onfocus = () => emphasise(r);
+    button.onmouseleave = button.onblur = () => emphasise(null);
+    item.append(button);
     return item;
-  }));
+  });
+  refill("raters", rows, "rater");
+}
+function pickRater(r, alone) {
+  if (!about.raters[r]) return;
+  alone ? (shown.raters = new Set([r])) : toggle(shown.raters, r);
+  shown.trusted = r;
+  listRaters();
+  shown.heat === "confidence" ? show() : draw();
 }
 function emphasise(rater) {
   for (const line of $("lines").querySelectorAll(".rater")) {
@@ -356,10 +394,10 @@ function emphasise(rater) {
   }
 }
 function tabulate() {
-  const table = current?.dice[shown.structure] ?? [];
-  const present = about.raters.map((_, r) => r).filter((r) => current?.states[r][shown.structure] !== "absent");
-  $("dice-section").hidden = about.raters.length < 2;
-  $("dice-of").textContent = about.structures.length > 1 ? about.structures[shown.structure] : "";
+  $("dice-section").hidden = about.raters.length < 2 || !current;
+  if ($("dice-section").hidden) return;
+  const table = current.dice[shown.structure];
+  const present = about.raters.map((_, r) => r).filter((r) => current.states[r][shown.structure] !== "absent");
   if (present.length < 2) {
     $("dice").replaceChildren(make("p", "quiet", "Fewer than two raters did this."));
     return;
@@ -383,8 +421,7 @@ function tabulate() {
       const cell = make("td", value === null ? "none" : "", value === null ? "" : present.length > 9 ? "" : value.toFixed(2).replace(/^0/, ""));
       if (value !== null) {
         if (r < s) values.push(value);
-        const good = Math.max(0, Math.min(1, (value - 0.4) / 0.6));
-        cell.style.background = `hsl(${205 - 185 * (1 - good)} ${45 + 25 * (1 - good)}% ${22 + 12 * (1 - good)}%)`;
+        cell.style.background = `color-mix(in srgb, #24425c ${100 * Math.max(0, (value - 0.2) / 0.8)}%, #b3541e)`;
         cell.title = `${about.raters[r].name} and ${about.raters[s].name}: ${value.toFixed(3)}`;
         cell.onmouseenter = () => { for (const l of $("lines").querySelectorAll(".rater")) l.classList.toggle("dim", ![r, s].includes(Number(l.dataset.rater))); };
         cell.onmouseleave = () => emphasise(null);
@@ -407,7 +444,9 @@ function fail(error) {
   say(error);
   $("image").removeAttribute("href");
   $("overlay").removeAttribute("href");
-  $("lines").replaceChildren();
+  $("bar").hidden = true;
+  drawing = { outlines: null, prediction: null };
+  draw();
 }
 
 // ---- zoom, pan, window -------------------------------------------------------------------------
@@ -484,11 +523,14 @@ addEventListener("resize", fit);
 // ---- controls ----------------------------------------------------------------------------------
 
 $("search").oninput = listCases;
+$("before").onclick = () => step(-1);
+$("after").onclick = () => step(1);
 $("fit").onclick = fit;
 $("help").onclick = () => { $("keys").hidden = !$("keys").hidden; $("help").setAttribute("aria-expanded", !$("keys").hidden); };
 $("all").onclick = () => { shown.raters = new Set(about.raters.keys()); listRaters(); draw(); };
 $("none").onclick = () => { shown.raters.clear(); listRaters(); draw(); };
 $("slice").oninput = () => toSlice(Number($("slice").value));
+$("slice").onpointerup = () => $("slice").blur(); // ← → mean cases again
 $("plane").onchange = () => { shown.plane = $("plane").value; openCase(shown.number); };
 $("channel").onchange = () => { shown.channel = Number($("channel").value); show(); };
 $("fusion").onchange = () => { shown.fusion = $("fusion").value; show(); };
@@ -521,6 +563,7 @@ const KEYS = {
   "]": () => toStep((shown.step ?? 0) + 1),
   "/": () => $("search").focus(),
   "?": () => $("help").click(),
+  Escape: () => { if (!$("keys").hidden) $("help").click(); },
   f: fit,
   v: () => { shown.heat = shown.heat === "votes" ? "" : "votes"; panel(); show(); },
   r: () => { shown.reference = !shown.reference; panel(); draw(); },
@@ -529,13 +572,15 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.matches("input[type=search], input[type=number], select");
   if (typing) {
+    if (event.key === "Escape" && event.target === $("search")) { $("search").value = ""; listCases(); }
     if (event.key === "Escape" || event.key === "Enter") { event.target.blur(); }
     return;
   }
-  const number = Number(event.key);
-  const act = number >= 1 && number <= 9
-    ? () => { if (number <= about.raters.length) { toggle(shown.raters, number - 1); listRaters(); draw(); } }
-    : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (event.key === " " && event.target.matches("button, input")) return; // presses it
+  if (event.key.startsWith("Arrow") && event.target.matches("input[type=range]")) return; // moves it
+  const digit = /^Digit([1-9])$/.exec(event.code)?.[1] ?? /^[1-9]$/.exec(event.key)?.[0]; // Shift turns 1 into !
+  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key]
+    ?? (digit && (() => pickRater(digit - 1, event.shiftKey)));
   if (!act) return;
   event.preventDefault();
   act();
@@ -552,6 +597,7 @@ async function begin() {
   history.replaceState(null, "", "/"); // the key stays in a cookie
   about = await answer("/api/about");
   $("title").textContent = about.title;
+  $("prediction-sample").style.borderColor = about.prediction_colour;
   shown.raters = new Set(about.raters.keys());
   shown.structures = new Set(about.structures.keys());
   $("fusion").replaceChildren(new Option("none", ""), ...about.fusions.map((name) => new Option(name, name)));

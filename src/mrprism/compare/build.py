@@ -14,6 +14,7 @@ from mrprism.compare.candidates import choose
 from mrprism.compare.formats import explanation, to_csv, to_latex
 from mrprism.compare.launch import On, Submit
 from mrprism.compare.page import render
+from mrprism.compare.paper import write_figures
 from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, read_plan, write_plan
 from mrprism.compare.results import read_comparison
 from mrprism.compare.sweep import sweep
@@ -123,7 +124,7 @@ def pick_shown(dataset: Dataset, plan: Plan) -> tuple[str, ...]:
 
 
 def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
-    """Write compare.html and each table as CSV and LaTeX from the runs of a comparison's folder.
+    """Write compare.html, each table as CSV and LaTeX, and the figures, from a comparison's folder.
 
     Nothing is trained; a folder whose sweep was stopped gives a page about what is there.
     """
@@ -136,6 +137,7 @@ def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
         )
         write_file(out / f"{table.contents.name}.csv", to_csv(table).encode())
         write_file(out / f"{table.contents.name}.tex", to_latex(table, note).encode())
+    write_figures(comparison, tables)
     page = out / "compare.html"
     write_file(page, render(comparison, tables).encode())
     return page, tables

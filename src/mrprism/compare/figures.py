@@ -38,22 +38,40 @@ class CaseFigure:
     note: str  # what the numbers under the pictures are
 
 
-def case_figure(comparison: Comparison, results: Sequence[Result], given: Given) -> CaseFigure | None:
-    """Rows of cases, columns of methods; None where no run kept pictures."""
+@dataclass(frozen=True)
+class ShownCase:
+    """What one row of the figure is made of."""
+
+    case: Flat
+    window: Window
+    methods: tuple[tuple[str, Flat], ...]  # title and answer
+
+
+def shown_cases(comparison: Comparison, results: Sequence[Result], given: Given) -> list[ShownCase]:
+    """The cases of which every run kept a picture."""
     shown = [(result, result.shown(given)) for result in results]
     shown = [(result, examples) for result, examples in shown if examples]
     names = [name for name in comparison.plan.shown if shown and all(name in e for _, e in shown)]
     rows = []
-    for i, name in enumerate(names):
+    for name in names:
         first = pictures.flatten(shown[0][1][name])
-        identifier = f"case{i}"
         window = pictures.window_of(replace(first, probability=np.zeros_like(first.probability)))
-        methods = [(_title(result, given), pictures.flatten(examples[name])) for result, examples in shown]
-        panels = _panels(first, window, identifier, methods, comparison.plan.task.raters)
-        rows.append(CaseRow(name, pictures.image_definition(first, window, identifier), tuple(panels)))
+        methods = tuple((_title(result, given), pictures.flatten(e[name])) for result, e in shown)
+        rows.append(ShownCase(first, window, methods))
+    return rows
+
+
+def case_figure(comparison: Comparison, results: Sequence[Result], given: Given) -> CaseFigure | None:
+    """Rows of cases, columns of methods; None where no run kept pictures."""
+    rows = []
+    shown = shown_cases(comparison, results, given)
+    for i, row in enumerate(shown):
+        panels = _panels(row, f"case{i}", comparison.plan.task.raters)
+        definition = pictures.image_definition(row.case, row.window, f"case{i}")
+        rows.append(CaseRow(row.case.name, definition, tuple(panels)))
     if not rows:
         return None
-    target = pictures.flatten(shown[0][1][names[0]]).target_name
+    target = shown[0].case.target_name
     return CaseFigure(tuple(rows), target, f"Dice@0.5 with the {target}: {' · '.join(comparison.structures)}")
 
 
@@ -63,21 +81,26 @@ def _title(result: Result, given: Given) -> str:
     return "DivP" if given == "masks" and result.candidate.method == "mrprism" else result.candidate.label
 
 
-def _panels(
-    case: Flat, window: Window, identifier: str, methods: Sequence[tuple[str, Flat]], raters: Sequence[str]
-) -> list[Panel]:
+def _panels(row: ShownCase, identifier: str, raters: Sequence[str]) -> list[Panel]:
+    case, window = row.case, row.window
     image = pictures.use(identifier)
     dashed = pictures.target_lines(case)
-    count = int(case.rated.any(axis=1).sum())
-    everyone = f"{count} rater" if count == 1 else f"{count} raters"
-    panels = [pictures.panel(everyone, [image, *pictures.all_raters(case, raters)], window, note=case.name)]
-    for title, flat in methods:
+    everyone = [image, *pictures.all_raters(case, raters)]
+    panels = [pictures.panel(count_raters(case), everyone, window, note=case.name)]
+    for title, flat in row.methods:
         layers = [image, *pictures.predicted_lines(flat.probability, title), *dashed]
-        panels.append(pictures.panel(title, layers, window, note=_dices(flat)))
+        panels.append(pictures.panel(title, layers, window, note=dices(flat)))
     return panels
 
 
-def _dices(flat: Flat) -> str:
+def count_raters(case: Flat) -> str:
+    """How many rated a case, in words."""
+    count = int(case.rated.any(axis=1).sum())
+    return f"{count} rater" if count == 1 else f"{count} raters"
+
+
+def dices(flat: Flat) -> str:
+    """Dice of each structure with the target."""
     said = []
     for c, probability in enumerate(flat.probability):
         said.append(number(dice(above(probability, 0.5), flat.target[c]), "dice"))

@@ -39,8 +39,8 @@ def render(comparison: Comparison, tables: Sequence[Table]) -> str:
     )
     environment.filters.update(number=number, verdict=_verdict, columns=_columns, rater_colour=rater_colour)
     environment.globals.update(METRICS=METRICS, isnan=math.isnan, READS=READS)
-    image = _results(tables, "image")
-    masks = _results(tables, "masks")
+    image = results_of(tables, "image")
+    masks = results_of(tables, "masks")
     return environment.get_template("page.html.jinja").render(
         style=Markup("".join(file.read_text(encoding="utf-8") for file in STYLES)),
         plan=comparison.plan,
@@ -56,7 +56,7 @@ def render(comparison: Comparison, tables: Sequence[Table]) -> str:
             )
             if figure
         ],
-        rater_tables=figures.rater_tables(comparison, _widest(tables)) if image else [],
+        rater_tables=figures.rater_tables(comparison, widest(tables)) if image else [],
         costs=figures.cost_lines(comparison, list(dict.fromkeys([*image, *masks]))),
         quality=figures.quality_target(comparison),
         settings=_settings(comparison),
@@ -87,14 +87,14 @@ def note(table: Table, comparison: Comparison) -> str:
     return " ".join(part for part in said if part)
 
 
-def _results(tables: Sequence[Table], given: Given) -> list[Result]:
+def results_of(tables: Sequence[Table], given: Given) -> list[Result]:
     """Every method with such scores, in the order of the tables, the ceiling last."""
     lines = [line for table in tables for line in table.structures[0].lines if line.entry is not None]
     found = dict.fromkeys(line.result for line in lines if (line.reads == "image") == (given == "image"))
     return sorted(found, key=lambda result: result.candidate.ceiling)
 
 
-def _widest(tables: Sequence[Table]) -> Table:
+def widest(tables: Sequence[Table]) -> Table:
     """The table that Figure 4 takes its methods from: the first of those that look at the image."""
     return next((table for table in tables if not table.masks), tables[0])
 

@@ -62,15 +62,15 @@ def plot_case(
         if isinstance(what, str):
             for r in np.flatnonzero(sample.rated.any(axis=1)).tolist():
                 for mask in masks[r]:
-                    _outline(axes, mask, rater_colour(r), 1.2)
+                    outline(axes, mask, rater_colour(r), 1.2)
                 if raters is not None:
                     axes.plot([], [], color=rater_colour(r), label=raters[r])
         elif what is not None:
             for probability in what:
-                _outline(axes, probability, "black", 2.6)
-                _outline(axes, probability, FOUND, 1.6)
+                outline(axes, probability, "black", 2.6)
+                outline(axes, probability, FOUND, 1.6)
             for mask in reference if reference is not None else ():
-                _outline(axes, mask, REFERENCE, 1.3, dashed=True)
+                outline(axes, mask, REFERENCE, 1.3, dashed=True)
     if reference is not None:
         axes.plot([], [], color="grey", linestyle="dashed", linewidth=1.3, label="reference")
     if raters is not None or reference is not None:
@@ -89,7 +89,7 @@ def _slice(sample: MultiRaterSample) -> Any:
     return lambda array: None if array is None else array[..., cut, :, :]
 
 
-def _outline(axes: Any, values: np.ndarray, colour: str, width: float, *, dashed: bool = False) -> None:
+def outline(axes: Any, values: np.ndarray, colour: str, width: float, *, dashed: bool = False) -> None:
     """Where a mask or a probability passes one half."""
     if (values > 0.5).any() and not (values > 0.5).all():
         axes.contour(

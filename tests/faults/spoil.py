@@ -165,6 +165,12 @@ def link(path: str, target: str) -> Spoil:
     return spoil
 
 
+def linked_away(root: Path) -> None:
+    """The first file of a folder is a link to something outside."""
+    first = min(path for path in root.rglob("*") if path.is_file())
+    link(str(first.relative_to(root)), "itself")(root)
+
+
 def move(path: str, by: tuple[float, float, float] = (3, 0, 0)) -> Spoil:
     """A NIfTI file lies elsewhere."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from faults import inputs
 from faults.spoil import (
     Spoil,
     archive,
@@ -24,6 +25,7 @@ from faults.spoil import (
     edit,
     giant,
     link,
+    linked_away,
     move,
     nifti_values,
     nothing,
@@ -373,4 +375,22 @@ COMMANDS = [
     Bad("run", "answers onto photographs", lambda root: (root / "answers/0").mkdir(parents=True), "answers/0' is there already and holds no prediction", "predict {in}/run {in}/photos --out {in}/answers --device cpu"),
 ]  # fmt: skip
 
-TABLE = [*DATA_SETS, *FILES, *LAYOUTS, *COMMANDS]
+AWAY = "is a link to '...outside-in', outside '{in}'; set MRPRISM_FOLLOW_LINKS=1 if these links are yours"
+IMPORTED = [name for name, command in inputs.COMMANDS.items() if command.startswith("import ")]
+
+OUTSIDE = [
+    *[Bad(name, "a link to a file outside", linked_away, AWAY) for name in IMPORTED],
+    Bad("folder", "a link to a folder outside", both(remove("bob"), lambda root: (root / "bob").symlink_to("/")), "bob' is a link to '/', outside '{in}'; set MRPRISM_FOLLOW_LINKS=1"),
+    Bad("folder", "a link to a folder above", lambda root: (root / "cy").symlink_to(".."), "cy' is a link to '...', outside '{in}'"),
+    Bad("folder", "a link left in place", linked_away, AWAY, "import folder {in} {in}/dataset.json"),
+    Bad("monai", "a link in a datalist's folder", link("images/a.png", "itself"), "a.png' is a link to '...outside-in', outside", "import monai {in}/dataset.json {out} -o raters=label_*"),
+    Bad("monai", "an absolute path", edit("dataset.json", lambda d: d["training"][0].update(image="/etc/a.png")), "names '/etc/a.png', which is not a path inside"),
+    Bad("coco", "an absolute picture", edit("ann.json", lambda d: d["images"][0].update(file_name="/etc/a.png")), "the picture '/etc/a.png' is not a path inside"),
+    Bad("coco", "a picture on a drive", edit("ann.json", lambda d: d["images"][0].update(file_name="C:\\a.png")), "the picture 'C:\\a.png' is not a path inside"),
+    Bad("cvat", "a picture upwards", text("ann.xml", 'name="a.png"', 'name="../../a.png"'), "the picture '../../a.png' is not a path inside"),
+    Bad("cvat", "a picture upwards from Windows", text("ann.xml", 'name="a.png"', 'name="..\\a.png"'), "the picture '..\\a.png' is not a path inside"),
+    Bad("label_studio", "a picture upwards", edit("export.json", lambda d: d[0]["data"].update(image="/data/local-files/?d=../../etc/secret.png")), "the picture 'secret.png' is not in"),
+    Bad("riga_plus", "a table that names files outside", text("Base1_train.csv", "R/1.png,", "../1.png,"), "names '../1.png', which is not a path inside"),
+]  # fmt: skip
+
+TABLE = [*DATA_SETS, *FILES, *LAYOUTS, *COMMANDS, *OUTSIDE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Marks:
 def find_picture(images: Path, name: str) -> Path:
     """The picture of this name, which may come with folders, inside ``images``."""
     relative = PurePosixPath(name.replace("\\", "/"))
-    if relative.is_absolute() or ".." in relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or PureWindowsPath(name).drive:
         raise InputError(f"the picture '{name}' is not a path inside '{images}'")
     for path in (images / relative, images / relative.name):
         if path.is_file() and format_of(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mrprism.datasets.manifest import FORMAT, MANIFEST, OWN, Case, Drawn, Manife
 from mrprism.datasets.source import Source
 from mrprism.datasets.write import channel_names
 from mrprism.errors import InputError
-from mrprism.images import write_file
+from mrprism.images import follows_links, write_file
 
 
 def write_in_place(source: Source, out: Path, *, name: str) -> None:
@@ -29,10 +30,11 @@ def write_in_place(source: Source, out: Path, *, name: str) -> None:
         raise InputError(f"'{out}' would not be found again; expected the name {MANIFEST} or {OWN}")
     if out.exists():
         raise InputError(f"'{out}' exists already; expected a new file")
-    root = out.parent.resolve()
+    real = os.path.abspath if follows_links() else os.path.realpath
+    root = Path(real(out.parent))
 
     def inside(path: str) -> str:
-        full = Path(path).resolve()
+        full = Path(real(path))
         if not full.is_relative_to(root):
             raise InputError(
                 f"'{path}' lies outside '{out.parent}'; expected '{out.name}' in a folder above it"

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from mrprism.errors import InputError
 
-_JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx"}
+_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, in counting order, without what operating systems leave behind.
+    """What is in a folder, in counting order, without hidden files and what operating systems leave behind.
 
     Raises:
         InputError: There is no such folder, or two names differ in case only.
     """
     if not folder.is_dir():
         raise InputError(f"folder '{folder}' does not exist")
-    found = [p for p in folder.iterdir() if p.name.lower() not in _JUNK and not p.name.startswith("._")]
+    found = [p for p in folder.iterdir() if p.name.lower() not in _JUNK and not p.name.startswith(".")]
     found.sort(key=lambda p: natural(p.name))
     seen: dict[str, Path] = {}
     for path in found:

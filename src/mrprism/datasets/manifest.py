@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mrprism.datasets.links import ALLOWED, leads_outside
 from mrprism.errors import InputError
 from mrprism.images import limit_text
 
@@ -290,9 +291,8 @@ def _leaves(root: Path, real: str, path: str) -> str | None:
         return "is not a relative path with forward slashes"
     if ".." in parts.parts:
         return "leaves the data set's folder"
-    target = os.path.realpath(root / path)
-    if os.path.commonpath([real, target]) != real:
-        return "leaves the data set's folder through a link"
+    if target := leads_outside(root / path, real):
+        return f"leaves the data set's folder through a link, to '{target}'; {ALLOWED}"
     return None
 
 

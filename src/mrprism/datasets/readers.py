@@ -1,6 +1,9 @@
 """The layouts `mrprism import` reads: name, and function from a path to a `Source`."""
 
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
 
 from mrprism.datasets import (
     again,
@@ -26,9 +29,10 @@ from mrprism.datasets import (
     slicer,
     vessels,
 )
+from mrprism.datasets.links import refuse_links
 from mrprism.datasets.source import Source
 
-DATASETS: dict[str, Callable[..., Source]] = {
+_READERS: dict[str, Callable[..., Source]] = {
     "bids": bids.read,
     "bu-bil": bu_bil.read,
     "chase-db1": vessels.read_chase,
@@ -53,3 +57,18 @@ DATASETS: dict[str, Callable[..., Source]] = {
     "slicer": slicer.read,
     "stare": vessels.read_stare,
 }
+
+
+def _kept_inside(read: Callable[..., Source]) -> Callable[..., Source]:
+    """The reader, to which no folder is given in which a link leads outside."""
+
+    @wraps(read)
+    def reader(source: Path, **options: Any) -> Source:
+        if source.is_dir():
+            refuse_links(source)
+        return read(source, **options)
+
+    return reader
+
+
+DATASETS = {name: _kept_inside(read) for name, read in _READERS.items()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path, PurePosixPath
 
+from mrprism.datasets.links import ALLOWED, leads_outside
 from mrprism.errors import InputError
 from mrprism.images import limit_text
 
@@ -47,4 +49,6 @@ def inside(root: Path, text: str, table: Path) -> Path:
     relative = PurePosixPath(text.strip().replace("\\", "/"))
     if relative.is_absolute() or ".." in relative.parts or ":" in text or not relative.parts:
         raise InputError(f"table '{table}' names '{text}', which is not a path inside '{root}'")
+    if target := leads_outside(root / relative, os.path.realpath(root)):
+        raise InputError(f"'{root / relative}' is a link to '{target}', outside '{root}'; {ALLOWED}")
     return root / relative

@@ -18,7 +18,7 @@ temporary name in the same folder, flushed to the disk and renamed.
 
 from mrprism.images.content import ImageFile, LabelFile, MaskFile, ValueFile, Window, scale
 from mrprism.images.geometry import Geometry
-from mrprism.images.limits import LIMITS, limit_archive, limit_pixels, limit_text
+from mrprism.images.limits import LIMITS, follows_links, limit_archive, limit_pixels, limit_text
 from mrprism.images.nifti import NiftiWriter
 from mrprism.images.reading import FORMATS, format_of, read_image, read_labels, read_mask, read_values
 from mrprism.images.replace import remove_leftovers, write_file
@@ -34,6 +34,7 @@ __all__ = [
     "NiftiWriter",
     "ValueFile",
     "Window",
+    "follows_links",
     "format_of",
     "limit_archive",
     "limit_pixels",

@@ -23,6 +23,7 @@ LIMITS = {
     "MRPRISM_MAX_PIXELS": "1e9",  # of one image or volume
     "MRPRISM_MAX_UNPACKED": "4e9",  # bytes all members of one archive unpack to
     "MRPRISM_MAX_TEXT": "5e8",  # bytes of one JSON, XML or CSV file
+    "MRPRISM_FOLLOW_LINKS": "0",  # 1: links in data sets may lead outside
 }
 
 
@@ -62,6 +63,11 @@ def limit_text(path: Path | str, size: int) -> None:
     most = _limit("MRPRISM_MAX_TEXT")
     if size > most:
         raise InputError(f"'{path}' has {size} bytes of text, more than MRPRISM_MAX_TEXT = {most} allows")
+
+
+def follows_links() -> bool:
+    """Whether symbolic links in data sets may lead outside."""
+    return _limit("MRPRISM_FOLLOW_LINKS") != 0
 
 
 def _limit(name: str) -> int:

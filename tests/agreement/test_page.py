@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mrprism.agreement import agree, within_spread
-from mrprism.agreement.charts import DASH, heatmap, percent, words
+from mrprism.agreement.charts import DASH, heatmap, percent, short, words
 from mrprism.agreement.findings import answer, finding, identical
 from mrprism.agreement.pictures import disagreement, outline, panel
 from mrprism.agreement.write import report, write_agreement
@@ -161,7 +161,7 @@ def test_equal_raters_are_remarked_on():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.8349, "0.83"), (-0.001, "−0.00"), (NAN, DASH), (12345.0, "12 345"), (123.4, "123")]
+    ("value", "text"), [(0.8349, "0.83"), (-0.001, "0.00"), (NAN, DASH), (12345.0, "12 345"), (123.4, "123")]
 )
 def test_words(value, text):
     assert words(value).replace(" ", " ").replace(" ", " ") == text
@@ -255,3 +255,8 @@ def test_json_of_candidates_comes_first():
     tests = within_spread(data, {s.name: s.masks[0] for s in data.samples}, resamples=10, name="net")
     rows = report(agree(data, resamples=10), tests)["tables"]["spread"]
     assert [row["candidate"] for row in rows] == ["net", "rater1", "rater2", "rater3"]
+
+
+def test_a_long_name_beside_a_chart_keeps_both_ends() -> None:
+    assert short("Dr. A. Longname-Radiologist 6") == "Dr. A. L…logist 6"
+    assert short("seventeen letters") == "seventeen letters"

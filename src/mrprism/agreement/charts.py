@@ -13,6 +13,7 @@ from mrprism.agreement.spread import Spread
 from mrprism.colours import rater_colour
 
 DASH = "–"
+NAME_ENDS = 8  # letters kept at each end of a long name
 PALE, DARK = np.array([240, 245, 249]), np.array([27, 73, 107])  # around the accent, #2a6f97
 
 
@@ -26,7 +27,7 @@ def words(value: float, digits: int = 2) -> str:
     elif magnitude >= 100:
         text = f"{value:.0f}"
     else:
-        text = f"{value:.{digits if magnitude < 10 else 1}f}"
+        text = f"{value:z.{digits if magnitude < 10 else 1}f}"  # z: no −0
     return text.replace("-", "−")
 
 
@@ -36,6 +37,11 @@ def percent(value: float, sign: bool = False) -> str:
         return DASH
     whole = round(value * 100) + 0  # no −0
     return f"{whole:{'+' if sign and whole else ''}}\u202f%".replace("-", "−")
+
+
+def short(name: str) -> str:
+    """A rater's name beside a chart; a long one without its middle, for names often differ in their ends."""
+    return name if len(name) <= 2 * NAME_ENDS + 1 else f"{name[:NAME_ENDS]}…{name[-NAME_ENDS:]}"
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,9 @@ def heatmap(
     worst = floor if floor is not None else _round_away(known, best)
     side = cell_side(count)
     font = max(min(13.5, side * 0.3), 5.0)
-    longest = max(len(name) for name in raters)
-    left = min(170.0, 26 + longest * 8.2)
+    names = tuple(short(name) for name in raters)
+    longest = max(len(name) for name in names)
+    left = 26 + longest * 8.2
     slant = longest * 8.2 > side
     cells = []
     for row in range(count):
@@ -149,8 +156,8 @@ def heatmap(
                     title=f"{raters[row]} and {raters[column]}: {text}{f' {unit}' if unit else ''}",
                 )
             )
-    tail = min(150.0, 20 + longest * 5.8) if slant else 26.0
-    labels = tuple(raters) if side >= 9 else ()
+    tail = 20 + longest * 5.8 if slant else 26.0
+    labels = names if side >= 9 else ()
     return Heatmap(
         title=title,
         caption=caption,
@@ -177,7 +184,7 @@ class BiasRow:
     y: float
     under: float
     over: float
-    net: float
+    net: float | None  # as are the interval's ends: None where undefined
     low: float | None
     high: float | None
     text: str
@@ -198,8 +205,8 @@ class BiasPlot:
 def bias_plot(raters: Sequence[str], found: dict[str, Estimate]) -> BiasPlot:
     """Place the raters' bias on one axis, 0 where a rater draws as much as the others' vote."""
     over, under, net = found["over_drawn"], found["under_drawn"], found["bias"]
-    longest = max(len(name) for name in raters)
-    left, right, step = min(170.0, 14 + longest * 8.2), 64.0, min(max(cell_side(len(raters)), 18.0), 46.0)
+    longest = max(len(short(name)) for name in raters)
+    left, right, step = 14 + longest * 8.2, 64.0, min(max(cell_side(len(raters)), 18.0), 46.0)
     width = 520.0
     ends = [0.05, *(_known(over.value)), *(_known(net.high))]
     starts = [0.05, *(_known(under.value)), *(-v for v in _known(net.low))]
@@ -222,12 +229,12 @@ def bias_plot(raters: Sequence[str], found: dict[str, Estimate]) -> BiasPlot:
         text = percent(float(net.value[r]), True)
         rows.append(
             BiasRow(
-                rater=name,
+                rater=short(name),
                 colour=rater_colour(r),
                 y=step * (r + 0.5),
                 under=place(-values[0]),
                 over=place(values[1]),
-                net=place(values[2]),
+                net=None if text == DASH else place(values[2]),
                 low=None if math.isnan(ci[0]) else place(ci[0]),
                 high=None if math.isnan(ci[1]) else place(ci[1]),
                 text=text,

@@ -140,17 +140,17 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
         else:
             parts.append(
                 f"{best.label} has the highest Dice on the {part.structure} ({value}), "
-                f"though {_of(level, len(verdict.others))} cannot be told from it"
+                f"though {_level(level, len(verdict.others))}"
             )
     if not parts:
         return "Too few methods have numbers yet to compare them."
     return f"{start}, {'; '.join(parts)} (Dice@0.5 with {against})."
 
 
-def _of(level: int, others: int) -> str:
-    if level == others:
-        return "the only other" if others == 1 else f"none of the {others} others"
-    return f"{level} of the {others} others"
+def _level(level: int, others: int) -> str:
+    if level == others > 1:
+        return f"none of the {others} others can be told from it"
+    return f"{'the only other' if others == 1 else f'{level} of the {others} others'} cannot be told from it"
 
 
 def remarks(comparison: Comparison) -> list[str]:

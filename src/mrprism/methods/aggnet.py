@@ -32,7 +32,7 @@ from mrprism.methods.exclusive import (
     vote_share,
 )
 from mrprism.methods.method import Method
-from mrprism.networks.unet import UNet
+from mrprism.networks.unet import UNet, start_heads
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
 
@@ -75,6 +75,7 @@ class AggNet(Method):
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         """First confusions: each rater against the vote shares of the training set."""
         self.classes.prepare(samples)
+        start_heads(self, self.classes.levels())
         counts = torch.zeros_like(self.counts)
         for sample in samples:
             masks = torch.from_numpy(sample.masks)[None].float().to(counts.device)

@@ -24,7 +24,7 @@ from mrprism.batch import Batch
 from mrprism.methods.exclusive import Classes, Grouping, rated_nll
 from mrprism.methods.method import Method
 from mrprism.networks.encoder import Encoder
-from mrprism.networks.unet import Head, decoder_widths
+from mrprism.networks.unet import Head, decoder_widths, start_heads
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
 
@@ -60,6 +60,7 @@ class AGNet(Method):
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         self.classes.prepare(samples)
+        start_heads(self, self.classes.levels())
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         image, masks, rated = batch.image, batch.masks, batch.rated

@@ -30,7 +30,7 @@ from mrprism.batch import Batch
 from mrprism.errors import InputError
 from mrprism.methods.exclusive import Classes, Grouping, rated_nll, through
 from mrprism.methods.method import Method
-from mrprism.networks.unet import UNet
+from mrprism.networks.unet import UNet, start_heads
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
 
@@ -80,6 +80,7 @@ class ConfusionMatrix(Method):
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         self.classes.prepare(samples)
+        start_heads(self, self.classes.levels())
         self.matrices.start_at(self.classes.initial_confusion())
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:

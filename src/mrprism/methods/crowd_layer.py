@@ -23,7 +23,7 @@ from mrprism.batch import Batch
 from mrprism.errors import InputError
 from mrprism.methods.exclusive import Classes, Grouping, rated_nll
 from mrprism.methods.method import Method
-from mrprism.networks.unet import UNet
+from mrprism.networks.unet import UNet, start_heads
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
 
@@ -64,6 +64,7 @@ class CrowdLayer(Method):
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         self.classes.prepare(samples)
+        start_heads(self, self.classes.levels())
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         layer = [p for name, p in self.named_parameters() if not name.startswith("unet.")]

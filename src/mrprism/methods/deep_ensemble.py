@@ -44,6 +44,7 @@ class DeepEnsemble(Method):
         )
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
+        super().prepare(samples)
         self.members[0].prepare(samples)  # type: ignore[operator]
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:

@@ -71,6 +71,7 @@ class DiagnosisFirst(Method):
         self.register_buffer("positive", torch.ones(()))
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
+        super().prepare(samples)
         known = [sample.diagnosis for sample in samples if sample.diagnosis is not None]
         if len(set(known)) < 2:
             raise InputError(

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from mrprism.errors import InputError
+from mrprism.networks.unet import RAREST
 from mrprism.sample import MultiRaterSample
 
 Grouping = Literal["auto", "joint", "separate"]
@@ -79,6 +80,10 @@ class Classes(nn.Module):
             share = np.bincount(nearest, counts[g], minlength=self.size) / counts[g].sum()
             self.read_as[g] = torch.from_numpy(nearest)
             self.share[g] = torch.from_numpy(np.where(open_, np.maximum(share, 1e-9), 0.0))
+
+    def levels(self) -> Float[Tensor, " GK"]:
+        """Logits of how often each class is drawn: where a network's outputs begin."""
+        return self.share.clamp(min=RAREST).log().flatten()
 
     @property
     def occurs(self) -> Bool[Tensor, "G K"]:

@@ -47,6 +47,7 @@ class FusedLabel(Method):
         self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
+        super().prepare(samples)
         if self.label == "reference" and all(sample.reference is None for sample in samples):
             raise InputError(
                 "label 'reference' needs cases with a reference mask, and no training case has one"

@@ -31,7 +31,7 @@ from mrprism.methods.exclusive import (
     vote_share,
 )
 from mrprism.methods.method import Method
-from mrprism.networks.unet import UNet
+from mrprism.networks.unet import UNet, start_heads
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
 
@@ -68,6 +68,7 @@ class MaxMIG(Method):
         Starting there keeps the optimum with the classes' right names; any permutation is one, too.
         """
         self.classes.prepare(samples)
+        start_heads(self, self.classes.levels())
         device = self.aggregator.device
         counts = torch.zeros_like(self.aggregator)
         for sample in samples:

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mrprism.batch import Batch, Reads
+from mrprism.networks.unet import RAREST, start_heads
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
 
@@ -28,7 +30,12 @@ class Method(nn.Module, ABC):
         self.task = task
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
-        """Look once at the training masks before the first step; most methods need not."""
+        """Look once at the training masks before the first step: outputs begin at how often they are marked."""
+        marked = np.zeros(len(self.task.structures))
+        for sample in samples:
+            marked += _share_marked(sample)
+        start = torch.logit(torch.from_numpy(marked / max(1, len(samples))).float(), eps=RAREST)
+        start_heads(self, start)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Move schedules and per-epoch estimates on; state lives in buffers, so that it is saved."""
@@ -48,3 +55,10 @@ class Method(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+
+def _share_marked(sample: MultiRaterSample) -> np.ndarray:
+    """The share of pixels in each structure, by those who rated it."""
+    there = sample.rated
+    share: np.ndarray = (sample.masks.mean((-2, -1)) * there).sum(0) / np.maximum(there.sum(0), 1)
+    return share

@@ -151,7 +151,7 @@ class Conditioned(nn.Module):
         self.embedding = nn.Conv2d(raters, self.encoder.widths[-1], 3, padding=1)
         self.integrate = ConvLSTMStep(self.encoder.widths[-1])
         self.decoder = Decoder(self.encoder.widths)
-        self.head = Head(self.decoder.width, outputs)
+        self.head = Head(self.decoder.width, outputs, starts=False)
 
     def forward(
         self, image: Float[Tensor, "B channel H W"], expertise: Float[Tensor, "B R"]
@@ -180,7 +180,7 @@ class Perception(nn.Module):
             nn.GroupNorm(8, width),
             nn.ReLU(),
         )
-        self.head = Head(width, structures)
+        self.head = Head(width, structures, starts=False)
 
     def forward(
         self,

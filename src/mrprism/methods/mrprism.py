@@ -26,11 +26,11 @@ from mrprism.losses import LOSSES, bce, rated_bce
 from mrprism.methods.method import Method
 from mrprism.networks.convlstm import ConvLSTMStep
 from mrprism.networks.encoder import Encoder
-from mrprism.networks.unet import RARE, Decoder, Head, Up
+from mrprism.networks.unet import Decoder, Head, Up
 from mrprism.prediction import Prediction
 from mrprism.sample import Task
 
-Fusion = Literal["log-odds", "ratio", "verbatim"]
+Fusion = Literal["log-odds", "share", "ratio", "verbatim"]
 Integration = Literal["attention", "concat", "convlstm"]
 Trust = Literal["band", "pixel", "mask"]
 
@@ -71,7 +71,7 @@ class MrPrism(Method):
         encoder_weights: Path | None = None,
         recurrences: int = 3,
         predict_recurrences: int | None = None,
-        fusion: Fusion = "log-odds",
+        fusion: Fusion | None = None,
         target: Literal["fuse", "self"] = "fuse",
         integration: Integration = "attention",
         reconstruction: Literal["bce", "ssim", "dice"] = "bce",
@@ -88,8 +88,11 @@ class MrPrism(Method):
         Args:
             recurrences: τ, rounds of ConP and DivP in training; the first is Rec0.
             predict_recurrences: Rounds when predicting; the default is one more than in training.
-            fusion: How masks and confidences become one mask. `verbatim` is eq. 4 as printed, `ratio` the
-                released code's, `log-odds` Proposition 4 with the term that eq. 4 drops.
+            fusion: How masks and confidences become one mask. "log-odds": Proposition 4 with the term that
+                eq. 4 drops, the chance of the truth. "share": the share of votes, each weighing its log-odds:
+                the same outline at one half, and soft wherever raters differ. "ratio" is the released code's,
+                "verbatim" eq. 4 as printed. None: "share" when raters are anonymous, for their spread is then
+                all there is to be calibrated to; else "log-odds".
             target: What ConP is trained on: the fusion of the raters' masks (Algorithm 1) or DivP's (eq. 8).
             integration: How confidence enters ConP (Table 4).
             reconstruction: The form of L_rec (eq. 8).
@@ -115,7 +118,7 @@ class MrPrism(Method):
         raters, structures = len(task.raters), len(task.structures)
         self.recurrences = recurrences
         self.predict_recurrences = predict_recurrences or recurrences + 1
-        self.fusion: Fusion = fusion
+        self.fusion: Fusion = fusion or ("share" if task.anonymous else "log-odds")
         self.target = target
         self.reconstruction = LOSSES[reconstruction]
         self.multi_head, self.divp_reconstruction = multi_head, divp_reconstruction
@@ -285,6 +288,8 @@ class MrPrism(Method):
         trusted = confidence.clamp(min=self.floor)
         if self.fusion == "ratio":
             return fuse_ratio(masks, rated, trusted)
+        if self.fusion == "share":
+            return fuse_share(masks, rated, log_odds(trusted))
         logits = fuse_log_odds(masks, rated, log_odds(trusted))
         if self.trust != "pixel":
             logits = settle(logits, masks, rated)
@@ -320,7 +325,7 @@ class ConP(nn.Module):
         steered = [widths[-1], *(up.from_below.out_channels for up in ups[:2])]  # strides 32, 16 and 8
         self.embedding = ConfidenceEmbedding(raters * structures, steered)
         self.integrate = nn.ModuleList(INTEGRATIONS[integration](width) for width in steered)
-        self.head = Head(self.decoder.width, structures, RARE)
+        self.head = Head(self.decoder.width, structures)
 
     def forward(
         self,
@@ -604,6 +609,15 @@ def settle(
     votes = mean_vote(masks, rated)
     logits = torch.where(votes == 1, logits.clamp(min=CLEAR), logits)
     return torch.where((votes == 0) & rated.any(1)[..., None, None], logits.clamp(max=-CLEAR), logits)
+
+
+def fuse_share(
+    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
+) -> Float[Tensor, "B C H W"]:
+    """Log-odds of the share of votes for the structure, each vote weighing its log-odds."""
+    trusted = weights * rated[..., None, None]
+    share = (trusted * masks).sum(1) / trusted.sum(1).clamp(min=1e-6)
+    return torch.logit(share, eps=1e-6)
 
 
 def fuse_ratio(

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mrprism.networks.encoder import Encoder
 
-RARE = -2.0  # what outputs begin at: most pixels are background (Lin et al., "Focal loss", ICCV 2017, 4.1)
+RAREST = 1e-4  # nothing begins rarer than this
 
 
 def decoder_widths(encoder_widths: Sequence[int]) -> tuple[int, ...]:
@@ -72,22 +73,36 @@ class RoundNorm(nn.Module):
 class Head(nn.Module):
     """From stride 2 to one logit per pixel and output: a 2x2 deconvolution, cropped to the image."""
 
-    def __init__(self, width: int, outputs: int, start: float | None = None) -> None:
+    def __init__(self, width: int, outputs: int, starts: bool = True) -> None:
         """
         Args:
-            start: What the logits begin at.
+            starts: `start_heads` applies to it.
         """
         super().__init__()
         self.deconvolution = nn.ConvTranspose2d(width, outputs, 2, stride=2)
-        if start is not None:
-            assert self.deconvolution.bias is not None
-            nn.init.constant_(self.deconvolution.bias, start)
+        self.starts = starts
 
     def forward(
         self, features: Float[Tensor, "B c h w"], size: Sequence[int]
     ) -> Float[Tensor, "B outputs H W"]:
         logits: Tensor = self.deconvolution(features)
         return logits[..., : size[0], : size[1]]
+
+
+@torch.no_grad()
+def start_heads(network: nn.Module, levels: Float[Tensor, " K"]) -> None:
+    """Let all outputs begin at these logits, again and again for more outputs than levels.
+
+    A level is slow to learn: hundreds of Adam's steps go into a few units of log-odds.
+
+    Source: Lin et al., "Focal loss for dense object detection", ICCV 2017, section 4.1.
+    """
+    for head in network.modules():
+        if isinstance(head, Head) and head.starts:
+            weight, bias = head.deconvolution.weight, head.deconvolution.bias
+            assert bias is not None
+            weight -= weight.mean(0)  # features begin with one mean, and would move the level at random
+            bias.copy_(levels.repeat(len(bias) // len(levels)))
 
 
 class Decoder(nn.Module):
@@ -135,7 +150,7 @@ class UNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(channels, backbone, encoder_weights)
         self.decoder = Decoder(self.encoder.widths, dropout)
-        self.head = Head(self.decoder.width, outputs, RARE)
+        self.head = Head(self.decoder.width, outputs)
 
     def features(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B width h w"]:
         """The decoder's last features, at stride 2."""

@@ -24,7 +24,7 @@ VERBS = {  # verb: (module, what it does)
     "compare": ("compare", "Train several methods on the same data and budget and tabulate them."),
     "report": ("report", "Write one self-contained HTML page about runs."),
     "view": ("view", "Look at cases, outlines and predictions in the browser."),
-    "export": ("export", "Hand masks on to other tools: every rater's own, or one consensus."),
+    "export": ("export", "Hand masks on to other tools, or a run's network as ONNX."),
 }
 
 
@@ -104,6 +104,7 @@ def _extra(package: str | None) -> str:
         "ray": "cluster",
         "onnx": "export",
         "onnxruntime": "export",
+        "onnxscript": "export",
     }
     return f"mrprism[{extras.get(top, 'learn')}]"
 

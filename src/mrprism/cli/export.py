@@ -10,15 +10,17 @@ import typer
 
 
 def run(
-    dataset: Annotated[Path, typer.Argument(help="Data set.", metavar="DATASET")],
-    to: Annotated[str, typer.Option(help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg.")],
+    source: Annotated[Path, typer.Argument(help="Data set; for onnx a run.", metavar="DATASET|RUN")],
+    to: Annotated[
+        str, typer.Option(help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg; of a run onnx.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     raters: Annotated[
         str, typer.Option(help="each: every rater's own masks; or a fusion: staple, majority, ...")
     ] = "each",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Hand masks on to other tools: every rater's own, or one consensus.
+    """Hand on masks, every rater's own or one consensus, to other tools; or a run's network as ONNX.
 
     - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, which it can train on
     - **bids**: BIDS derivatives, desc-RATER
@@ -26,6 +28,8 @@ def run(
     - **seg-nrrd**: 3D Slicer segmentations of volumes
     - **coco**: one JSON file for each rater, masks as run lengths
     - **dicom-seg**: volumes as DICOM series, one segmentation for each rater and case
+    - **onnx**: the network of a run, one image at a time, checked against PyTorch; model.json says
+      how to prepare an image and what comes out
 
     Who did not do a case has no mask there; who saw nothing has an empty one. A layout that cannot
     tell the two refuses such a data set. manifest.json lists every file with its SHA-256.
@@ -35,16 +39,35 @@ def run(
         mrprism export fundus --to coco --out fundus-coco
 
         mrprism export fundus --to nnunet --raters staple --out Dataset501_Fundus
+
+        mrprism export runs/prism --to onnx --out prism-onnx
     """
+    if to == "onnx":
+        _export_network(source, out, raters, as_json)
+        return
     from mrprism.datasets import open_dataset
     from mrprism.errors import InputError
     from mrprism.export import TARGETS, export_dataset
 
     if to not in TARGETS:
-        raise InputError(f"unknown target '{to}'; known: {', '.join(TARGETS)}")
-    made = export_dataset(open_dataset(dataset), to, out, raters=raters)
+        raise InputError(f"unknown target '{to}'; known: {', '.join(TARGETS)}, onnx")
+    made = export_dataset(open_dataset(source), to, out, raters=raters)
     if as_json:
         about = {"folder": str(made.folder), "cases": made.cases, "raters": made.raters, "files": made.files}
         print(json.dumps(about))
         return
     print(f"{made.folder}: {made.cases} cases, masks of {', '.join(made.raters)}, {made.files} files")
+
+
+def _export_network(run: Path, out: Path, raters: str, as_json: bool) -> None:
+    from mrprism.errors import InputError
+    from mrprism.export.network import export_network
+
+    if raters != "each":
+        raise InputError("--raters belongs to masks; onnx hands on the network of a run")
+    made = export_network(run, out)
+    if as_json:
+        about = {"folder": str(made.folder), "outputs": made.outputs, "difference": made.difference}
+        print(json.dumps(about))
+        return
+    print(f"{made.folder}: {', '.join(made.outputs)}; largest difference from PyTorch {made.difference:.1g}")

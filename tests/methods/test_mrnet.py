@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mrprism.batch import Batch
-from mrprism.methods.mrnet import MRNet, SoftAttention, draw_expertise, weighted_vote
+from mrprism.methods.mrnet import MRNet, SoftAttention, convolved, draw_expertise, weighted_vote
 from mrprism.sample import Task
 
 TASK = Task(1, ("disc",), ("wide", "narrow"))
@@ -127,6 +127,12 @@ def test_soft_attention_only_widens() -> None:
     seen = SoftAttention()(torch.ones(1, 2, 40, 40), attention) - 1
     assert (seen >= attention - 1e-6).all()
     assert seen[0, 0, 20, 24] > 0.1
+
+
+def test_the_blur_is_pytorchs_convolution() -> None:
+    maps, kernel = torch.rand(2, 1, 20, 33), torch.rand(1, 1, 31, 31)
+    expected = torch.nn.functional.conv2d(maps, kernel, padding=15)
+    torch.testing.assert_close(convolved(maps, kernel), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_absent_raters_get_no_trust() -> None:

@@ -10,8 +10,9 @@ Departures:
 - never with a single class (a 1×1 matrix normalises to 1 and says nothing): see `exclusive`;
 - matrices are a softmax of free logits that starts at 0.9 on the diagonal; softplus of the identity,
   normalised, starts at 0.49 for three classes;
-- a warm-up that maximises the trace comes first, as in Pionono's code, so that matrices cannot swallow the
-  segmentation; both terms are means over raters;
+- a warm-up comes first, so that matrices cannot swallow the segmentation: in the first tenth of the epochs
+  they are held where they start. Pionono's code maximises the trace instead, which drives a global matrix so
+  near the identity that it does not come back; both terms are means over raters;
 - pixel-wise matrices are predicted at stride 2 and enlarged, from one small network per rater.
 """
 
@@ -39,7 +40,7 @@ class ConfusionMatrix(Method):
     """A U-Net whose probabilities pass each rater's confusion matrix before they meet the masks."""
 
     needs = frozenset({"named raters", "two raters"})
-    warming: Tensor  # whether the trace is still maximised
+    warming: Tensor  # whether the matrices are still held
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class ConfusionMatrix(Method):
         *,
         kind: Literal["global", "pixel"] = "global",
         trace: float | None = None,
-        warmup_epochs: int = 1,
+        warmup: float = 0.1,
         matrix_rate: float | None = None,
         grouping: Grouping = "auto",
         backbone: str = "resnet34",
@@ -57,17 +58,20 @@ class ConfusionMatrix(Method):
         Args:
             trace: λ, weight of the trace, which is minimised: the least reliable raters that explain the
                 masks. None: 0.01 for global matrices, 0.1 for pixel-wise ones.
-            warmup_epochs: First epochs, in which the trace is maximised with weight 1.
-            matrix_rate: Learning rate of the matrices in multiples of the network's. None: 100 for global
+            warmup: First share of the epochs, in which the matrices stay near the identity; at least one
+                epoch unless 0.
+            matrix_rate: Learning rate of the matrices in multiples of the network's. None: 10 for global
                 ones, 1 for pixel-wise ones.
         """
         super().__init__(task)
         if kind not in ("global", "pixel"):
             raise InputError(f"kind must be 'global' or 'pixel', not '{kind}'")
+        if not 0 <= warmup < 1:
+            raise InputError(f"warmup is a share of the epochs, in [0, 1), not {warmup}")
         is_global = kind == "global"
-        self.warmup_epochs = warmup_epochs
+        self.warmup = warmup
         self.trace = trace if trace is not None else (0.01 if is_global else 0.1)
-        self.matrix_rate = matrix_rate if matrix_rate is not None else (100.0 if is_global else 1.0)
+        self.matrix_rate = matrix_rate if matrix_rate is not None else (10.0 if is_global else 1.0)
         self.classes = Classes(len(task.structures), grouping)
         groups, size, raters = self.classes.groups, self.classes.size, len(task.raters)
         self.unet = UNet(task.channels, groups * size, backbone, encoder_weights=encoder_weights)
@@ -76,7 +80,7 @@ class ConfusionMatrix(Method):
             if is_global
             else PixelMatrices(self.unet.decoder.width, raters, groups, size)
         )
-        self.register_buffer("warming", torch.tensor(warmup_epochs > 0))
+        self.register_buffer("warming", torch.tensor(warmup > 0))
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         self.classes.prepare(samples)
@@ -90,7 +94,8 @@ class ConfusionMatrix(Method):
         ]
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        self.warming.fill_(epoch < self.warmup_epochs)
+        held = min(max(1, round(self.warmup * epochs)), epochs - 1) if self.warmup else 0
+        self.warming.fill_(epoch < held)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         image, masks, rated = batch.image, batch.masks, batch.rated
@@ -99,13 +104,16 @@ class ConfusionMatrix(Method):
         if not known.any():
             return
         probability, confusion = self(image)
+        if self.warming:
+            drawn = through(probability, confusion.detach())
+            yield {"raters": rated_nll((drawn + 1e-6).log(), labels, known)}
+            return
         drawn = through(probability, confusion)
         diagonal = confusion.diagonal(dim1=3, dim2=4)  # (B, R, G, H, W, K)
         open_ = self.classes.occurs[:, None, None]
         trace = (diagonal * open_).sum(-1).mean((-2, -1))  # (B or 1, R, G)
         trace = torch.where(known, trace, 0.0).sum() / known.sum()
-        weight = -1.0 if self.warming else self.trace
-        yield {"raters": rated_nll((drawn + 1e-6).log(), labels, known), "trace": weight * trace}
+        yield {"raters": rated_nll((drawn + 1e-6).log(), labels, known), "trace": self.trace * trace}
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None

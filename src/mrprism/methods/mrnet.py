@@ -210,10 +210,20 @@ class SoftAttention(nn.Module):
     def forward(
         self, features: Float[Tensor, "B width h w"], attention: Float[Tensor, "B 1 h w"]
     ) -> Float[Tensor, "B width h w"]:
-        blurred = F.conv2d(attention, self.kernel.to(attention.dtype), padding=self.kernel.shape[-1] // 2)
+        blurred = convolved(attention, self.kernel)
         least, most = blurred.amin((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
         wide = torch.maximum((blurred - least) / (most - least + 1e-6), attention)
         return features * wide + features
+
+
+def convolved(maps: Float[Tensor, "B 1 h w"], kernel: Float[Tensor, "1 1 k k"]) -> Float[Tensor, "B 1 h w"]:
+    """`F.conv2d` padded to the same size, by Fourier: on a CPU its backward pass for 31 x 31 is very slow."""
+    height, width = maps.shape[-2:]
+    before, after = kernel.shape[-1] // 2, kernel.shape[-1] - 1
+    size = (height + after, width + after)
+    product = torch.fft.rfft2(maps.float(), size) * torch.fft.rfft2(kernel.float().flip(-2, -1), size)
+    whole = torch.fft.irfft2(product, size).to(maps.dtype)
+    return whole[..., before : before + height, before : before + width]
 
 
 def draw_expertise(condition: str, present: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mrprism.cli import call
 from mrprism.datasets import write_dataset
 from mrprism.datasets.check import Check, check_dataset
 from mrprism.datasets.phantom import phantom, phantom_task
+from mrprism.datasets.suspicions import odd_shape
 from mrprism.sample import MultiRaterSample, Task
 
 SCENARIOS = ("symmetric", "crowd", "majority", "anonymous", "missing")
@@ -125,6 +127,19 @@ def test_one_mask_for_two_structures(tmp_path: Path) -> None:
     )
 
 
+def test_a_volumes_mask_that_is_every_slices_border() -> None:
+    frame = np.zeros((6, 12, 10), bool)
+    frame[2:4] = True
+    frame[:, 1:-1, 1:-1] = False
+    assert odd_shape(frame) == "is nothing but the image's border"
+    frame[3, 5, 5] = True
+    assert odd_shape(frame) is None
+    box = np.zeros((6, 12, 10), bool)
+    assert odd_shape(box) is None
+    box[2] = True
+    assert odd_shape(box) is None  # one whole slice is drawn: odd, but no border
+
+
 @pytest.mark.parametrize("width", [1, 3, 6])
 def test_a_mask_that_is_its_images_border(tmp_path: Path, width: int) -> None:
     def frame(sample: MultiRaterSample, number: int) -> None:
@@ -163,6 +178,57 @@ def test_two_raters_shifted_against_each_other(tmp_path: Path) -> None:
         f"all 6 masks of '{s}' by rater 'bob' lie (-5.0, +0.0) pixels from those by rater 'ann'"
         for s in ("disc", "cup")
     ]
+
+
+def test_few_cases_need_a_longer_shift(tmp_path: Path) -> None:
+    rater = phantom_task("crowd").raters[R1]
+    for pixels, found in (
+        (3, []),
+        (8, [f"all 3 masks of '{s}' by rater '{rater}'" for s in ("disc", "cup")]),
+    ):
+        samples = [replace(s, masks=s.masks.copy()) for s in phantom("crowd", size=64, cases=3, seed=1)]
+        for sample in samples:
+            sample.masks[R1] = np.roll(sample.masks[R1], pixels, axis=-1)
+        out = write_dataset(samples, tmp_path / f"{pixels}", name="few", task=phantom_task("crowd"))
+        assert [s.split(" lie ")[0] for s in warnings(check_dataset(out))] == found
+
+
+def test_all_of_them_at_once_in_the_terminal_on_the_page_and_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raters = phantom_task("crowd").raters
+    samples = []
+    for number, sample in enumerate(phantom("crowd", size=64, cases=8, seed=1)):
+        masks = sample.masks.copy()
+        for c in (DISC, CUP):
+            masks[R2, c] = edited(masks[R1, c], number)
+            masks[R4, c] = edited(masks[R2, c], -1 - number)
+        masks[4] = np.roll(masks[4], 6, axis=-1)
+        if number == 2:
+            masks[5, DISC] = True
+            masks[5, DISC, 2:-2, 2:-2] = False
+        split = ("train", "test", None, None)[number % 4]
+        group = f"p{number // 2}" if number < 2 else f"q{number}"
+        samples.append(replace(sample, masks=masks, group=group, split=split))
+    out = write_dataset(samples, tmp_path / "odd", name="odd", task=phantom_task("crowd"))
+    page = tmp_path / "odd.html"
+    said = [
+        f"the mask by rater '{raters[5]}' of 'disc' on case 'case0002' is nothing but the image's border",
+        f"all 8 masks of 'disc' by rater '{raters[4]}' lie (",
+        f"all 8 masks of 'cup' by rater '{raters[4]}' lie (",
+        f"masks by raters '{raters[R1]}', '{raters[R2]}', '{raters[R4]}' seem to be corrections of one another",
+        "patient 'p0' has cases in test and train",
+    ]
+    assert call(["check", str(out), "--out", str(page)]) == 1
+    terminal = capsys.readouterr().out
+    assert call(["check", str(out), "--json"]) == 1
+    faults = json.loads(capsys.readouterr().out)["faults"]
+    assert [fault["severity"] for fault in faults] == ["warning"] * 5
+    html = unescape(page.read_text())
+    for sentence in said:
+        assert terminal.count(sentence) == 1
+        assert sum(fault["sentence"].startswith(sentence) for fault in faults) == 1
+        assert sentence in html
 
 
 # --- one fault hides nothing about other files --------------------------------------------------

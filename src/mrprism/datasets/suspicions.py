@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 SHARED = 3  # masks that two raters must share before their likeness says anything
-STEADY = 5  # cases a displacement must be seen on before it is called one
+STEADY = 5  # cases from which on a displacement is believed more readily
 TELLING = 20  # pixels below which masks and outlines are alike by chance
 CORRECTED = 0.8  # share of the outline, equal to the pixel, that two people do not reach
 
@@ -58,13 +58,13 @@ def suspicions() -> list[Suspicion]:
 
 
 def odd_shape(mask: np.ndarray) -> str | None:
-    """What is odd about a mask by itself, in words."""
+    """What is odd about a mask by itself, in words; of a volume also if it is odd in every slice drawn on."""
     if mask.all():
         return "covers the whole image"
-    inside = mask[tuple(slice(1, -1) for _ in mask.shape)]
-    frame = mask.size - inside.size
-    thin = not inside.any() and mask.sum() >= 0.9 * frame > 0
-    return "is nothing but the image's border" if thin or _is_frame(mask) else None
+    drawn = mask[mask.any(axis=(1, 2))] if mask.ndim == 3 else mask[:0]
+    if _is_border(mask) or (len(drawn) and all(_is_border(plane) for plane in drawn)):
+        return "is nothing but the image's border"
+    return None
 
 
 def fingerprint(mask: np.ndarray) -> str:
@@ -247,6 +247,13 @@ class SameStructures:
                 yield f"rater '{raters[rater]}' has the same mask for {pair} on all {both} cases with both"
 
 
+def _is_border(mask: np.ndarray) -> bool:
+    """The outermost pixels, or most of them, or a frame a few pixels wide."""
+    inside = mask[tuple(slice(1, -1) for _ in mask.shape)]
+    thin = not inside.any() and mask.sum() >= 0.9 * (mask.size - inside.size) > 0
+    return bool(thin or (not mask.all() and _is_frame(mask)))
+
+
 def _is_frame(mask: np.ndarray) -> bool:
     """Everything but one box in the middle, at most a tenth of each axis wide."""
     free = ~mask
@@ -279,10 +286,11 @@ def _centre(mask: np.ndarray) -> np.ndarray:
 
 
 def _steady(moves: Sequence[np.ndarray]) -> str | None:
-    """The mean displacement, if it is two pixels or more and twice what it varies by."""
+    """The mean displacement, if it is two pixels or more and twice what it varies by; on few cases, four."""
     path = np.array(moves)
     mean, spread = path.mean(axis=0), path.std(axis=0)
-    if len(path) < STEADY or not (np.abs(mean) >= np.maximum(2.0, 2 * spread)).any():
+    least = 2.0 if len(path) >= STEADY else 4.0
+    if len(path) < SHARED or not (np.abs(mean) >= least * np.maximum(1.0, spread)).any():
         return None
     return ", ".join(f"{m:+.1f}" for m in mean)
 

@@ -56,7 +56,7 @@ FAULTS = (
     ("D-Persona", "multiplies logits, not probabilities, with the confusion matrix",
      f"{CONFUSIONS}confusion_matrix_takes_the_likelihood_of_what_it_passes_on"),
     ("confusion matrices", "without a warm-up pixel-wise matrices swallow the segmentation",
-     f"{CONFUSIONS}confusion_matrix_first_raises_the_trace_and_then_lowers_it"),
+     f"{CONFUSIONS}confusion_matrix_first_holds_its_matrices_and_then_lowers_their_trace"),
     ("Max-MIG", "fixes the prior by hand", "test_the_prior_is_the_class_frequency_of_the_training_masks"),
     ("Max-MIG", "skips batches in which a rater is missing", "test_a_missing_rater_does_not_cost_the_batch"),
     ("Max-MIG", "takes the logarithm of an unbounded S_ii", "test_views_that_contradict_each_other_give_numbers"),

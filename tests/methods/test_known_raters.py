@@ -53,8 +53,8 @@ class Painter(torch.nn.Module):
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
-        hidden = torch.nn.Conv2d(1, 16, 1)
-        self.layers = torch.nn.Sequential(hidden, torch.nn.Tanh(), torch.nn.Conv2d(16, outputs, 1))
+        hidden = torch.nn.Conv2d(1, 64, 1)
+        self.layers = torch.nn.Sequential(hidden, torch.nn.Tanh(), torch.nn.Conv2d(64, outputs, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.layers(image)
@@ -95,11 +95,14 @@ def apart(found: torch.Tensor) -> float:
     return float((found[:, 0][:, OPEN][:, :, OPEN] - TRUE).abs().max())
 
 
+@pytest.mark.slow
 def test_crowd_layer_recovers_the_raters() -> None:
+    """With its default options."""
     samples, batch = crowd()
-    method = with_painter(CrowdLayer(TASK, backbone="tiny", layer_rate=5.0))
+    torch.manual_seed(0)
+    method = with_painter(CrowdLayer(TASK, backbone="tiny"))
     method.prepare(samples)
-    learn(method, batch, 1, 250, 3e-2)
+    learn(method, batch, 10, 50, 1e-3)
     assert isinstance(method, CrowdLayer)
     assert batch.image is not None
     with torch.no_grad():
@@ -107,14 +110,14 @@ def test_crowd_layer_recovers_the_raters() -> None:
     assert apart(confusion.mean(0)) < 0.05
 
 
+@pytest.mark.slow
 def test_confusion_matrix_recovers_the_raters() -> None:
-    """With the paper's λ; the likelihood alone leaves them off by about 0.1."""
+    """With its default options; what the likelihood alone leaves open, up to 0.1, the trace settles slowly."""
     samples, batch = crowd()
     torch.manual_seed(0)
-    method = with_painter(ConfusionMatrix(TASK, backbone="tiny", matrix_rate=1.0, warmup_epochs=0))
+    method = with_painter(ConfusionMatrix(TASK, backbone="tiny"))
     method.prepare(samples)
-    for _ in range(4):
-        learn(method, batch, 1, 100, 3e-2)
+    learn(method, batch, 10, 120, 1e-2)
     assert isinstance(method, ConfusionMatrix)
     assert batch.image is not None
     assert apart(method(batch.image)[1][0, ..., 0, 0].detach()) < 0.05
@@ -226,7 +229,7 @@ def test_crowd_layer_weighs_sparse_labels_like_dense_ones() -> None:
 def test_confusion_matrix_takes_the_likelihood_of_what_it_passes_on() -> None:
     """With perfect raters it is the plain cross-entropy; a second softmax, as released, would not be."""
     samples, batch = crowd(2)
-    method = ConfusionMatrix(TASK, backbone="tiny", warmup_epochs=0, trace=0.0).eval()
+    method = ConfusionMatrix(TASK, backbone="tiny", warmup=0.0, trace=0.0).eval()
     method.prepare(samples)
     method.matrices.start_at(torch.eye(4)[None] * 1e6)
     assert batch.image is not None and batch.masks is not None and batch.rated is not None
@@ -251,11 +254,27 @@ def test_confusion_matrix_starts_near_the_identity_and_never_has_one_class() -> 
     assert Classes(1).size == 2
 
 
-def test_confusion_matrix_first_raises_the_trace_and_then_lowers_it() -> None:
+@pytest.mark.parametrize("kind", ["global", "pixel"])
+def test_confusion_matrix_first_holds_its_matrices_and_then_lowers_their_trace(kind: str) -> None:
     samples, batch = crowd(2)
-    method = ConfusionMatrix(TASK, backbone="tiny")
+    method = ConfusionMatrix(TASK, kind=kind, backbone="tiny")  # type: ignore[arg-type]
     method.prepare(samples)
-    method.begin_epoch(0, 2)
-    assert next(iter(method.losses(batch)))["trace"] < -0.02
-    method.begin_epoch(1, 2)
-    assert 0 < next(iter(method.losses(batch)))["trace"] < 0.1
+    for epoch, warm in ((0, True), (1, False)):
+        method.begin_epoch(epoch, 10)
+        method.zero_grad(set_to_none=True)
+        (terms,) = method.losses(batch)
+        assert ("trace" in terms) != warm
+        torch.stack(list(terms.values())).sum().backward()
+        assert all((p.grad is None) == warm for p in method.matrices.parameters())
+        assert any(p.grad is not None and p.grad.any() for p in method.unet.parameters())
+    assert terms["trace"] > 0  # minimised: the least reliable raters that explain the masks
+
+
+@pytest.mark.parametrize(("epochs", "held"), [(1, 0), (2, 1), (10, 1), (150, 15)])
+def test_confusion_matrix_warms_up_for_a_tenth_of_the_epochs(epochs: int, held: int) -> None:
+    method = ConfusionMatrix(TASK, backbone="tiny")
+    warm = []
+    for epoch in range(epochs):
+        method.begin_epoch(epoch, epochs)
+        warm.append(bool(method.warming))
+    assert sum(warm) == held == len([w for w in warm[:held] if w])

@@ -1,5 +1,7 @@
 """What is special to WDNet, multiple hypotheses, AGNet, pOSAL, BEAL and diagnosis first."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch.nn import functional
@@ -93,25 +95,26 @@ def test_the_guided_filter_explains_a_line_exactly() -> None:
 
 
 def test_the_guided_filter_is_weighted_least_squares() -> None:
-    """A and b of one window against a solver, with a ridge on A relative to the mean squared weight."""
+    """A and b of every window by a solver, averaged over the windows that a pixel lies in."""
     torch.manual_seed(0)
-    small, output = torch.rand(1, 1, 5, 5).double(), torch.rand(1, 1, 5, 5).double()
-    attention = torch.rand(1, 1, 5, 5).double() + 0.2
-    weight = (attention**2 + 1e-6).flatten()
-    weight = weight / weight.sum()
-    i, o = small.flatten(), output.flatten()
-    design = torch.stack([i, torch.ones_like(i)], 1)
-    normal = design.T @ (weight[:, None] * design) + torch.diag(torch.tensor([1e-2, 0.0]).double())
-    slope, offset = torch.linalg.solve(normal, design.T @ (weight * o))
-    mean = (weight * i).sum()
-    cov, var = (weight * i * o).sum() - mean * (weight * o).sum(), (weight * i * i).sum() - mean**2
-    torch.testing.assert_close(slope, cov / (var + 1e-2))
-    # the centre window of a 5 x 5 image is the whole image; with guidance = 0 everywhere but in A's place
-    from mrprism.methods import agnet
-
-    found = agnet.box_mean(small * attention)[0, 0, 2, 2]
-    torch.testing.assert_close(found, (small * attention).mean())
-    assert offset.isfinite()
+    size, radius, ridge = 7, 2, 1e-2
+    small, output, attention = (torch.rand(1, 1, size, size).double() for _ in range(3))
+    lines = torch.zeros(size, size, 2).double()
+    for i, j in product(range(size), repeat=2):
+        window = (0, 0, slice(max(0, i - radius), i + radius + 1), slice(max(0, j - radius), j + radius + 1))
+        weight = attention[window].flatten() ** 2
+        weight = weight / weight.sum()
+        seen = small[window].flatten()
+        design = torch.stack([seen, torch.ones_like(seen)], 1)
+        normal = design.T @ (weight[:, None] * design) + torch.diag(torch.tensor([ridge, 0.0]).double())
+        lines[i, j] = torch.linalg.solve(normal, design.T @ (weight * output[window].flatten()))
+    expected = torch.zeros(size, size).double()
+    for i, j in product(range(size), repeat=2):
+        near = lines[max(0, i - radius) : i + radius + 1, max(0, j - radius) : j + radius + 1]
+        slope, offset = near.flatten(0, 1).mean(0)
+        expected[i, j] = slope * small[0, 0, i, j] + offset
+    found = guided_filter(small, small, output, attention, ridge=ridge)
+    torch.testing.assert_close(found[0, 0], expected, atol=1e-4, rtol=0)
 
 
 def test_the_guided_filter_takes_images_smaller_than_its_window() -> None:

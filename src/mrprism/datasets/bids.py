@@ -21,10 +21,10 @@ import numpy as np
 from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import entries, natural
 from mrprism.datasets.manifest import Case, Drawn
-from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_window, split_labels
+from mrprism.datasets.source import InPlace, Source, assemble, parse_window, structures_of
 from mrprism.datasets.table import read_table
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, read_image, read_labels, read_mask
+from mrprism.images import ImageFile, read_image
 from mrprism.sample import MultiRaterSample, Task
 
 _ENDING = r"\.nii(?:\.gz)?"
@@ -256,19 +256,10 @@ def _samples(
             for structure, mask in _masks(drawing, image, resample).items()
         }
         yield assemble(
-            task,
-            _name(picture, drawings),
-            image.array,
-            masks,
-            group=picture.get("sub"),
-            spacing_mm=image.spacing_mm,
-            geometry=image.geometry,
+            task, _name(picture, drawings), image.array, masks, group=picture.get("sub"), like=image
         )
 
 
 def _masks(drawing: _Drawing, image: ImageFile, resample: str) -> dict[str, np.ndarray]:
-    if drawing.file.suffix == "mask":
-        (structure,) = drawing.labels
-        return {structure: aligned(read_mask(drawing.file.path), image, resample=resample)}
-    labels = aligned(read_labels(drawing.file.path), image, resample=resample)
-    return split_labels(labels, drawing.labels, drawing.file.path)
+    labels = next(iter(drawing.labels)) if drawing.file.suffix == "mask" else drawing.labels
+    return structures_of(drawing.file.path, labels, image, resample=resample)

@@ -16,17 +16,9 @@ import numpy as np
 from mrprism.datasets.layout import entries, needed, stem
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.open_image import is_series, open_image
-from mrprism.datasets.source import (
-    InPlace,
-    Source,
-    aligned,
-    assemble,
-    parse_labels,
-    parse_window,
-    split_labels,
-)
+from mrprism.datasets.source import InPlace, Source, assemble, parse_labels, parse_window, structures_of
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, format_of, read_labels, read_mask
+from mrprism.images import format_of
 from mrprism.sample import MultiRaterSample, Task
 
 _REFERENCE = "reference"
@@ -72,7 +64,7 @@ def read(
     drawn = {s for found in files.values() for _, s in found if s}
     structures = tuple(values) if values else tuple(sorted(drawn))
     first = next(iter(pictures.values()))
-    channels = len(_image(first, parse_window(window)).array)
+    channels = len(open_image(first, window=parse_window(window)).array)
     task = Task(channels, structures, raters, anonymous == "yes")
     kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
     samples = _samples(task, pictures, files, values, group, window, resample)
@@ -121,7 +113,7 @@ def _samples(
 ) -> Iterator[MultiRaterSample]:
     limits = parse_window(window)
     for name, path in pictures.items():
-        image = _image(path, limits)
+        image = open_image(path, window=limits)
         if len(image.array) != task.channels:
             raise InputError(f"image '{path}' has {len(image.array)} channels; others have {task.channels}")
         masks: dict[tuple[str, str], np.ndarray] = {}
@@ -130,33 +122,13 @@ def _samples(
             for (case, structure), file in found.items():
                 if case != name:
                     continue
-                for part, mask in _read(file, structure, values, image, resample).items():
+                drawn = structures_of(file, structure or values, image, resample=resample)
+                for part, mask in drawn.items():
                     if rater.lower() == _REFERENCE:
                         reference[part] = mask
                     else:
                         masks[rater, part] = mask
-        yield assemble(
-            task,
-            name,
-            image.array,
-            masks,
-            reference,
-            group=_group(group, name),
-            spacing_mm=image.spacing_mm,
-            geometry=image.geometry,
-        )
-
-
-def _read(
-    file: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile, resample: str
-) -> dict[str, np.ndarray]:
-    drawn = read_mask(file) if structure else read_labels(file)
-    mask = aligned(drawn, image, resample=resample)
-    return {structure: mask} if structure else split_labels(mask, values, file)
-
-
-def _image(path: Path, window: tuple[float, float] | None) -> ImageFile:
-    return open_image(path, window=window)
+        yield assemble(task, name, image.array, masks, reference, group=_group(group, name), like=image)
 
 
 def _masks(folder: Path, structure: str, labels: list[str]) -> Files:

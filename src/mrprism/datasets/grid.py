@@ -8,10 +8,10 @@ from typing import TypeVar
 import numpy as np
 
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, LabelFile, MaskFile, ValueFile
+from mrprism.images import FromFile, ImageFile
 from mrprism.images.resample import resample_image, resample_labels
 
-OnGrid = TypeVar("OnGrid", bound=ImageFile | LabelFile | MaskFile | ValueFile)
+OnGrid = TypeVar("OnGrid", bound=FromFile)
 
 
 def aligned(

@@ -123,8 +123,7 @@ def _samples(
             scale(series.array[None], scan.folder, parse_window(window)),
             masks,
             group=scan.patient,
-            spacing_mm=series.spacing_mm,
-            geometry=series.geometry,
+            like=series,
         )
 
 

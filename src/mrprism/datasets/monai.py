@@ -15,24 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mrprism.datasets.export import read_json
 from mrprism.datasets.layout import matching, natural, stem
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.source import (
     InPlace,
     Source,
-    aligned,
     assemble,
     parse_labels,
     parse_window,
-    split_labels,
+    structures_of,
     together,
 )
 from mrprism.datasets.table import inside
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, format_of, read_image, read_labels, read_mask
+from mrprism.images import format_of, read_image
 from mrprism.sample import MultiRaterSample, Task
 
 _SPLITS = {"training": "train", "validation": "val", "test": "test"}
@@ -197,6 +194,7 @@ def _samples(
     resample: str,
     file: Path,
 ) -> Iterator[MultiRaterSample]:
+    drawn = values or task.structures[0]
     for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True):
         parts = [read_image(path, window=parse_window(window)) for path in paths]
         image = together(parts, resample=resample)
@@ -205,23 +203,6 @@ def _samples(
         masks = {
             (rater, structure): mask
             for rater, path in case.masks.items()
-            for structure, mask in _masks(path, task.structures[0], values, parts[0], resample).items()
+            for structure, mask in structures_of(path, drawn, parts[0], resample=resample).items()
         }
-        yield assemble(
-            task,
-            name,
-            image,
-            masks,
-            group=case.group,
-            split=case.split,
-            spacing_mm=parts[0].spacing_mm,
-            geometry=parts[0].geometry,
-        )
-
-
-def _masks(
-    path: Path, structure: str, values: dict[str, tuple[int, ...]], image: ImageFile, resample: str
-) -> dict[str, np.ndarray]:
-    if not values:
-        return {structure: aligned(read_mask(path), image, resample=resample)}
-    return split_labels(aligned(read_labels(path), image, resample=resample), values, path)
+        yield assemble(task, name, image, masks, group=case.group, split=case.split, like=parts[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.grid import size
 from mrprism.datasets.manifest import Case
 from mrprism.errors import InputError
-from mrprism.images import ImageFile, LabelFile, MaskFile, ValueFile, Window
+from mrprism.images import FromFile, Geometry, ImageFile, Window, read_labels, read_mask
 from mrprism.sample import MultiRaterSample, Task
 
 
@@ -40,18 +40,35 @@ class Source:
     here: InPlace | None = None  # where nothing need be converted
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """Knows how large a pixel is, and where in the patient."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None: ...
+    @property
+    def geometry(self) -> Geometry | None: ...
+
+
 def assemble(
     task: Task,
     name: str,
     image: np.ndarray,
     masks: Mapping[tuple[str, str], np.ndarray],
     reference: Mapping[str, np.ndarray] | None = None,
+    *,
+    like: Placed | None = None,
     **facts: Any,
 ) -> FileSample:
     """A case from the masks there are, by rater and structure; whatever is not given was not rated.
 
-    A reference that lacks a structure is left out.
+    Args:
+        reference: Left out if it lacks a structure.
+        like: The file the image is from; tells spacing and place.
+        facts: More that is known of the case.
     """
+    if like is not None:
+        facts |= {"spacing_mm": like.spacing_mm, "geometry": like.geometry}
     space = image.shape[1:]
     drawn = np.zeros((len(task.raters), len(task.structures), *space), dtype=bool)
     rated = np.zeros(drawn.shape[:2], dtype=bool)
@@ -73,13 +90,31 @@ def fitting(array: np.ndarray, path: Path | str, image: np.ndarray, image_path: 
     return array
 
 
-def aligned(drawn: LabelFile | MaskFile | ValueFile, image: ImageFile, *, resample: str = "no") -> np.ndarray:
+def aligned(drawn: FromFile, image: ImageFile, *, resample: str = "no") -> np.ndarray:
     """The mask, if it has the size of its image and lies where it lies.
 
     Args:
         resample: "yes" brings one that lies elsewhere onto the grid of its image.
     """
     return grid.aligned(drawn, image, resample=resample == "yes").array
+
+
+def structures_of(
+    path: Path,
+    labels: str | Mapping[str, tuple[int, ...]],
+    image: ImageFile,
+    *,
+    resample: str = "no",
+) -> dict[str, np.ndarray]:
+    """What a file draws on an image: the one structure that is named, or those of a label map.
+
+    Args:
+        labels: The structure of a mask; or the values of each structure of a label map.
+        resample: As for `aligned`.
+    """
+    if isinstance(labels, str):
+        return {labels: aligned(read_mask(path), image, resample=resample)}
+    return split_labels(aligned(read_labels(path), image, resample=resample), labels, path)
 
 
 def together(parts: Sequence[ImageFile], *, resample: str = "no") -> np.ndarray:

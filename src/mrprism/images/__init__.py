@@ -16,7 +16,7 @@ for more bytes than the file holds, is refused before memory is taken. Everythin
 temporary name in the same folder, flushed to the disk and renamed.
 """
 
-from mrprism.images.content import ImageFile, LabelFile, MaskFile, ValueFile, Window, scale
+from mrprism.images.content import FromFile, ImageFile, LabelFile, MaskFile, ValueFile, Window, scale
 from mrprism.images.geometry import Geometry
 from mrprism.images.limits import LIMITS, follows_links, limit_archive, limit_pixels, limit_text
 from mrprism.images.nifti import NiftiWriter
@@ -27,6 +27,7 @@ from mrprism.images.writing import write_image, write_mask, write_probability
 __all__ = [
     "FORMATS",
     "LIMITS",
+    "FromFile",
     "Geometry",
     "ImageFile",
     "LabelFile",

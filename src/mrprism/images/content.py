@@ -30,10 +30,10 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image with what its file knows about it."""
+class FromFile:
+    """Values with what their file knows about them."""
 
-    array: Image
+    array: np.ndarray
     spacing_mm: tuple[float, ...] | None  # one per axis of `space`; None where the format has none
     geometry: Geometry | None  # NIfTI, NRRD and DICOM
     format: str
@@ -41,36 +41,31 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
-class LabelFile:
+class ImageFile(FromFile):
+    """An image, its intensities in [0, 1]."""
+
+    array: Image
+
+
+@dataclass(frozen=True)
+class LabelFile(FromFile):
     """A mask or label map, its values as they stand in the file."""
 
     array: Integer[np.ndarray, "*space"]
-    spacing_mm: tuple[float, ...] | None
-    geometry: Geometry | None
-    format: str
-    path: Path
 
 
 @dataclass(frozen=True)
-class ValueFile:
+class ValueFile(FromFile):
     """A map of one value per pixel, unscaled."""
 
     array: Shaped[np.ndarray, "*space"]
-    spacing_mm: tuple[float, ...] | None
-    geometry: Geometry | None
-    format: str
-    path: Path
 
 
 @dataclass(frozen=True)
-class MaskFile:
+class MaskFile(FromFile):
     """A mask of one structure."""
 
     array: Bool[np.ndarray, "*space"]
-    spacing_mm: tuple[float, ...] | None
-    geometry: Geometry | None
-    format: str
-    path: Path
 
 
 def scale(

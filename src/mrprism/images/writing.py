@@ -10,7 +10,7 @@ from jaxtyping import Bool, Integer, Shaped
 
 from mrprism.errors import InputError
 from mrprism.images.bitmaps import png, tiff
-from mrprism.images.content import ImageFile, LabelFile, MaskFile
+from mrprism.images.content import FromFile
 from mrprism.images.geometry import Geometry
 from mrprism.images.nifti import write_nifti
 from mrprism.images.reading import FORMATS, suffix_of
@@ -22,7 +22,7 @@ def write_mask(
     path: str | Path,
     array: Bool[np.ndarray, "*space"] | Integer[np.ndarray, "*space"],
     *,
-    like: ImageFile | LabelFile | MaskFile | Geometry | None = None,
+    like: FromFile | Geometry | None = None,
     spacing_mm: tuple[float, ...] | None = None,
     durable: bool = True,
 ) -> None:
@@ -45,7 +45,7 @@ def write_probability(
     path: str | Path,
     array: Shaped[np.ndarray, "*space"],
     *,
-    like: ImageFile | LabelFile | MaskFile | Geometry | None = None,
+    like: FromFile | Geometry | None = None,
     spacing_mm: tuple[float, ...] | None = None,
 ) -> None:
     """Write a map in [0, 1]: 16 bit in PNG (65535 is 1), float32 in TIFF and NIfTI."""
@@ -63,7 +63,7 @@ def write_image(
     path: str | Path,
     array: Image,
     *,
-    like: ImageFile | LabelFile | MaskFile | Geometry | None = None,
+    like: FromFile | Geometry | None = None,
     spacing_mm: tuple[float, ...] | None = None,
     durable: bool = True,
 ) -> None:
@@ -100,7 +100,7 @@ def _write(
         write_file(path, content, durable=durable)
 
 
-def _geometry(like: ImageFile | LabelFile | MaskFile | Geometry | None) -> Geometry | None:
+def _geometry(like: FromFile | Geometry | None) -> Geometry | None:
     return like if isinstance(like, Geometry) or like is None else like.geometry
 
 

@@ -26,9 +26,9 @@ def jaccard_mean(masks: Masks, rated: Rated, *, margin: int | None = MARGIN) -> 
         margin: Pixels around all marks in which the confusion is measured; None: the whole field.
 
     Source: Hamzaoui, Montagne, Renard-Penna, Ayache, Delingette, "Morphologically-aware consensus
-    computation via heuristics-based iterative optimization (MACCHIatO)", MELBA 2023:013 (there the mean of
-    squared distances, by connected component); Chierichetti, Kumar, Pandey, Vassilvitskii, "Finding the
-    Jaccard median", SODA 2010, doi:10.1137/1.9781611973075.25 (the objective used here).
+    computation via heuristics-based iterative optimization (MACCHIatO)", MELBA, 2023,
+    doi:10.59275/j.melba.2023-219c (there the mean of squared distances, by connected component); Chierichetti, Kumar, Pandey, Vassilvitskii, "Finding the
+    Jaccard median", SODA 2010 (the objective used here).
     """
     return fuse_by_pattern(masks, rated, jaccard_mean_rule, margin)
 

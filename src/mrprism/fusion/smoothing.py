@@ -18,7 +18,7 @@ def mean_field(
 
     Source: the prior is that of Warfield, Zou, Wells 2004 (there solved by graph cut); mean field as in
     Zhang, "The mean field theory in EM procedures for Markov random fields", IEEE Trans. Signal
-    Processing 40(10), 1992, doi:10.1109/78.157297.
+    Processing 40(10), 1992.
     """
     own = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-12)
     evidence = np.log(own) - np.log1p(-own)

@@ -71,10 +71,11 @@ def staple(
         InputError: A structure was drawn by no rater.
 
     Source: Warfield, Zou, Wells, "Simultaneous truth and performance level estimation (STAPLE)", IEEE
-    TMI 23(7), 2004, doi:10.1109/TMI.2004.828354. Missing raters: Landman, Bogovic, Prince, "Simultaneous
-    truth and performance level estimation with incomplete, over-complete, and ancillary data", Proc.
-    SPIE 7623, 2010 (PMC2917119). Inversion: Asman, Landman, "Robust statistical label fusion through
-    consensus level, labeler accuracy, and truth estimation (COLLATE)", IEEE TMI 30(10), 2011 (PMC3262958).
+    TMI 23(7), 2004, doi:10.1109/TMI.2004.828354. Missing raters: Landman, Wan, Bogovic, Prince,
+    "Simultaneous truth and performance level estimation with incomplete, over-complete, and ancillary
+    data", SPIE Medical Imaging 2010 (PMC2917119). Inversion: Landman, Asman, Scoggins, Bogovic, Xing,
+    Prince, "Robust statistical fusion of image labels", IEEE TMI 31(2), 2012,
+    doi:10.1109/TMI.2011.2172215, figure 1.
     """
     if exclusive:
         return _exclusive(

@@ -78,8 +78,8 @@ def weighted(
             who rated.
 
     Source: Artaechevarria, Munoz-Barrutia, Ortiz-de-Solorzano, "Combination strategies in multi-atlas
-    image segmentation: application to brain MR data", IEEE TMI 28(8), 2009, doi:10.1109/TMI.2009.2014372
-    (global weights; there the similarity of images, here of masks).
+    image segmentation: application to brain MR data", IEEE TMI 28(8), 2009 (global weights; there
+    the similarity of images, here of masks).
     """
     return fuse_by_pattern(
         masks, rated, lambda table: weighted_rule(table, weights=weights, power=power), margin

@@ -27,8 +27,9 @@ def jaccard_mean(masks: Masks, rated: Rated, *, margin: int | None = MARGIN) -> 
 
     Source: Hamzaoui, Montagne, Renard-Penna, Ayache, Delingette, "Morphologically-aware consensus
     computation via heuristics-based iterative optimization (MACCHIatO)", MELBA, 2023,
-    doi:10.59275/j.melba.2023-219c (there the mean of squared distances, by connected component); Chierichetti, Kumar, Pandey, Vassilvitskii, "Finding the
-    Jaccard median", SODA 2010 (the objective used here).
+    doi:10.59275/j.melba.2023-219c (there the mean of squared distances, by connected component);
+    Chierichetti, Kumar, Pandey, Vassilvitskii, "Finding the Jaccard median", SODA 2010 (the objective used
+    here).
     """
     return fuse_by_pattern(masks, rated, jaccard_mean_rule, margin)
 

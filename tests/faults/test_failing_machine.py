@@ -26,6 +26,11 @@ from faults.test_bad_inputs import arguments, content
 from mrprism.cli import call
 from mrprism.methods import METHODS
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 NOISE = ("seconds", "milliseconds")
 
 
@@ -95,6 +100,17 @@ def failing(name: str, at: int, number: int) -> Iterator[list[str]]:
         yield calls
 
 
+@contextmanager
+def no_file_larger(size: int) -> Iterator[None]:
+    """Every write beyond this many bytes fails, in whatever language it is done: as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def results(root: Path) -> dict[str, str]:
     """What a command left, and its input, but for times and the place where it lies."""
     found = {}
@@ -149,6 +165,30 @@ def test_a_disk_that_fails_at_one_place_after_another(
         again = results(root)
         assert again == expected, place
         shutil.rmtree(root)
+    if resource is None:
+        return
+    root, command = fresh("small")
+    before = content(root / "in")
+    capsys.readouterr()
+    with no_file_larger(40):
+        assert call(command) == 2
+    said = capsys.readouterr().err
+    assert "cannot write" in said
+    assert "file too large" in said.lower()
+    assert "Traceback" not in said
+    assert content(root / "in") == before
+    assert [path for path in root.rglob(".*") if path.name.endswith((".tmp", ".part", ".unfinished"))] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sendfile"), reason="copies otherwise")
+def test_a_disk_that_is_full_while_an_image_is_copied(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with failing("sendfile", 3, errno.ENOSPC):
+        assert call(["export", str(trained / "data"), "--to", "png", "--out", str(out)]) == 2
+    assert f"cannot write '{out}': No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- files that cannot be read ------------------------------------------------------------------

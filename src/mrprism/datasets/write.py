@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from mrprism.errors import InputError
 from mrprism.images import write_file, write_image, write_mask
 from mrprism.sample import MultiRaterSample, Task
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
 
@@ -92,7 +94,8 @@ def complete_folder(out: Path, what: str = "") -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         why = error.strerror or error
         where = Path(error.filename or out)
-        if not (where.is_relative_to(unfinished) or out.is_relative_to(where)):  # what is written from
+        full = error.errno in _FULL  # copying names the file that is read, whichever of the two failed
+        if not (full or where.is_relative_to(unfinished) or out.is_relative_to(where)):
             raise InputError(f"cannot read '{error.filename}': {why}") from error
         raise InputError(f"cannot write {what}'{out}': {why}") from error
     except BaseException:

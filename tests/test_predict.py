@@ -12,48 +12,28 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from toy import TASK, TOYS, Toy, dataset, samples
+from toy import SMALL, TASK, TOYS, Toy, dataset, register, samples
 
 from mrprism.cli import call
 from mrprism.datasets import Dataset, write_dataset
 from mrprism.errors import InputError
 from mrprism.evaluate import read_example, read_table
 from mrprism.images import read_image, read_mask
-from mrprism.methods import METHODS
 from mrprism.predict import Predictor, evaluate, load, predict_files
 from mrprism.run import Run
 from mrprism.train import train
+
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     patch = pytest.MonkeyPatch()
-    for name, toy in TOYS.items():
-        patch.setitem(METHODS, name, toy)
-    made = {
-        name: train(
-            dataset(),
-            name,
-            folder / name,
-            epochs=8,
-            size=20,
-            batch_size=2,
-            learning_rate=1e-2,
-            backbone="small",
-            device="cpu",
-            quiet=True,
-        )
-        for name in TOYS
-    }
+    register(patch)
+    made = {name: train(dataset(), name, folder / name, epochs=8, **SMALL) for name in TOYS}  # type: ignore[arg-type]
     patch.undo()
     return made
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, toy in TOYS.items():
-        monkeypatch.setitem(METHODS, name, toy)
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toy import TASK, TOYS, Toy
+from toy import TASK, Toy
 
 from mrprism.errors import InputError
-from mrprism.methods import METHODS
 from mrprism.run import (
     Progress,
     Run,
@@ -22,11 +21,7 @@ from mrprism.run import (
     tensor_bytes,
 )
 
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, toy in TOYS.items():
-        monkeypatch.setitem(METHODS, name, toy)
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 def config(**changes: object) -> RunConfig:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from toy import TOYS, dataset
+from toy import SMALL, dataset, register
 from volumes import SHAPE, TASK, geometry, volume_dataset, volumes
 
 from mrprism.cli import call
@@ -18,7 +18,6 @@ from mrprism.datasets import Dataset, FileSample, open_dataset
 from mrprism.errors import InputError
 from mrprism.images import Geometry
 from mrprism.loading import Cases, training_batches
-from mrprism.methods import METHODS
 from mrprism.planes import PlaneFile
 from mrprism.predict import evaluate, load, predict_files
 from mrprism.run import Run
@@ -26,20 +25,7 @@ from mrprism.slice_cases import SliceCases
 from mrprism.slicing import PLANES, Slicing, cut_volume, most_drawn, slice_of
 from mrprism.train import train
 
-SMALL = {
-    "backbone": "small",
-    "size": 20,
-    "batch_size": 2,
-    "learning_rate": 1e-2,
-    "device": "cpu",
-    "quiet": True,
-}
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, toy in TOYS.items():
-        monkeypatch.setitem(METHODS, name, toy)
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 # --- cutting
@@ -178,7 +164,7 @@ def test_plane_files_take_their_shape_only_and_say_when_the_disk_is_full() -> No
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     patch = pytest.MonkeyPatch()
-    patch.setitem(METHODS, "toy", TOYS["toy"])
+    register(patch)
     data, out = volume_dataset(), tmp_path_factory.mktemp("runs") / "toy"
     made = train(data, "toy", out, epochs=8, slices="coronal", neighbours=1, **SMALL)  # type: ignore[arg-type]
     patch.undo()

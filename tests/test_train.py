@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import TASK, TOYS, Toy, dataset, samples
+from toy import SMALL, TASK, Toy, dataset, samples
 
 from mrprism.batch import Batch
 from mrprism.cli import call
@@ -24,20 +24,7 @@ from mrprism.run import Run
 from mrprism.train import resume, train
 from mrprism.validation import validate
 
-SMALL = {
-    "backbone": "small",
-    "size": 20,
-    "batch_size": 2,
-    "learning_rate": 1e-2,
-    "device": "cpu",
-    "quiet": True,
-}
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, toy in TOYS.items():
-        monkeypatch.setitem(METHODS, name, toy)
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 def test_training_learns_and_leaves_a_whole_run(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from mrprism.batch import Batch
 from mrprism.datasets import Dataset
+from mrprism.methods import METHODS
 from mrprism.methods.method import Method
 from mrprism.prediction import Prediction
 from mrprism.sample import MultiRaterSample, Task
@@ -104,6 +106,20 @@ class ToyFusion(Method):
 
 
 TOYS = {"toy": Toy, "toy-fusion": ToyFusion}
+SMALL = {  # how they are trained
+    "backbone": "small",
+    "size": 20,
+    "batch_size": 2,
+    "learning_rate": 1e-2,
+    "device": "cpu",
+    "quiet": True,
+}
+
+
+def register(patch: pytest.MonkeyPatch) -> None:
+    """Put the toys among the methods until the patch is undone."""
+    for name, toy in TOYS.items():
+        patch.setitem(METHODS, name, toy)
 
 
 def samples(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markup import Shape
 
 from mrprism.compare import write_comparison
 from mrprism.compare.formats import escape, to_csv, to_latex
@@ -192,26 +192,9 @@ def test_latex_has_as_many_cells_as_columns(folder: Path) -> None:
     assert escape("a_b & 50 %") == r"a\_b \& 50 \%"
 
 
-class _Shape(HTMLParser):
-    """Collects what opens and never closes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag not in ("meta", "link", "br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-
 def test_the_page_is_whole_and_needs_nothing_from_outside(folder: Path) -> None:
     text = write_comparison(folder)[0].read_text()
-    shape = _Shape()
+    shape = Shape()
     shape.feed(text)
     assert (shape.open, shape.wrong) == ([], [])
     assert not re.search(r'(src|href)="(?!#|data:)', text)

@@ -35,11 +35,9 @@ NOISE = ("seconds", "milliseconds")
 
 
 @pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_thread(toys: None) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for name, toy in TOYS.items():
-        monkeypatch.setitem(METHODS, name, toy)
     yield
     torch.set_num_threads(threads)
 

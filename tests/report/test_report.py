@@ -8,12 +8,12 @@ import math
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fabricate import RATERS, fabricate_comparison, fabricate_run  # type: ignore[import-not-found]
+from markup import Shape
 
 from mrprism import cli
 from mrprism.errors import InputError
@@ -38,23 +38,6 @@ def page_of(*runs: Path) -> str:
     return render(read_runs(runs))
 
 
-class _Shape(HTMLParser):
-    """Collects what opens and never closes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag not in ("meta", "link", "br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-
 def visible(page: str) -> str:
     page = re.sub(r"<style.*?</style>|<svg.*?</svg>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
@@ -63,7 +46,7 @@ def visible(page: str) -> str:
 def test_whole_page(comparison: list[Path], tmp_path: Path) -> None:
     out = build_report(comparison, tmp_path / "new folder" / "page.html")
     page = out.read_text(encoding="utf-8")
-    shape = _Shape()
+    shape = Shape()
     shape.feed(page)
     assert shape.wrong == shape.open == []
     for heading in (
@@ -281,7 +264,7 @@ def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     page = page_of(run)
     assert "<script" not in page
     assert 'B" onload' not in page
-    shape = _Shape()
+    shape = Shape()
     shape.feed(page)
     assert shape.wrong == shape.open == []
     assert "&lt;script&gt;alert(1)" in page

@@ -14,7 +14,7 @@ from mrprism.datasets.simulate import phantom_dataset
 def run(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     scenario: Annotated[
-        str, typer.Option(help="Group of raters: symmetric, crowd, majority, anonymous or missing.")
+        str, typer.Option(help="Group of raters: symmetric, crowd, majority, two, forty, anonymous or missing.")
     ] = "crowd",
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,
@@ -35,6 +35,8 @@ def run(
     - **symmetric**: seven raters whose over- and under-drawing cancels out
     - **crowd**: two good raters and five noisy ones who mostly draw too large
     - **majority**: four of seven raters share a bias
+    - **two**: one good rater and one noisy
+    - **forty**: ten good raters and thirty noisy ones
     - **anonymous**: the crowd, its members in another order on every image
     - **missing**: the crowd, with a third of its masks not there
 

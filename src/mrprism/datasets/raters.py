@@ -59,6 +59,10 @@ SCENARIOS = {
     "majority": Scenario((*[_good] * 3, *[Style(bias=0.2, jitter=0.12, wobble=0.12, shift=0.05)] * 4)),
     # the crowd, its members in another order on every case
     "anonymous": Scenario(_crowd, anonymous=True),
+    # too few to outvote anybody: one good rater, one noisy
+    "two": Scenario(_crowd[1:3]),
+    # the crowd at a larger scale: ten good ones among thirty
+    "forty": Scenario((*[_good] * 10, *_crowd[2:] * 6)),
     # the crowd, a third of its masks not there
     "missing": Scenario(tuple(Style(**{**vars(style), "absent": 1 / 3}) for style in _crowd)),
 }

@@ -32,7 +32,8 @@ def phantom_dataset(
     validation, three for testing.
 
     Args:
-        scenario: The group of raters: "symmetric", "crowd", "majority", "anonymous" or "missing".
+        scenario: The group of raters: "symmetric", "crowd", "majority", "two", "forty", "anonymous" or
+                "missing".
         size: Height and width in pixels.
         seed: The same seed draws the same data set.
         over: Draw no images: lay the raters over the references of this data set, which keeps its

@@ -1,0 +1,101 @@
+"""Every training behind the tables of this folder and of docs/concepts/mrprism.md, by name.
+
+    python benchmarks/experiments.py                       # lists them
+    python benchmarks/experiments.py crowd                 # makes the data set if need be, then trains and compares
+    python benchmarks/experiments.py crowd --jobs 8 --work DIR
+
+Real data are looked for in the folder that MRPRISM_DATA names. Stopped, the same command goes on: data sets are
+complete or not there, and finished trainings are kept. Results are in WORK/NAME: compare.html, and each table as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+DATA = {
+    **{
+        name: f"phantom {{out}} --scenario {name} --size 128 --cases 400"
+        for name in ("crowd", "symmetric", "majority", "anonymous", "missing", "two", "forty")
+    },
+    "drishti": "import drishti {data}/drishti_gs {out} --raters crowd",
+    "lidc": "import lidc {data}/lidc/lidc.npz {out}",
+    "experts": "import bu-bil {data}/bu_bil {out} --set 6 --raters experts",
+    "workers": "import bu-bil {data}/bu_bil {out} --set 6 --raters crowd",
+}
+
+SMALL = "--backbone small --learning-rate 1e-3 --schedule cosine"
+PROOF = f"--seeds 0,1,2 --size 128 {SMALL} --methods mrprism"  # is MrPrism worth its cost?
+TABLES = f"--seeds 0,1,2 --size 64 {SMALL} --methods all"  # the paper's tables
+QUESTION = f"--seeds 0,1,2 --size 64 --epochs 10 {SMALL}"  # one option at a time, 300 steps
+
+OPTIONS = {
+    "recurrences": "mrprism:recurrences=1,mrprism:recurrences=2,mrprism:recurrences=5",
+    "confidence": "mrprism:trust=pixel,mrprism:trust=mask,mrprism:initial=random",
+    "floor": "mrprism:floor=0.5,mrprism:floor=0.65,mrprism:prior=0.5,mrprism:prior=1",
+    "fusion": "mrprism:fusion=share,mrprism:fusion=ratio,mrprism:target=self",
+    "terms": "mrprism:divp_reconstruction=1,mrprism:shuffle=0.1,mrprism:multi_head=0",
+    "loss": "mrprism:reconstruction=ssim,mrprism:reconstruction=dice",
+}
+
+# name: (data set, options of `mrprism compare`)
+EXPERIMENTS = {
+    **{name: (name, f"{PROOF} --epochs 30") for name in ("crowd", "symmetric", "majority")},
+    "drishti": ("drishti", f"{PROOF} --epochs 75"),
+    "lidc": ("lidc", f"{PROOF.replace('128', '96')} --epochs 30"),
+    "tables-crowd": ("crowd", f"{TABLES} --epochs 10"),
+    "tables-drishti": ("drishti", f"{TABLES} --epochs 50"),
+    "tables-lidc": ("lidc", f"{TABLES} --epochs 15"),
+    "tables-experts": ("experts", f"{TABLES} --epochs 100"),
+    "tables-workers": ("workers", f"{TABLES} --epochs 100"),
+    **{
+        f"{question}-{name}": (name, f"{QUESTION} --methods mrprism,{methods}")
+        for question, methods in OPTIONS.items()
+        for name in ("crowd", "majority")
+    },
+    **{
+        f"raters-{name}": (name, f"{QUESTION} --methods mrprism")
+        for name in ("anonymous", "missing", "two", "forty")
+    },
+}
+
+
+def run(arguments: str) -> None:
+    command = [sys.executable, "-m", "mrprism", *shlex.split(arguments)]
+    print("$ mrprism", arguments, flush=True)
+    subprocess.run(command, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="without any: list them")
+    parser.add_argument("--work", type=Path, default=Path("experiments"), help="data sets and results")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    given = parser.parse_args()
+    unknown = sorted(set(given.names) - set(EXPERIMENTS))
+    if unknown:
+        parser.error(f"no experiment '{unknown[0]}'")
+    if not given.names:
+        for name, (data, options) in EXPERIMENTS.items():
+            print(f"{name:22}{data:11}{options}")
+        return
+    given.work.mkdir(parents=True, exist_ok=True)
+    for name in given.names:
+        data, options = EXPERIMENTS[name]
+        dataset = given.work / "data" / data
+        if not dataset.exists():
+            if "{data}" in DATA[data] and "MRPRISM_DATA" not in os.environ:
+                parser.error(f"'{name}' needs real data: set MRPRISM_DATA to their folder")
+            dataset.parent.mkdir(exist_ok=True)
+            run(DATA[data].format(out=dataset, data=os.environ.get("MRPRISM_DATA")))
+        run(f"compare {dataset} --out {given.work / name} --jobs {given.jobs} {options}")
+
+
+if __name__ == "__main__":
+    main()

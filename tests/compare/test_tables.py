@@ -13,6 +13,7 @@ from markup import Shape
 
 from mrprism.compare import write_comparison
 from mrprism.compare.formats import escape, to_csv, to_latex
+from mrprism.compare.page import outlines_best
 from mrprism.compare.results import read_comparison
 from mrprism.compare.tables import Table, make_tables
 from mrprism.errors import InputError
@@ -230,3 +231,9 @@ def test_a_page_of_nothing_yet(tmp_path: Path) -> None:
     make_plan(tmp_path, methods=["crowd-layer"])
     text = write_comparison(tmp_path)[0].read_text()
     assert "not trained yet" in text
+
+
+def test_who_is_best_on_several_structures_is_named_once() -> None:
+    assert outlines_best("MrPrism", [("disc", "98.2")]) == "MrPrism outlines the disc best (98.2)"
+    said = outlines_best("MrPrism", [("disc", "98.2"), ("cup", "96.8")])
+    assert said == "MrPrism outlines the disc (98.2) and the cup (96.8) best"

@@ -88,7 +88,7 @@ def _panels(row: ShownCase, identifier: str, raters: Sequence[str]) -> list[Pane
     everyone = [image, *pictures.all_raters(case, raters)]
     panels = [pictures.panel(count_raters(case), everyone, window, note=case.name)]
     for title, flat in row.methods:
-        layers = [image, *pictures.predicted_lines(flat.probability, title), *dashed]
+        layers = [image, *dashed, *pictures.predicted_lines(flat.probability, title)]
         panels.append(pictures.panel(title, layers, window, note=dices(flat)))
     return panels
 

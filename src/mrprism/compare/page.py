@@ -126,7 +126,8 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
     target = figures.quality_target(comparison)
     against = "the reference" if target == REFERENCE else "the raters' majority"
     start = f"On {len(comparison.groups)} test cases" + (", given the raters' masks" if table.masks else "")
-    parts = []
+    parts: list[str] = []
+    first_alone: dict[str, list[tuple[str, str]]] = {}  # method: structures and values
     for part in table.structures:
         place = next((i for i, column in enumerate(table.columns) if column == Column(target, "dice")), None)
         verdict = None if place is None else part.verdicts[place]
@@ -136,15 +137,25 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
         level = sum(not other.significant for other in verdict.others.values())
         value = number(best.cells[place].mean, "dice")
         if verdict.alone:
-            parts.append(f"{best.label} outlines the {part.structure} best ({value})")
+            first_alone.setdefault(best.label, []).append((part.structure, value))
         else:
             parts.append(
                 f"{best.label} has the highest Dice on the {part.structure} ({value}), "
                 f"though {_level(level, len(verdict.others))}"
             )
+    parts = [outlines_best(label, found) for label, found in first_alone.items()] + parts
     if not parts:
         return "Too few methods have numbers yet to compare them."
     return f"{start}, {'; '.join(parts)} (Dice@0.5 with {against})."
+
+
+def outlines_best(label: str, found: Sequence[tuple[str, str]]) -> str:
+    """A method that is best alone, the structures it is best on, and its Dice there, in words."""
+    *others, last = [f"the {structure} ({value})" for structure, value in found]
+    if others:
+        return f"{label} outlines {', '.join(others)} and {last} best"
+    structure, value = found[0]
+    return f"{label} outlines the {structure} best ({value})"
 
 
 def _level(level: int, others: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -375,6 +376,16 @@ COMMANDS = [
     Bad("run", "answers onto photographs", lambda root: (root / "answers/0").mkdir(parents=True), "answers/0' is there already and holds no prediction", "predict {in}/run {in}/photos --out {in}/answers --device cpu"),
 ]  # fmt: skip
 
+
+def deflated(root: Path) -> None:
+    """A DICOM file that would unpack to far more than it holds."""
+    import pydicom
+
+    file = pydicom.dcmread(root / "seg/bob.dcm")
+    file.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    file.save_as(root / "seg/bob.dcm")
+
+
 AWAY = "is a link to '...outside-in', outside '{in}'; set MRPRISM_FOLLOW_LINKS=1 if these links are yours"
 IMPORTED = [name for name, command in inputs.COMMANDS.items() if command.startswith("import ")]
 
@@ -390,6 +401,7 @@ OUTSIDE = [
     Bad("cvat", "a picture upwards", text("ann.xml", 'name="a.png"', 'name="../../a.png"'), "the picture '../../a.png' is not a path inside"),
     Bad("cvat", "a picture upwards from Windows", text("ann.xml", 'name="a.png"', 'name="..\\a.png"'), "the picture '..\\a.png' is not a path inside"),
     Bad("label_studio", "a picture upwards", edit("export.json", lambda d: d[0]["data"].update(image="/data/local-files/?d=../../etc/secret.png")), "the picture 'secret.png' is not in"),
+    Bad("dicom_seg", "a file deflated as a whole", deflated, "bob.dcm' is deflated as a whole, which is not read"),
     Bad("riga_plus", "a table that names files outside", text("Base1_train.csv", "R/1.png,", "../1.png,"), "names '../1.png', which is not a path inside"),
 ]  # fmt: skip
 

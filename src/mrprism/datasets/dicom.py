@@ -25,6 +25,7 @@ _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
 _OF_A_SLICE = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _NO_IMAGES = {"SEG", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC"}  # modalities
 _CROSS_SECTIONS = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in (2, 4, 128))  # CT, MR, PET
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _UNEVEN = 0.02  # of a slice's distance; scanners round positions to about 0.01 mm
 _TILT = 1e-3  # cosines; headers keep some six digits
@@ -122,15 +123,24 @@ def read_header(path: Path, *, pixels: bool = False) -> Any:
         pixels: Read the pixels, too.
 
     Raises:
-        InputError: The file is missing, broken or no DICOM.
+        InputError: The file is missing, broken, no DICOM, or deflated as a whole: pydicom unpacks such a file
+            in one go, however large it grows.
     """
     import pydicom
 
     try:
         with quiet():
+            packed = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED
+            if packed:
+                raise InputError(
+                    f"'{path}' is deflated as a whole, which is not read; expected another transfer syntax "
+                    "(dcmconv +te writes it anew)"
+                )
             return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
+    except InputError:
+        raise
     except Exception as error:  # pydicom raises what it likes on broken files
         raise InputError(f"'{path}' is broken or not a DICOM file: {error}") from error
 

@@ -14,7 +14,7 @@ import pytest
 
 import mrprism
 from mrprism.cli import call
-from mrprism.methods import METHODS
+from mrprism.methods import METHODS, method_class
 from mrprism.methods.method import Method
 
 ROOT = Path(__file__).parents[1]
@@ -131,6 +131,17 @@ def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatc
 
     assert loss(slice(0, 1)) == loss(slice(2, 5)), "a disputed pixel teaches nothing"
     assert loss(slice(0, 1)) != loss(slice(None))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_explained(name: str) -> None:
+    """Its idea, what it needs, what it gives and when to choose it."""
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    section = " ".join(re.split(r"\n##", text.split(f"### `{name}`\n")[1])[0].split())
+    for word in ("Needs ", "Gives ", "**Choose it**"):
+        assert section.count(word) == 1, f"{name}: {word}"
+    for need in method_class(name).needs:
+        assert need in section or (need == "two raters" and "two of them" in section), f"{name}: {need}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))

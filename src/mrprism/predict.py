@@ -37,7 +37,7 @@ from mrprism.loading import collate, resize, resize_sample
 from mrprism.methods.method import Method
 from mrprism.planes import Stack
 from mrprism.prediction import Prediction
-from mrprism.run import Run, check_device, load_method
+from mrprism.run import Run, check_device, load_method, out_of_memory
 from mrprism.sample import MultiRaterSample, Task
 from mrprism.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.types import Image
@@ -415,8 +415,7 @@ def _memory_hint(sample: MultiRaterSample, device: torch.device) -> Iterator[Non
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not short and "not enough memory" not in str(error).lower():
+        if not out_of_memory(error):
             raise
         size = " × ".join(str(n) for n in sample.image.shape[1:])
         helps = "predict smaller images" if device.type == "cpu" else "give --device cpu, or smaller images"

@@ -135,7 +135,7 @@ class Run:
         file = path / "config.json"
         if not file.is_file():
             raise InputError(f"{path} is no run folder: it has no config.json")
-        return cls(path, _read_model(file, RunConfig))
+        return cls(path, read_model(file, RunConfig))
 
     @property
     def weights_file(self) -> Path:
@@ -160,7 +160,7 @@ class Run:
     def result(self) -> RunResult | None:
         """How the training ended; None while it has not."""
         file = self.path / "result.json"
-        return _read_model(file, RunResult) if file.is_file() else None
+        return read_model(file, RunResult) if file.is_file() else None
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log; a last line cut off by a crash is left out."""
@@ -227,6 +227,13 @@ def check_device(device: str) -> None:
         )
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether it was memory that torch lacked, which has several ways of saying so."""
+    said = ("not enough memory", "out of memory", "alloc_failed")
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(words in str(error).lower() for words in said)
+
+
 def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
     """The run's method with its chosen weights, ready to predict.
 
@@ -240,7 +247,7 @@ def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
     options = {name: value for name, value in config.options.items() if name != "encoder_weights"}
     method = build_method(config.method, config.network_task, config.backbone, options)
     load_weights(method, read_tensors(run.weights_file), run.weights_file)
-    return method.to(device, memory_format=torch.channels_last).eval()
+    return method.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
 def load_weights(method: Method, tensors: Mapping[str, Tensor], file: Path) -> None:
@@ -383,10 +390,16 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tens
 
 
 def _read_state(folder: Path) -> _State:
-    return _read_model(folder / "state.json", _State)
+    return read_model(folder / "state.json", _State)
 
 
-def _read_model(file: Path, model: type[Model]) -> Model:
+def read_model(file: Path, model: type[Model]) -> Model:
+    """A JSON file that this package wrote.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InputError: It is not what this version writes.
+    """
     try:
         return model.model_validate_json(file.read_bytes())
     except ValidationError as error:

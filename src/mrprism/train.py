@@ -41,6 +41,7 @@ from mrprism.run import (
     build_method,
     check_device,
     load_checkpoint,
+    out_of_memory,
     refuse_another,
     refuse_existing,
     save_checkpoint,
@@ -245,7 +246,7 @@ class _Training:
         self.checkpoint_every, self.quiet, self.track = checkpoint_every, quiet, track
         self.config = run.config
         # on a CPU convolutions take a fifth less time with channels last
-        self.method = method.to(accelerator.device, memory_format=torch.channels_last)
+        self.method = method.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = _optimiser(self.method, self.config.learning_rate)
         self.peaks = [float(g["lr"]) for g in self.optimiser.param_groups] if self.optimiser else []
         self.steps = steps_per_epoch(len(cases), self.config.batch_size, accelerator.num_processes)
@@ -649,13 +650,12 @@ def _hints(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
-        text = str(error).lower()
-        if "more than 1 value per channel" in text:
+        if "more than 1 value per channel" in str(error):
             raise InputError(
                 f"one case of size {config.size} a step is too little to normalise by: "
                 "use a larger batch size or size"
             ) from error
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in text:
+        if not out_of_memory(error):
             raise
         raise InputError(
             f"out of memory with batch size {config.batch_size} and size {config.size}: "

@@ -267,6 +267,22 @@ def test_a_folder_that_may_not_be_written_to(
         assert "permission denied" in capsys.readouterr().err.lower()
 
 
+@pytest.mark.parametrize("writer", ["phantom", "import", "fuse", "agree", "export png", "train", "predict"])
+def test_a_folder_that_may_not_be_made(
+    writer: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the test above, for those who may write everywhere."""
+    shutil.copytree(trained, tmp_path / "in")
+    inputs.folder(tmp_path / "in/folder")
+    before = content(tmp_path)
+    with failing("mkdir", 0, errno.EACCES):
+        assert call(arguments(WRITERS[writer], tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "permission denied" in said.lower()
+    assert str(tmp_path / "out") in said
+    assert content(tmp_path) == before
+
+
 # --- a loss that is no number, and processes that die -------------------------------------------
 
 
@@ -323,11 +339,26 @@ def test_a_skipped_batch_leaves_no_trace(tmp_path: Path) -> None:
     assert (run.result() or pytest.fail("no result")).skipped in (0, 1)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        torch.OutOfMemoryError("tried to allocate 9 GiB"),
+        MemoryError(),
+    ],
+    ids=str,
+)
 def test_out_of_memory_while_predicting(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def predict(self: Any, batch: Any) -> Any:
-        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        raise error
 
     monkeypatch.setattr(TOYS["toy"], "predict", predict)
     photo = str(trained / "data/images/case0.png")

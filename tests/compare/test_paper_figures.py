@@ -56,6 +56,12 @@ def test_each_figure_is_there_as_svg_and_pdf_with_what_it_says(folder: Path) -> 
     assert all((folder / f"figure{n}.pdf").read_bytes().startswith(b"%PDF") for n in (4, 5, 6))
 
 
+def test_reliability_stands_on_the_page(folder: Path) -> None:
+    page = write_comparison(folder)[0].read_text()
+    assert 'id="reliability"' in page
+    assert "share of votes" in page
+
+
 def test_the_same_folder_gives_the_same_bytes(folder: Path) -> None:
     write_comparison(folder)
     before = {path.name: path.read_bytes() for path in folder.glob("figure*")}

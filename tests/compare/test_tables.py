@@ -17,7 +17,7 @@ from mrprism.compare.page import outlines_best
 from mrprism.compare.results import read_comparison
 from mrprism.compare.tables import Table, make_tables
 from mrprism.errors import InputError
-from mrprism.evaluate import FINAL, MEAN, REFERENCE, Row
+from mrprism.evaluate import FINAL, MEAN, RATERS, REFERENCE, Row
 
 from .folder import CASES, make_plan, make_run
 
@@ -237,3 +237,22 @@ def test_who_is_best_on_several_structures_is_named_once() -> None:
     assert outlines_best("MrPrism", [("disc", "98.2")]) == "MrPrism outlines the disc best (98.2)"
     said = outlines_best("MrPrism", [("disc", "98.2"), ("cup", "96.8")])
     assert said == "MrPrism outlines the disc (98.2) and the cup (96.8) best"
+
+
+def test_several_answers_have_a_table_of_their_own(folder: Path) -> None:
+    """Only of methods that give some, and not of fusions that were shown the masks."""
+    (folder / "runs" / "crowd-layer" / "seed0").rename(folder / "away")
+    more = [
+        Row(case, f"patient{i}", "disc", FINAL, RATERS, metric, value, "image")
+        for i, case in enumerate(CASES)
+        for metric, value in (("ged", 0.3), ("dice_max", 0.9), ("dice_match", 0.8), ("volume_crps", 12.0))
+    ]
+    make_run(folder, "crowd-layer", 0, flat(BASE), more=more)
+    table = the_table(folder, "spread")
+    assert [line.label for line in table.structures[0].lines] == ["Crowd layer (MW)"]
+    assert cell(table, "Crowd layer (MW)", RATERS, "ged").mean == pytest.approx(0.3)
+    assert cell(table, "Crowd layer (MW)", RATERS, "dice_match").mean == pytest.approx(0.8)
+    assert np.isnan(cell(table, "Crowd layer (MW)", RATERS, "ncc").mean)
+    assert "Several answers" in write_comparison(folder)[0].read_text()
+    assert (folder / "spread.csv").is_file() and "GED" in (folder / "spread.tex").read_text()
+    assert all(c.target != RATERS for c in the_table(folder).columns)

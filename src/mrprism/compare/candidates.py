@@ -194,6 +194,9 @@ TABLES = {
 }  # fmt: skip
 
 
+SPREAD = "spread"  # the table of methods that give several answers
+
+
 @dataclass(frozen=True)
 class Choice:
     """What `--methods` asks for."""

@@ -17,6 +17,7 @@ from mrprism.metrics.overlap import above, dice
 from mrprism.report import pictures
 from mrprism.report.findings import mean_of, number
 from mrprism.report.pictures import Flat, Panel, Window
+from mrprism.report.plots import METHOD_COLOURS, reliability_plot
 from mrprism.report.reading import Entry, Key
 
 # ---- the same cases of every method (the paper's Figures 5 and 6) --------------------------------
@@ -166,6 +167,28 @@ def shade(value: float, low: float, high: float) -> str:
     light, strong = np.array([247, 249, 252]), np.array([139, 181, 222])
     red, green, blue = (round(float(v)) for v in light + share * (strong - light))
     return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+# ---- reliability --------------------------------------------------------------------------------
+
+
+def reliability(comparison: Comparison, results: Sequence[Result]) -> Markup | None:
+    """Share of votes against predicted probability over the cases shown, for as many as there are colours."""
+    entries = []
+    for result in results:
+        entry, examples = result.entry("image"), result.shown("image")
+        if entry is not None and examples:
+            run = replace(entry.runs[0], examples=examples)
+            entries.append(Entry(_title(result, "image"), "image", (run,)))
+    entries.sort(key=lambda entry: _brier(entry, comparison))
+    colours = {entry.name: colour for entry, colour in zip(entries, METHOD_COLOURS, strict=False)}
+    shown = [entry for entry in entries if entry.name in colours]
+    return reliability_plot(shown, comparison.structures, colours) if shown else None
+
+
+def _brier(entry: Entry, comparison: Comparison) -> float:
+    found = [mean_of(entry, Key(structure, MEAN, "brier")) for structure in comparison.structures]
+    return float(np.nan_to_num(np.mean(found), nan=np.inf))
 
 
 # ---- quality beside cost ------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def render(comparison: Comparison, tables: Sequence[Table]) -> str:
             )
             if figure
         ],
+        reliability=figures.reliability(comparison, image),
         rater_tables=figures.rater_tables(comparison, widest(tables)) if image else [],
         costs=figures.cost_lines(comparison, list(dict.fromkeys([*image, *masks]))),
         quality=figures.quality_target(comparison),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mrprism.compare.candidates import PLAIN, TABLES, Candidate, Given, Slot, TableOfContents
+from mrprism.compare.candidates import PLAIN, SPREAD, TABLES, Candidate, Given, Slot, TableOfContents
 from mrprism.compare.plan import Cost, Plan, read_plan
 from mrprism.errors import InputError
-from mrprism.evaluate import FINAL, MEAN, REFERENCE, Example, read_example
+from mrprism.evaluate import FINAL, MEAN, RATERS, REFERENCE, Example, read_example
 from mrprism.report.reading import Entry, RunFolder, read_run
 
 
@@ -61,6 +61,13 @@ class Result:
         """What was looked at for these scores: "image", "masks" or "both"."""
         entry = self.entry(given)
         return entry.reads if entry else given
+
+    @property
+    def several_answers(self) -> bool:
+        """Whether it gives more than one answer from an image: draws, or what each rater would draw."""
+        return any(
+            row.target == RATERS and row.reads == "image" for run in self.runs.values() for row in run.rows
+        )
 
     def costs(self) -> list[Cost]:
         """What the runs needed, as far as they measured it."""
@@ -121,6 +128,13 @@ class Comparison:
         if masks and "table3" not in self.plan.tables:
             remark = TABLES["table3"].remark
             chosen.append(TableOfContents("fusions", "Given the raters' masks", tuple(masks), remark))
+        several = [Slot(r.candidate, r.candidate.label) for r in self.results.values() if r.several_answers]
+        if several:
+            remark = (
+                "Of methods that give several answers, all of them beside all masks of the raters: do they spread "
+                "alike? Each method gives its own number of answers: one for each rater it imitates, or its draws."
+            )
+            chosen.append(TableOfContents(SPREAD, "Several answers", tuple(several), remark))
         return chosen
 
     def plain_slots(self) -> list[Slot]:

@@ -6,15 +6,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mrprism.compare.candidates import CEILING, Slot, TableOfContents
+from mrprism.compare.candidates import CEILING, SPREAD, Slot, TableOfContents
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against, Competitor, Verdict, judge, over_seeds
-from mrprism.evaluate import FINAL, MEAN, REFERENCE
+from mrprism.evaluate import FINAL, MEAN, RATERS, REFERENCE
 from mrprism.metrics import METRICS
 from mrprism.report.findings import mean_of
 from mrprism.report.reading import Entry, Key
 
-COLUMNS = {REFERENCE: ("soft_dice", "dice"), MEAN: ("soft_dice", "dice", "ece", "brier")}
+COLUMNS = {
+    REFERENCE: ("soft_dice", "dice"),
+    MEAN: ("soft_dice", "dice", "ece", "brier"),
+    RATERS: ("ged", "dice_max", "dice_match", "ncc", "volume_crps"),
+}
 CEILING_LABEL = "U-Net on the reference (a ceiling)"
 
 
@@ -101,7 +105,8 @@ def make_tables(comparison: Comparison) -> list[Table]:
 
 
 def _table(comparison: Comparison, contents: TableOfContents) -> Table:
-    columns = tuple(Column(t, m) for t in comparison.targets for m in COLUMNS[t])
+    targets = (RATERS,) if contents.name == SPREAD else comparison.targets
+    columns = tuple(Column(t, m) for t in targets for m in COLUMNS[t])
     lines = _lines(comparison, contents)
     parts = []
     for structure in comparison.structures:
@@ -123,7 +128,7 @@ def _table(comparison: Comparison, contents: TableOfContents) -> Table:
 def _lines(comparison: Comparison, contents: TableOfContents) -> list[Line]:
     """Lines without numbers: the U-Nets that are always there, then the table's own."""
     slots = list(contents.slots)
-    if not any(slot.given == "masks" for slot in slots):
+    if contents.name != SPREAD and not any(slot.given == "masks" for slot in slots):
         slots = [*comparison.plain_slots(), *slots]
         if CEILING.key in comparison.results:
             slots.append(Slot(CEILING, CEILING_LABEL))

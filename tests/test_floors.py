@@ -28,6 +28,7 @@ FLOORS = {  # first part of the module's name inside mrprism: its floor
     "planes": 3,
     "metrics": 1,
     "patterns": 1,
+    "templates": 1,
     "networks": 1,
     "losses": 1,
     "progress": 1,
@@ -51,7 +52,7 @@ FLOORS = {  # first part of the module's name inside mrprism: its floor
 }
 
 WITHOUT_TORCH = (
-    "", "errors", "colours", "types", "sample", "prediction", "images", "slicing", "planes", "metrics", "patterns", "datasets", "fusion",
+    "", "errors", "colours", "types", "sample", "prediction", "images", "slicing", "planes", "metrics", "patterns", "templates", "datasets", "fusion",
     "agreement", "evaluate", "report",
 )  # fmt: skip
 TORCHY = {"torch", "monai", "accelerate", "safetensors", "torchvision", "timm"}

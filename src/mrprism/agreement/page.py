@@ -27,6 +27,7 @@ from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
 from mrprism.agreement.tables import WITHOUT_PERSONS
 from mrprism.colours import rater_colour
+from mrprism.templates import templates
 
 LISTED = 30  # cases in the table before the fold
 PANELS = 2  # structures shown of a case
@@ -50,15 +51,7 @@ def page(
         pictures: How many of the cases people most disagree on are shown.
         tables: File names beside the page to link to.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.globals.update(words=words, percent=percent, colour=rater_colour)
     raters = agreement.task.raters
     hardest = agreement.hardest()

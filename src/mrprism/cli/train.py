@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -134,14 +133,9 @@ def run(
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value is read as JSON where it is JSON, and is text otherwise."""
-    options = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise InputError(f"--option '{pair}' is not of the form NAME=VALUE")
-        try:
-            options[name.replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name.replace("-", "_")] = value
-    return options
+    from mrprism.methods.options import parse_options
+
+    try:
+        return parse_options(given)
+    except ValueError as error:
+        raise InputError(f"--option '{error}' is not of the form NAME=VALUE") from None

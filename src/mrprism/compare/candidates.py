@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mrprism.errors import InputError
 from mrprism.evaluate import FINAL
 from mrprism.methods import METHODS
+from mrprism.methods.options import parse_options
 from mrprism.report.reading import LABELS, METHOD_NAMES
 
 Given = Literal["image", "masks"]  # of a run's scores: those from images alone, or the others
@@ -248,13 +249,8 @@ def _candidate(word: str) -> Candidate:
             f"--methods: '{method}' is neither a table nor a method; tables: {', '.join(TABLES)}, all; "
             f"methods: {', '.join(METHODS)}"
         )
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise InputError(f"--methods: '{word}' should look like METHOD:OPTION=VALUE")
-        try:
-            options[name.replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name.replace("-", "_")] = value
+    try:
+        options = parse_options(pairs)
+    except ValueError:
+        raise InputError(f"--methods: '{word}' should look like METHOD:OPTION=VALUE") from None
     return Candidate(method, options)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from mrprism import __version__
@@ -21,6 +20,7 @@ from mrprism.compare.tables import Column, Table
 from mrprism.evaluate import REFERENCE
 from mrprism.metrics import METRICS
 from mrprism.report.findings import number
+from mrprism.templates import templates
 
 HERE = Path(__file__).parent
 STYLES = (HERE.parent / "report" / "style.css", HERE / "compare.css")
@@ -30,13 +30,7 @@ READS = {"image": "image", "masks": "masks", "both": "image and masks"}
 
 def render(comparison: Comparison, tables: Sequence[Table]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(HERE)
     environment.filters.update(number=number, verdict=_verdict, columns=_columns, rater_colour=rater_colour)
     environment.globals.update(METRICS=METRICS, isnan=math.isnan, READS=READS)
     image = results_of(tables, "image")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mrprism import __version__
 from mrprism.compare.candidates import Candidate, Choice
@@ -15,7 +15,7 @@ from mrprism.errors import InputError
 from mrprism.images import write_file
 from mrprism.loading import Augment, Split, split_cases
 from mrprism.methods import check_needs, method_class
-from mrprism.run import Run, RunConfig, build_method
+from mrprism.run import Run, RunConfig, build_method, read_model
 from mrprism.sample import Task
 from mrprism.slicing import Plane
 
@@ -184,15 +184,9 @@ def read_plan(out: Path) -> Plan:
     """
     file = out / FILE
     try:
-        return Plan.model_validate_json(file.read_bytes())
+        return read_model(file, Plan)
     except FileNotFoundError:
         raise InputError(f"{out} is no comparison: it has no {FILE}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"{file}: {where}: {first['msg']} (written by another version of mrprism?)"
-        ) from error
 
 
 def write_plan(plan: Plan, out: Path) -> None:

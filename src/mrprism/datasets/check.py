@@ -16,6 +16,7 @@ from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load,
 from mrprism.datasets.suspicions import SHARED, Look, odd_shape, suspicions
 from mrprism.errors import InputError
 from mrprism.images import ImageFile
+from mrprism.templates import templates
 
 
 @dataclass
@@ -49,17 +50,12 @@ class Check:
 
     def as_html(self) -> str:
         """A page that needs nothing else."""
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         verdict = self.verdict[0].upper() + self.verdict[1:]
-        return environment.get_template("check.html.jinja").render(check=self, verdict=verdict)
+        return (
+            templates(Path(__file__).parent)
+            .get_template("check.html.jinja")
+            .render(check=self, verdict=verdict)
+        )
 
 
 def check_dataset(path: str | Path) -> Check:

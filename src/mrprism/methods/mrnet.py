@@ -222,7 +222,7 @@ def convolved(maps: Float[Tensor, "B 1 h w"], kernel: Float[Tensor, "1 1 k k"]) 
     before, after = kernel.shape[-1] // 2, kernel.shape[-1] - 1
     size = (height + after, width + after)
     product = torch.fft.rfft2(maps.float(), size) * torch.fft.rfft2(kernel.float().flip(-2, -1), size)
-    whole = torch.fft.irfft2(product, size).to(maps.dtype)
+    whole: Tensor = torch.fft.irfft2(product, size).to(maps.dtype)
     return whole[..., before : before + height, before : before + width]
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from mrprism import __version__
@@ -20,6 +19,7 @@ from mrprism.metrics import METRICS
 from mrprism.report import findings, pictures, plots, reading
 from mrprism.report.pictures import Flat, Panel, Window
 from mrprism.report.reading import Entry, Key, RunFolder
+from mrprism.templates import templates
 
 HERE = Path(__file__).parent
 MOST_STEPS = 4  # recurrences shown side by side
@@ -65,13 +65,7 @@ def render(folders: Sequence[RunFolder]) -> str:
     colours = _colours(entries, main)
     cases = _cases(main, entries, structures, raters)
     ranked = [] if anonymous else findings.rank_raters(main, raters, structures)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(HERE)
     environment.filters["number"] = findings.number
     environment.filters["rater_colour"] = rater_colour
     environment.globals.update(METRICS=METRICS, DASH=findings.DASH, isnan=math.isnan)

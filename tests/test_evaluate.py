@@ -81,6 +81,22 @@ def test_who_did_not_rate_is_no_target_but_is_trusted() -> None:
     assert value(rows, structure="disc", target="rater:Ann, MD", metric="skill") == 1
 
 
+def test_each_rater_is_scored_by_hand() -> None:
+    """Dice of the answer with a rater, and of what the method thinks the rater draws with what they drew."""
+    masks = np.zeros((3, 2, 4, 4), bool)
+    masks[0, 0, 0], masks[1, 0, :2], masks[2, 0, 0, :2] = True, True, True  # 4, 8 and 2 pixels
+    found = np.zeros((2, 4, 4), np.float32)
+    found[0, 0] = 0.9
+    imitated = np.zeros((3, 2, 4, 4), np.float32)
+    imitated[:, 0, 0] = 0.8
+    sample = MultiRaterSample("a", np.zeros((1, 4, 4), np.float32), masks, np.ones((3, 2), bool))
+    rows = score(Prediction(probability=found, raters=imitated), sample, TASK)
+    for rater, expected in zip(TASK.raters, (1, 2 * 4 / 12, 2 * 2 / 6), strict=True):
+        for metric in ("dice", "rater_dice"):
+            at = {"structure": "disc", "target": f"rater:{rater}", "metric": metric}
+            assert value(rows, **at) == pytest.approx(expected)
+
+
 def test_recurrences_stand_before_the_final_answer() -> None:
     sample = make_sample()
     rows = score(make_prediction(sample), sample, TASK, metrics=["dice"], targets=["reference"])

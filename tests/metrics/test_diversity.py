@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import energy_distance
 
 from mrprism.metrics import (
     dice,
@@ -73,6 +74,11 @@ def test_volume_crps_by_hand() -> None:
     assert volume_crps(np.array([1.0, 5.0]), np.array([5.0, 1.0])) == 0
     # two draws around one rater: E|V − y| − ½E|V − V'| = 2 − ½·2
     assert volume_crps(np.array([1.0, 5.0]), np.array([3.0])) == pytest.approx(1)
+
+
+def test_volume_crps_as_scipys_energy_distance() -> None:
+    first, second = RNG.uniform(0, 100, 7), RNG.uniform(0, 80, 4)
+    assert volume_crps(first, second) == pytest.approx(energy_distance(first, second) ** 2 / 2)
 
 
 def test_volume_crps_as_the_energy_form() -> None:

@@ -80,6 +80,14 @@ def test_soft_dice_by_hand() -> None:
     assert soft_dice(probability, votes, 3) == pytest.approx(expected)
 
 
+def test_qubiq_score_by_hand() -> None:
+    # four raters, votes 1 to 4: cuts at .1 .2 keep four pixels, at .3 .4 three, at .5 .6 .7 two, at .8 .9 one
+    votes = np.array([1, 2, 3, 4])
+    probability = np.array([0.15, 0.15, 0.65, 0.65])  # all at .1, the last two up to .6, then none
+    expected = (1 + 2 * 2 / 6 + 2 * (2 * 2 / 5) + 2 * (2 * 2 / 4) + 3 * 0) / 9
+    assert qubiq_score(probability, votes, 4) == pytest.approx(expected)
+
+
 def test_soft_dice_against_a_hard_reference_is_the_mean_of_five_cuts() -> None:
     rng = np.random.default_rng(2)
     probability, reference = rng.random((12, 12)), rng.random((12, 12)) > 0.5

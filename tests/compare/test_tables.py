@@ -12,7 +12,7 @@ import pytest
 from markup import Shape
 
 from mrprism.compare import write_comparison
-from mrprism.compare.formats import escape, to_csv, to_latex
+from mrprism.compare.formats import escape, to_csv, to_latex, to_markdown
 from mrprism.compare.page import outlines_best
 from mrprism.compare.results import read_comparison
 from mrprism.compare.tables import Table, make_tables
@@ -191,6 +191,15 @@ def test_latex_has_as_many_cells_as_columns(folder: Path) -> None:
     assert text.count(r"\textbf{80.5}") == 2
     assert r"5 \% level" in text
     assert escape("a_b & 50 %") == r"a\_b \& 50 \%"
+
+
+def test_markdown_has_as_many_cells_as_columns(folder: Path) -> None:
+    text = to_markdown(the_table(folder), "Underlined: level.")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 5
+    assert {line.count("|") for line in lines} == {8}
+    assert text.count("**80.5**") == 2
+    assert text.endswith("Italic: level.\n")
 
 
 def test_the_page_is_whole_and_needs_nothing_from_outside(folder: Path) -> None:

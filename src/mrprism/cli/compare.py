@@ -63,10 +63,10 @@ def run(
     data cannot serve (no diagnosis, anonymous raters, one rater) is left out with a sentence before
     anything is trained; one that fails keeps its line, which says why.
 
-    OUT holds compare.html with all tables and figures, each table as CSV and LaTeX, the figures as SVG and
-    PDF, and the run folders. Give the same command again to go on after an interruption: finished runs are
-    kept, the others go on from their checkpoints. Other methods and seeds can be added to OUT later, another
-    budget cannot.
+    OUT holds compare.html with all tables and figures, each table as CSV, LaTeX and Markdown, the figures
+    as SVG and PDF, and the run folders. Give the same command again to go on after an interruption:
+    finished runs are kept, the others go on from their checkpoints. Other methods and seeds can be added to
+    OUT later, another budget cannot.
 
     Examples:
 

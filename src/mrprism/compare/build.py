@@ -11,7 +11,7 @@ from typing import Any
 
 from mrprism.compare import figures, launch
 from mrprism.compare.candidates import choose
-from mrprism.compare.formats import explanation, to_csv, to_latex
+from mrprism.compare.formats import explanation, to_csv, to_latex, to_markdown
 from mrprism.compare.launch import On, Submit
 from mrprism.compare.page import render
 from mrprism.compare.paper import write_figures
@@ -137,6 +137,7 @@ def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
         )
         write_file(out / f"{table.contents.name}.csv", to_csv(table).encode())
         write_file(out / f"{table.contents.name}.tex", to_latex(table, note).encode())
+        write_file(out / f"{table.contents.name}.md", to_markdown(table, note).encode())
     write_figures(comparison, tables)
     page = out / "compare.html"
     write_file(page, render(comparison, tables).encode())

@@ -1,4 +1,4 @@
-"""Tables as CSV for programs and LaTeX for papers."""
+"""Tables as CSV for programs, LaTeX for papers and Markdown for notes."""
 
 from __future__ import annotations
 
@@ -108,6 +108,41 @@ def _latex(cell: Cell, metric: str) -> str:
     elif cell.level:
         mean = rf"\underline{{{mean}}}"
     return mean + spread
+
+
+def to_markdown(table: Table, note: str) -> str:
+    """One table for each structure, as it is shown where code is hosted; `note` goes under them."""
+    arrow = {"higher": "↑", "lower": "↓"}
+    metrics = [(METRICS[column.metric], column.target) for column in table.columns]
+    heads = ["method", *(f"{metric.label} {arrow[metric.better]}, {target}" for metric, target in metrics)]
+    lines = [f"### {table.contents.title}", ""]
+    for part in table.structures:
+        if len(table.structures) > 1:
+            lines += [f"**{part.structure}**", ""]
+        lines += [_row(heads), _row(["---", *["---:"] * len(metrics)])]
+        for line in part.lines:
+            if line.entry is None:
+                cells = [short(line.why), *[""] * (len(metrics) - 1)]
+            else:
+                cells = [
+                    _marked(cell, column.metric)
+                    for cell, column in zip(line.cells, table.columns, strict=True)
+                ]
+            lines.append(_row([line.label, *cells]))
+        lines.append("")
+    return "\n".join([*lines, note.replace("Underlined:", "Italic:"), ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _marked(cell: Cell, metric: str) -> str:
+    if math.isnan(cell.mean):
+        return DASH
+    mark = "**" if cell.best else "*" if cell.level else ""
+    spread = "" if math.isnan(cell.spread) else f" ± {number(cell.spread, metric)}"
+    return f"{mark}{number(cell.mean, metric)}{mark}{spread}"
 
 
 def escape(text: str) -> str:

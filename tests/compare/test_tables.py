@@ -193,6 +193,15 @@ def test_latex_has_as_many_cells_as_columns(folder: Path) -> None:
     assert escape("a_b & 50 %") == r"a\_b \& 50 \%"
 
 
+def test_latex_says_who_read_the_masks(folder: Path) -> None:
+    text = to_latex(the_table(folder, "fusions"), "")
+    (line,) = [line for line in text.splitlines() if line.startswith("DivP")]
+    head = next(line for line in text.splitlines() if line.startswith("Method"))
+    assert head.startswith("Method & Reads &")
+    assert "masks it is scored on" in line
+    assert line.count("&") == head.count("&")
+
+
 def test_markdown_has_as_many_cells_as_columns(folder: Path) -> None:
     text = to_markdown(the_table(folder), "Underlined: level.")
     lines = [line for line in text.splitlines() if line.startswith("|")]

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from mrprism.compare.tables import Cell, Column, Line, Table
+from mrprism.compare.tables import Cell, Line, Table
 from mrprism.evaluate import REFERENCE
 from mrprism.metrics import METRICS
 from mrprism.report.findings import DASH, number
@@ -56,8 +56,10 @@ def _values(cell: Cell) -> list[str]:
 
 def to_latex(table: Table, note: str) -> str:
     """A booktabs table, one tabular; `note` goes under it as text."""
-    columns = "l" + "".join("@{\\hspace{1.2em}}" + "r" * len(metrics) for _, metrics in table.groups)
-    width = 1 + len(table.columns)
+    columns = ("ll" if table.masks else "l") + "".join(
+        "@{\\hspace{1.2em}}" + "r" * len(metrics) for _, metrics in table.groups
+    )
+    width = 1 + table.masks + len(table.columns)
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
@@ -74,12 +76,13 @@ def to_latex(table: Table, note: str) -> str:
             lines.append(r"\addlinespace")
         if len(table.structures) > 1:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(part.structure)}}}}} \\")
-        lines += [_line(line, table.columns, width) for line in part.lines]
+        lines += [_line(line, table, width) for line in part.lines]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
 def _head(table: Table) -> list[str]:
-    first, rules, at = [""], [], 2
+    names = ["Method", "Reads"] if table.masks else ["Method"]
+    first, rules, at = [""] * len(names), [], 1 + len(names)
     for target, metrics in table.groups:
         first.append(rf"\multicolumn{{{len(metrics)}}}{{c}}{{against the {escape(target)}}}")
         rules.append(rf"\cmidrule(lr){{{at}-{at + len(metrics) - 1}}}")
@@ -87,15 +90,16 @@ def _head(table: Table) -> list[str]:
     arrow = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}
     metrics_ = [METRICS[column.metric] for column in table.columns]
     arrows = [f"{escape(metric.label)} {arrow[metric.better]}" for metric in metrics_]
-    return [" & ".join(first) + r" \\", "".join(rules), " & ".join(["Method", *arrows]) + r" \\"]
+    return [" & ".join(first) + r" \\", "".join(rules), " & ".join([*names, *arrows]) + r" \\"]
 
 
-def _line(line: Line, columns: Sequence[Column], width: int) -> str:
+def _line(line: Line, table: Table, width: int) -> str:
     name = escape(line.label)
     if line.entry is None:
         return rf"{name} & \multicolumn{{{width - 1}}}{{l}}{{\footnotesize {escape(short(line.why))}}} \\"
-    cells = [_latex(cell, column.metric) for cell, column in zip(line.cells, columns, strict=True)]
-    return " & ".join([name, *cells]) + r" \\"
+    cells = [_latex(cell, column.metric) for cell, column in zip(line.cells, table.columns, strict=True)]
+    reads = [READS[line.reads]] if table.masks else []
+    return " & ".join([name, *reads, *cells]) + r" \\"
 
 
 def _latex(cell: Cell, metric: str) -> str:

@@ -18,7 +18,7 @@ from mrprism.errors import InputError
 from mrprism.export import TARGETS, export_dataset
 from mrprism.export.coco import run_lengths
 from mrprism.fusion import FUSIONS
-from mrprism.images import Geometry, read_labels, read_mask, write_image
+from mrprism.images import Geometry, read_labels, read_mask, read_values, write_image
 from mrprism.sample import MultiRaterSample, Task
 
 needs_dicom = pytest.mark.skipif(find_spec("highdicom") is None, reason="needs the extra 'dicom'")
@@ -137,7 +137,7 @@ def test_the_manifest_lists_every_file_with_its_hash(target, tmp_path):
     files = {p.relative_to(tmp_path / "out").as_posix(): p for p in (tmp_path / "out").rglob("*.*")}
     files.pop("manifest.json")
     assert about["sha256"] == {k: hashlib.sha256(p.read_bytes()).hexdigest() for k, p in files.items()}
-    assert about["settings"] == {"to": target, "raters": "each"}
+    assert about["settings"] == {"to": target, "raters": "each", "soft": False}
     assert not list(tmp_path.glob(".*")), "nothing unfinished stays behind"
 
 
@@ -154,6 +154,24 @@ def test_a_fusion_is_what_nnunet_trains_on(tmp_path):
     for name, value in zip(order, document["regions_class_order"], strict=True):
         assert value in document["labels"][name]
     assert order == ["disc", "cup"]
+
+
+def test_soft_labels_beside_the_consensus(tmp_path):
+    export_dataset(flat(), "nnunet", tmp_path / "out", raters="soft-vote", soft=True)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["settings"] == {"to": "nnunet", "raters": "soft-vote", "soft": True}
+    for sample in flat():
+        fused = FUSIONS["soft-vote"](sample.masks, sample.rated).probability
+        for c, structure in enumerate(TASK.structures):
+            name = f"softTr/{sample.name}_{structure}.png"
+            np.testing.assert_allclose(
+                read_values(tmp_path / "out" / name).array / 65535, fused[c], atol=1e-5
+            )
+            assert name in manifest["sha256"]
+        assert (tmp_path / f"out/labelsTr/{sample.name}.png").is_file()
+    for target, raters in (("png", "soft-vote"), ("nnunet", "each")):
+        with pytest.raises(InputError, match="soft labels are for nnunet with a fusion"):
+            export_dataset(flat(), target, tmp_path / "other", raters=raters, soft=True)
 
 
 def test_structures_that_do_not_overlap_keep_plain_labels(tmp_path):
@@ -233,7 +251,7 @@ def test_the_command(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["raters"] == ["staple"]
     assert call(["export", str(data), "--to", "coco", "--out", out]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert call(["export", str(data), "--to", "onnx", "--out", out]) == 2
+    assert call(["export", str(data), "--to", "paint", "--out", out]) == 2
     assert capsys.readouterr().err == (
-        "mrprism: unknown target 'onnx'; known: nnunet, bids, nifti, png, tiff, seg-nrrd, coco, dicom-seg\n"
+        "mrprism: unknown target 'paint'; known: nnunet, bids, nifti, png, tiff, seg-nrrd, coco, dicom-seg, onnx\n"
     )

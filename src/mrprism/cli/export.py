@@ -18,6 +18,9 @@ def run(
     raters: Annotated[
         str, typer.Option(help="each: every rater's own masks; or a fusion: staple, majority, ...")
     ] = "each",
+    soft: Annotated[
+        bool, typer.Option("--soft", help="For nnunet and a fusion: its probabilities, too, in softTr.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Hand on masks, every rater's own or one consensus, to other tools; or a run's network as ONNX.
@@ -51,7 +54,7 @@ def run(
 
     if to not in TARGETS:
         raise InputError(f"unknown target '{to}'; known: {', '.join(TARGETS)}, onnx")
-    made = export_dataset(open_dataset(source), to, out, raters=raters)
+    made = export_dataset(open_dataset(source), to, out, raters=raters, soft=soft)
     if as_json:
         about = {"folder": str(made.folder), "cases": made.cases, "raters": made.raters, "files": made.files}
         print(json.dumps(about))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from mrprism.errors import InputError
 from mrprism.images import Geometry, write_image, write_mask
 from mrprism.sample import MultiRaterSample, Samples, Task
+
+Probability = Float[np.ndarray, "C *space"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Cases:
     originals: Mapping[str, Sequence[Path]]  # case: the files its image came from
     splits: Mapping[str, str | None]
     fused: bool  # the one rater is a consensus
+    soft: Callable[[str], Probability] | None = None  # by case; given where it shall be written, too
 
     def __len__(self) -> int:
         return len(self.samples)

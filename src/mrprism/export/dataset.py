@@ -21,7 +21,7 @@ from mrprism.datasets import Dataset
 from mrprism.datasets.write import complete_folder, safe_name
 from mrprism.errors import InputError
 from mrprism.export import bids, coco, dicom_seg, folders, nnunet, seg_nrrd
-from mrprism.export.cases import Cases
+from mrprism.export.cases import Cases, Probability
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_case
 from mrprism.images import write_file
@@ -52,13 +52,16 @@ class Exported:
     files: int
 
 
-def export_dataset(dataset: Dataset, target: str, out: str | Path, *, raters: str = EACH) -> Exported:
+def export_dataset(
+    dataset: Dataset, target: str, out: str | Path, *, raters: str = EACH, soft: bool = False
+) -> Exported:
     """Write the masks of a data set, and where the layout has a place for them its images.
 
     Args:
         target: A name in ``TARGETS``.
         out: A folder that does not exist or is empty.
         raters: "each", or the name of a fusion whose consensus (above 0.5) takes the raters' place.
+        soft: Write the consensus's probabilities as well; only for nnunet, with a fusion.
 
     Raises:
         InputError: An unknown target or fusion, a folder that holds something, masks the layout cannot
@@ -68,23 +71,30 @@ def export_dataset(dataset: Dataset, target: str, out: str | Path, *, raters: st
         raise InputError(f"unknown target '{target}'; known: {', '.join(TARGETS)}")
     if raters != EACH and raters not in FUSIONS:
         raise InputError(f"unknown raters '{raters}'; known: {EACH}, or a fusion: {', '.join(FUSIONS)}")
+    if soft and (target != "nnunet" or raters == EACH):
+        raise InputError(
+            f"soft labels are for nnunet with a fusion, not for {target} with raters '{raters}'; expected for "
+            "example --to nnunet --raters soft-vote"
+        )
     out = Path(out)
     with complete_folder(out) as unfinished:
-        cases = _cases(dataset, raters)
+        cases = _cases(dataset, raters, soft)
         TARGETS[target](cases, unfinished)
         files = _hashes(unfinished)
         write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files))
     return Exported(out, len(cases), cases.task.raters, len(files))
 
 
-def _cases(dataset: Dataset, raters: str) -> Cases:
+def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:
     task = dataset.task
     if not task.raters:
         raise InputError(f"data set '{dataset.name}' has no raters: there are no masks to export")
     samples: Samples = dataset
+    probability = None
     if raters != EACH:
         task = replace(task, raters=(raters,), anonymous=False)
-        samples = _Fused(dataset, raters)
+        samples = fused = _Fused(dataset, raters)
+        probability = fused.probability if soft else None
     manifest = dataset.manifest
     originals: dict[str, list[Path]] = {}
     if manifest is not None and dataset.root is not None:
@@ -103,6 +113,7 @@ def _cases(dataset: Dataset, raters: str) -> Cases:
         originals=originals,
         splits=dataset.splits,
         fused=raters != EACH,
+        soft=probability,
     )
 
 
@@ -116,6 +127,7 @@ class _Fused(Samples):
 
     def __init__(self, dataset: Dataset, method: str) -> None:
         self._dataset, self._method = dataset, method
+        self._last: tuple[str, Probability] | None = None
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -123,11 +135,19 @@ class _Fused(Samples):
     def __getitem__(self, key: Any) -> Any:
         case = self._dataset[int(key)]
         drawn = np.flatnonzero(case.rated.any(axis=0))
-        masks = np.zeros((1, *case.masks.shape[1:]), dtype=bool)
+        probability = np.zeros(case.masks.shape[1:], dtype=np.float32)
         if len(drawn):
             some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
-            masks[0, drawn] = fuse_case(some, self._method).probability > 0.5
-        return replace(case, masks=masks, rated=np.asarray(case.rated.any(axis=0, keepdims=True)))
+            probability[drawn] = fuse_case(some, self._method).probability
+        self._last = case.name, probability
+        rated = np.asarray(case.rated.any(axis=0, keepdims=True))
+        return replace(case, masks=probability[None] > 0.5, rated=rated)
+
+    def probability(self, name: str) -> Probability:
+        """The consensus of the case that was asked for last."""
+        assert self._last is not None
+        assert self._last[0] == name
+        return self._last[1]
 
 
 def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str]) -> bytes:
@@ -135,7 +155,7 @@ def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str]) -> 
         "format": "mrprism-export/1",
         "mrprism": __version__,
         "dataset": cases.name,
-        "settings": {"to": target, "raters": raters},
+        "settings": {"to": target, "raters": raters, "soft": cases.soft is not None},
         "structures": list(cases.task.structures),
         "raters": cases.rater_files,  # name: as files call it
         "cases": cases.files,

@@ -1,7 +1,7 @@
 """nnU-Net v2: `dataset.json`, `imagesTr`, and label maps: `labelsTr_RATER`, or `labelsTr` for a fusion.
 
 nnU-Net trains on `labelsTr`, so a fusion can be trained on as it stands; `mrprism import nnunet` reads
-the raters back. Structures that overlap become regions: each way they overlap gets a value.
+the raters back. Its probabilities, for trainers that learn from soft labels, go to `softTr`. Structures that overlap become regions: each way they overlap gets a value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Bool, UInt8
 
 from mrprism.errors import InputError
 from mrprism.export.cases import Cases, geometry, mask_file, volume, whole
-from mrprism.images import write_file, write_image
+from mrprism.images import write_file, write_image, write_probability
 from mrprism.sample import MultiRaterSample
 
 _MOST = 8  # structures: ways to overlap are counted in one byte
@@ -39,6 +39,7 @@ def write(cases: Cases, folder: Path) -> None:
             if whole(sample, cases.task, r, "nnunet"):
                 labels = "labelsTr" if cases.fused else f"labelsTr_{cases.rater_files[rater]}"
                 mask_file(folder / labels / f"{name}{ending}", value[_way(sample.masks[r])], sample)
+                _soft(cases, sample, folder / "softTr", ending)
         if sample.reference is not None and not cases.fused:
             mask_file(folder / "labelsTr" / f"{name}{ending}", value[_way(sample.reference)], sample)
     text = json.dumps(_document(cases, ways, pixels, ending), indent=1, ensure_ascii=False) + "\n"
@@ -51,6 +52,15 @@ def write(cases: Cases, folder: Path) -> None:
         write_file(
             folder / "splits_final.json", (json.dumps([fold], indent=1) + "\n").encode(), durable=False
         )
+
+
+def _soft(cases: Cases, sample: MultiRaterSample, folder: Path, ending: str) -> None:
+    """The probabilities of each structure, where they shall be written."""
+    if cases.soft is None:
+        return
+    for structure, probability in zip(cases.task.structures, cases.soft(sample.name), strict=True):
+        file = f"{cases.files[sample.name]}_{cases.structure_files[structure]}{ending}"
+        write_probability(folder / file, probability, like=geometry(sample), spacing_mm=sample.spacing_mm)
 
 
 def _way(masks: Bool[np.ndarray, "C *space"]) -> UInt8[np.ndarray, "*space"]:

@@ -46,7 +46,7 @@ def run(
         mrprism export runs/prism --to onnx --out prism-onnx
     """
     if to == "onnx":
-        _export_network(source, out, raters, as_json)
+        _export_network(source, out, raters, soft, as_json)
         return
     from mrprism.datasets import open_dataset
     from mrprism.errors import InputError
@@ -62,12 +62,12 @@ def run(
     print(f"{made.folder}: {made.cases} cases, masks of {', '.join(made.raters)}, {made.files} files")
 
 
-def _export_network(run: Path, out: Path, raters: str, as_json: bool) -> None:
+def _export_network(run: Path, out: Path, raters: str, soft: bool, as_json: bool) -> None:
     from mrprism.errors import InputError
     from mrprism.export.network import export_network
 
-    if raters != "each":
-        raise InputError("--raters belongs to masks; onnx hands on the network of a run")
+    if raters != "each" or soft:
+        raise InputError("--raters and --soft belong to masks; onnx hands on the network of a run")
     made = export_network(run, out)
     if as_json:
         about = {"folder": str(made.folder), "outputs": made.outputs, "difference": made.difference}

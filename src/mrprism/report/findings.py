@@ -122,7 +122,8 @@ def number(value: float, metric: str) -> str:
     if math.isnan(value):
         return DASH
     unit = METRICS[metric].unit
-    text = f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}" if unit == "mm" else f"{value:.4f}"
+    digits = {"%": 1, "px": 1, "mm": 2}.get(unit, 4)
+    text = f"{100 * value if unit == '%' else value:.{digits}f}"
     return text.replace("-", "−")
 
 

@@ -66,12 +66,4 @@ def _samples(
                     reference[structure] = mask
                 else:
                     masks[f"annotation {number}", structure] = mask
-        yield assemble(
-            task,
-            folder.name,
-            image.array,
-            masks,
-            reference,
-            spacing_mm=image.spacing_mm,
-            geometry=image.geometry,
-        )
+        yield assemble(task, folder.name, image.array, masks, reference, like=image)

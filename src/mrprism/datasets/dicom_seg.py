@@ -182,8 +182,7 @@ def _samples(
             scale(volume.array[None], volume.files[0].parent, parse_window(window)),
             masks,
             group=volume.patient or None,
-            spacing_mm=volume.spacing_mm,
-            geometry=volume.geometry,
+            like=volume,
         )
 
 

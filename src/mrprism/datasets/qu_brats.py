@@ -112,6 +112,5 @@ def _samples(
             together(parts, resample=resample),
             {},
             split_labels(np.where(np.isin(drawn, list(known)), drawn, 0), values, reference),
-            spacing_mm=parts[0].spacing_mm,
-            geometry=parts[0].geometry,
+            like=parts[0],
         )

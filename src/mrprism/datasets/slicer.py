@@ -71,7 +71,7 @@ def _samples(
                     masks[rater, structure] = found.get(
                         structure, np.zeros(image.array.shape[1:], dtype=bool)
                     )
-        yield assemble(task, case, image.array, masks, spacing_mm=image.spacing_mm, geometry=image.geometry)
+        yield assemble(task, case, image.array, masks, like=image)
 
 
 def _image(path: Path, window: str) -> ImageFile:

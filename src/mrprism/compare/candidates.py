@@ -182,7 +182,8 @@ TABLES = {
                 _slot("mrprism", "DivP (MrPrism's confidence)", given="masks"),
             ),
             "Every line was given the raters' masks of the very cases it is scored on, so it is no rival of "
-            "any line of another table; against the mean of raters it is scored on what it has seen.",
+            "any line of another table; against the mean of raters it is scored on what it has seen. DivP fuses "
+            "them under MrPrism's confidence; the paper's DivP fuses masks that it drew itself.",
         ),
         TableOfContents(
             "table4",

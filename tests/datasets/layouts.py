@@ -77,6 +77,16 @@ def nnunet_names(root: Path) -> None:
     (root / "dataset.json").write_text(json.dumps({**document, "numTraining": 3, "file_ending": ".nii.gz"}))
 
 
+def nnunet_sets(root: Path) -> None:
+    document = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "numTraining": 2}
+    for number, rater, listed in ((501, "ann", ("liver_01", "liver_02")), (502, "bob", ("liver_01",))):
+        folder = root / f"Dataset{number}_{rater}"
+        for case in listed:
+            volume(folder / f"imagesTr/{case}_0000.nii.gz", 1)
+            labels(folder / f"labelsTr/{case}.nii.gz", number - 498)
+        (folder / "dataset.json").write_text(json.dumps({**document, "file_ending": ".nii.gz"}))
+
+
 def bids(root: Path) -> None:
     volume(root / "sub-01/ses-1/anat/sub-01_ses-1_FLAIR.nii.gz", 1)
     volume(root / "sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz", 2)
@@ -396,6 +406,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "retina": retina,
     "Dataset007_Liver": nnunet,
     "Dataset008_Liver": nnunet_names,
+    "nnUNet_raw": nnunet_sets,
     "ms": bids,
     "brains": bids_maps,
     "livers": monai,

@@ -50,6 +50,32 @@ def test_nnunet_with_a_folder_for_each_rater(tmp_path: Path) -> None:
         cases(DATASETS["nnunet"](root))
 
 
+def test_nnunet_with_a_data_set_for_each_rater(tmp_path: Path) -> None:
+    drawn = {who: RNG.integers(0, 2, (6, 5, 4)).astype(np.uint8) for who in ("ann", "bob")}
+    image = RNG.normal(0, 9, (6, 5, 4)).astype(np.float32)
+    for number, who in enumerate(drawn):
+        folder = tmp_path / f"Dataset50{number}_{who}"
+        nnunet(folder, {"background": 0, "liver": 1}, name="Liver")
+        for case in ("a", "b")[: 2 - number]:
+            nifti(folder / f"imagesTr/{case}_0000.nii.gz", image)
+            nifti(folder / f"labelsTr/{case}.nii.gz", drawn[who])
+    source = DATASETS["nnunet"](tmp_path)
+    assert (source.name, source.task.raters) == (tmp_path.name, ("ann", "bob"))
+    found = cases(source)
+    np.testing.assert_array_equal(found["a"].masks[:, 0], [mask.T for mask in drawn.values()])
+    np.testing.assert_array_equal(found["b"].rated, [[True], [False]])
+    assert DATASETS["nnunet"](tmp_path, rater="(a|b)").task.raters == ("a", "b")
+    with pytest.raises(InputError, match=r"finds no rater in .*Dataset501_bob'"):
+        DATASETS["nnunet"](tmp_path, rater="(ann)")
+    with pytest.raises(InputError, match=r"Dataset500_ann' and .*Dataset501_bob' are both of rater ''"):
+        DATASETS["nnunet"](tmp_path, rater="()")
+    nnunet(tmp_path / "Dataset501_bob", {"background": 0, "liver": 1, "tumour": 2})
+    with pytest.raises(
+        InputError, match=r"501_bob/dataset.json' has the labels .*500_ann.*expected the same"
+    ):
+        DATASETS["nnunet"](tmp_path)
+
+
 def test_nnunet_with_raters_in_names(tmp_path: Path) -> None:
     nnunet(tmp_path, {"background": 0, "cell": 1}, ".png", channel_names={"0": "red", "1": "green"})
     for case, rater in (("a", "ann"), ("a", "bob"), ("b", "bob")):

@@ -1,10 +1,12 @@
 """nnU-Net v2: `dataset.json`, `imagesTr/CASE_0000.ending`, and labels of several raters.
 
-nnU-Net knows no raters. They are told apart by one of two rules:
+nnU-Net knows no raters. They are told apart by one of three rules:
 - folders: `labelsTr_RATER/CASE.ending` for each rater (a plain `labelsTr` becomes the reference);
 - a regular expression ``rater`` whose first bracket finds the rater in the case's name, as in
   `labelsTr/liver07_ann.nii.gz` with ``rater=_(ann|bob)$``; the image is then taken from whichever of
-  the cases has it.
+  the cases has it;
+- data sets: a folder of `Dataset501_RATER/` for each rater, whose label values are the same. ``rater`` may find the
+  rater in the name of the data set; a case's image is taken from the first that has it.
 Label values and regions become structures; a region is every value it lists. Pixels with the `ignore`
 label cannot be kept apart and are refused.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +31,65 @@ from mrprism.sample import MultiRaterSample, Task
 
 
 def read(source: Path, *, rater: str = "", window: str = "", resample: str = "no") -> Source:
-    """Read one data set folder.
+    """Read one data set folder, or a folder that holds one for each rater.
 
     Args:
-        rater: Regular expression that finds the rater in a case's name; without it raters are folders.
+        rater: Regular expression that finds the rater in a case's name, or in the name of a data set of
+            several; without it raters are folders.
         window: "low:high" in file values, for CT.
         resample: "yes" brings masks that lie on another grid onto that of their image.
     """
-    document = read_json(source / "dataset.json")
-    try:
-        labels, ignored = _labels(document["labels"], source)
-        channels = tuple(str(name) for name in document["channel_names"].values())
-        ending = str(document["file_ending"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"'{source / 'dataset.json'}' is not one of nnU-Net v2: {type(error).__name__} {error}"
-        ) from error
-    if "dataset" in document:
-        raise InputError(f"'{source / 'dataset.json'}' lists its files itself, which is not read")
-    drawn, references = _by_name(source, ending, rater) if rater else _by_folder(source, ending)
+    sets = [] if (source / "dataset.json").exists() else matching(source, r"Dataset\d{3}_(.+)")
+    about = _about(sets[0][1] if sets else source)
+    references: dict[str, Path] = {}
+    if sets:
+        drawn, images = _by_set([(match[1], folder) for match, folder in sets], about, rater)
+    else:
+        by_name = _by_name(source, about.ending, rater) if rater else _by_folder(source, about.ending)
+        drawn, references = by_name
+        images = _images(needed(source, "imagesTr"), about.ending, rater)
     raters = sorted({who for found in drawn.values() for who in found}, key=natural)
     if not raters:
         raise InputError(
             f"'{source}' has no folders 'labelsTr_RATER'; expected them, or -o rater= and a pattern"
         )
-    images = _images(needed(source, "imagesTr"), ending, rater)
     first = read_image(next(iter(images.values()))[0])
     count = sum(len(read_image(path).array) for path in next(iter(images.values())))
-    task = Task(count, tuple(labels), tuple(raters))
-    reading = _Reading(task, labels, ignored, parse_window(window), resample)
+    task = Task(count, tuple(about.labels), tuple(raters))
+    reading = _Reading(task, about.labels, about.ignored, parse_window(window), resample)
     samples = reading.samples(images, drawn, references)
     kind = "nifti" if first.format == "nifti" else "png"
-    named = channels if len(channels) == count else None
-    here = InPlace(_cases(images, drawn, references), labels, parse_window(window))
-    return Source(str(document.get("name") or source.resolve().name), task, samples, named, kind, here=here)
+    named = about.channels if len(about.channels) == count else None
+    here = InPlace(_cases(images, drawn, references), about.labels, parse_window(window))
+    name = source.resolve().name if sets else about.name or source.resolve().name
+    return Source(name, task, samples, named, kind, here=here)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a `dataset.json` says."""
+
+    labels: dict[str, tuple[int, ...]]
+    ignored: int | None
+    channels: tuple[str, ...]
+    ending: str
+    name: str
+
+
+def _about(folder: Path) -> _About:
+    file = folder / "dataset.json"
+    document = read_json(file)
+    try:
+        labels, ignored = _labels(document["labels"], folder)
+        channels = tuple(str(name) for name in document["channel_names"].values())
+        about = _About(
+            labels, ignored, channels, str(document["file_ending"]), str(document.get("name") or "")
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"'{file}' is not one of nnU-Net v2: {type(error).__name__} {error}") from error
+    if "dataset" in document:
+        raise InputError(f"'{file}' lists its files itself, which is not read")
+    return about
 
 
 def _cases(images: dict[str, list[Path]], drawn: Files, references: dict[str, Path]) -> list[Case]:
@@ -102,6 +130,33 @@ def _by_folder(source: Path, ending: str) -> tuple[Files, dict[str, Path]]:
     plain = source / "labelsTr"
     listed = matching(plain, rf"(.+){re.escape(ending)}") if plain.is_dir() else []
     return drawn, {found[1]: path for found, path in listed}
+
+
+def _by_set(sets: list[tuple[str, Path]], first: _About, pattern: str) -> tuple[Files, dict[str, list[Path]]]:
+    """A data set for each rater; images of those that have a case agree, or the masks will not fit."""
+    drawn: Files = {}
+    images: dict[str, list[Path]] = {}
+    names: dict[str, Path] = {}
+    for plain, folder in sets:
+        rater = _taken_apart(plain, pattern)[1] if pattern else plain
+        if rater is None:
+            raise InputError(f"the pattern '{pattern}' finds no rater in '{folder}'")
+        if rater in names:
+            raise InputError(
+                f"'{names[rater]}' and '{folder}' are both of rater '{rater}'; expected one of them"
+            )
+        names[rater] = folder
+        about = _about(folder)
+        if (about.labels, about.ignored, about.ending) != (first.labels, first.ignored, first.ending):
+            raise InputError(
+                f"'{folder / 'dataset.json'}' has the labels {about.labels} in {about.ending}, "
+                f"'{sets[0][1] / 'dataset.json'}' {first.labels} in {first.ending}; expected the same"
+            )
+        for found, path in matching(needed(folder, "labelsTr"), rf"(.+){re.escape(about.ending)}"):
+            drawn.setdefault(found[1], {})[rater] = path
+        for case, paths in _images(needed(folder, "imagesTr"), about.ending, "").items():
+            images.setdefault(case, paths)
+    return drawn, images
 
 
 def _by_name(source: Path, ending: str, pattern: str) -> tuple[Files, dict[str, Path]]:

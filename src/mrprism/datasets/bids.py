@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mrprism.datasets.export import read_json
-from mrprism.datasets.layout import entries, natural
+from mrprism.datasets.layout import entries, folders, natural
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.source import InPlace, Source, assemble, parse_window, structures_of
 from mrprism.datasets.table import read_table
@@ -99,9 +99,8 @@ class _Drawing:
 
 def _files(folder: Path) -> Iterator[_File]:
     """Every NIfTI file of a subject, at any depth; other derivatives that lie in this folder excepted."""
-    for path in entries(folder):
-        if path.is_dir() and path.name.lower() not in ("derivatives", "sourcedata", "code"):
-            yield from _files(path)
+    inside = folders(folder, but=("derivatives", "sourcedata", "code"))
+    for path in (path for part in inside for path in entries(part)):
         match = re.fullmatch(rf"(sub-.+)_([A-Za-z0-9]+){_ENDING}", path.name)
         if match and path.is_file():
             yield _File(path, _entities(match[1], path), match[2])

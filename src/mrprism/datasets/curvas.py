@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import matching, natural
+from mrprism.datasets.layout import folders, matching, natural
 from mrprism.datasets.source import Source, aligned, assemble, parse_window, split_labels
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_values
@@ -34,8 +34,8 @@ def read(source: Path, *, set: str = "2024", window: str = "-160:240", resample:
     """
     if set not in _SETS:
         raise InputError(f"unknown set '{set}'; known: {', '.join(_SETS)}")
-    folders = sorted((p.parent for p in source.rglob("image.nii.gz")), key=lambda p: natural(str(p)))
-    files = {folder: _annotations(folder) for folder in folders}
+    scans = (folder for folder in folders(source) if (folder / "image.nii.gz").is_file())
+    files = {folder: _annotations(folder) for folder in sorted(scans, key=lambda p: natural(str(p)))}
     readers = {number for found in files.values() for number in found}
     numbers = sorted(readers - {1} if set == "pdacvi" else readers)
     if not numbers:

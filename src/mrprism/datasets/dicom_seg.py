@@ -28,7 +28,7 @@ from mrprism.datasets.dicom import (
     readable,
 )
 from mrprism.datasets.frames import Area, Frame, macro, on_series, own_grid, read_frames
-from mrprism.datasets.layout import entries, natural
+from mrprism.datasets.layout import folders, natural
 from mrprism.datasets.source import Source, assemble, parse_window
 from mrprism.errors import InputError
 from mrprism.images import Geometry, limit_pixels, scale
@@ -48,7 +48,7 @@ def read(source: Path, *, threshold: str = "", window: str = "", resample: str =
     series: dict[str, list[Path]] = {}
     patients: dict[str, str] = {}
     drawings = []
-    for path in _files(source):
+    for path in (path for folder in folders(source) for path in dicom_files(folder)):
         header = read_header(path)
         if is_segmentation(header):
             drawings.append((path, header))
@@ -92,13 +92,6 @@ def _threshold(text: str) -> float | None:
     if value is not None and not 0 <= value < 1:
         raise InputError(f"threshold '{text}' is not understood; expected a number from 0 to below 1")
     return value
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    yield from dicom_files(folder)
-    for path in entries(folder):
-        if path.is_dir():
-            yield from _files(path)
 
 
 def _series(header: Any, path: Path, series: dict[str, list[Path]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from mrprism.errors import InputError
@@ -26,6 +27,27 @@ def entries(folder: Path) -> list[Path]:
         if twin is not path:
             raise InputError(f"'{twin}' and '{path.name}' differ in case only; expected one of them")
     return found
+
+
+def folders(root: Path, *, but: Collection[str] = ()) -> Iterator[Path]:
+    """A folder and all below it, each once, even where links lead in circles.
+
+    Args:
+        but: Names, in small letters, of folders that are passed over.
+    """
+    seen: set[Path] = set()
+
+    def below(folder: Path) -> Iterator[Path]:
+        real = folder.resolve()
+        if real in seen:
+            return
+        seen.add(real)
+        yield folder
+        for path in entries(folder):
+            if path.is_dir() and path.name.lower() not in but:
+                yield from below(path)
+
+    yield from below(root)
 
 
 def matching(folder: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import entries, matching, subfolder
+from mrprism.datasets.layout import entries, folders, matching, subfolder
 from mrprism.datasets.lidc_pickle import is_pickle, read_pickle
 from mrprism.datasets.lidc_xml import SLOTS, WINDOW, read_scans
 from mrprism.datasets.source import Source
@@ -47,7 +47,7 @@ def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str
         )
     if pickles:
         return read_pickle(pickles[0], TASK)
-    if source.is_dir() and next(source.rglob("*.xml"), None):
+    if source.is_dir() and any(matching(folder, r".+\.xml") for folder in folders(source)):
         return read_scans(source, window, leave_out)
     return Source("lidc", TASK, _archive(archive), ("CT",))
 

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mrprism.datasets.dicom import Series, dicom_files, is_slice, read_header, read_series, readable
-from mrprism.datasets.layout import entries, natural
+from mrprism.datasets.layout import folders, matching, natural
 from mrprism.datasets.markup import read_markup
 from mrprism.datasets.shapes import polygon
 from mrprism.datasets.source import Source, assemble, parse_window
@@ -71,7 +71,8 @@ def _readings(source: Path, notes: list[str]) -> dict[str, tuple[Path, Element]]
     """The XML files about CT scans, by the series they name."""
     found: dict[str, tuple[Path, Element]] = {}
     others = 0
-    for path in sorted(source.rglob("*.xml"), key=lambda p: natural(str(p))):
+    files = (path for folder in folders(source) for _, path in matching(folder, r".+\.xml"))
+    for path in sorted(files, key=lambda p: natural(str(p))):
         root = read_markup(path)
         if _name(root) == "IdriReadMessage":
             others += 1
@@ -89,18 +90,17 @@ def _readings(source: Path, notes: list[str]) -> dict[str, tuple[Path, Element]]
     return found
 
 
-def _scans(folder: Path) -> Iterator[_Scan]:
-    files = dicom_files(folder)
-    if files:
+def _scans(source: Path) -> Iterator[_Scan]:
+    for folder in folders(source):
+        files = dicom_files(folder)
+        if not files:
+            continue
         header = read_header(files[0])
         if is_slice(header, files[0]):
             with readable(files[0]):
                 patient = str(header.get("PatientID") or folder.name)
                 found = _Scan(folder, str(header.get("SeriesInstanceUID", "")), patient)
             yield found
-    for path in entries(folder):
-        if path.is_dir():
-            yield from _scans(path)
 
 
 def _samples(

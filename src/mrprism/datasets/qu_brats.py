@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import entries, matching
+from mrprism.datasets.layout import folders, matching
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.source import InPlace, Source, aligned, assemble, parse_labels, split_labels, together
 from mrprism.errors import InputError
@@ -41,7 +41,7 @@ def read(source: Path, *, labels: str = REGIONS, resample: str = "no") -> Source
         )
     notes = ["there is one reference and no raters"]
     cases: list[tuple[str, dict[str, Path], Path]] = []
-    for folder in _folders(source):
+    for folder in folders(source):
         _collect(folder, cases, notes)
     if not cases:
         raise InputError(f"'{source}' has no folder with NAME_flair.nii.gz, ... and NAME_seg.nii.gz")
@@ -49,13 +49,6 @@ def read(source: Path, *, labels: str = REGIONS, resample: str = "no") -> Source
     channels = ("FLAIR", "T1", "T1ce", "T2")
     samples = _samples(task, cases, values, resample)
     return Source("brats", task, samples, channels, "nifti", notes, _here(cases, values))
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    yield folder
-    for path in entries(folder):
-        if path.is_dir():
-            yield from _folders(path)
 
 
 def _collect(folder: Path, cases: list[tuple[str, dict[str, Path], Path]], notes: list[str]) -> None:

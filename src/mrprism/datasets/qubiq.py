@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import entries, matching, natural
+from mrprism.datasets.layout import entries, folders, matching, natural
 from mrprism.datasets.source import Source, assemble, fitting, parse_window
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_mask
@@ -39,10 +39,10 @@ def read(source: Path, *, set: str = "", window: str = "") -> Source:
     wanted = (set or here).lower()
     if wanted not in SETS:
         raise InputError(f"which set of '{source}'? expected -o set= one of {', '.join(SETS)}")
-    folders = [source] if here == wanted else sorted(p for p in source.rglob("*") if p.name.lower() == wanted)
+    found = [source] if here == wanted else sorted(p for p in folders(source) if p.name.lower() == wanted)
     cases: list[_Case] = []
     notes: list[str] = ["spacing is left unknown: the headers do not agree among themselves"]
-    for folder in folders:
+    for folder in found:
         cases += _cases(folder, wanted, notes)
     if not cases:
         raise InputError(f"'{source}' has no cases of the set '{wanted}'")

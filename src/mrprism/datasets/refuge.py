@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import entries, matching
+from mrprism.datasets.layout import entries, folders, matching
 from mrprism.datasets.source import Source, assemble, fitting
 from mrprism.datasets.table import read_table
 from mrprism.errors import InputError
@@ -32,22 +32,23 @@ _DRAWN = r"(.+?)_seg_(disc|cup)(?:_c)?_(\d+)\.png"
 
 def read(source: Path) -> Source:
     """Read every folder below ``source`` that holds raters' masks."""
-    folders = sorted({p.parent for p in source.rglob("*_seg_*_*.png") if "__MACOSX" not in p.parts})
-    if not folders:
-        if list(source.rglob("Disc_Cup_Masks")):
+    everywhere = sorted(folders(source))
+    drawn = [folder for folder in everywhere if matching(folder, _DRAWN)]
+    if not drawn:
+        if any(folder.name == "Disc_Cup_Masks" for folder in everywhere):
             raise InputError(f"'{source}' is REFUGE with one mask an image; expected the seven raters' masks")
         raise InputError(
             f"'{source}' has no files like 0001_seg_disc_1.png; expected REFUGE with seven raters"
         )
     notes: list[str] = []
     labels = _labels(source, notes)
-    return Source("refuge", TASK, _samples(folders, labels, notes), notes=notes)
+    return Source("refuge", TASK, _samples(drawn, labels, notes), notes=notes)
 
 
 def _labels(source: Path, notes: list[str]) -> dict[str, int]:
     """Glaucoma labels by split and number, such as "test-400/0544"."""
     labels = {}
-    for table in sorted(source.rglob("REFUGE*.csv")):
+    for table in (t for folder in sorted(folders(source)) for _, t in matching(folder, r"REFUGE.*\.csv")):
         skipped = 0
         for row in read_table(table, "multimaskName", "label", encodings=("gbk", "utf-8")):
             parts = row["multimaskName"].replace("\\", "/").split("/")
@@ -60,8 +61,8 @@ def _labels(source: Path, notes: list[str]) -> dict[str, int]:
     return labels
 
 
-def _samples(folders: list[Path], labels: dict[str, int], notes: list[str]) -> Iterator[MultiRaterSample]:
-    for folder in folders:
+def _samples(places: list[Path], labels: dict[str, int], notes: list[str]) -> Iterator[MultiRaterSample]:
+    for folder in places:
         drawn: dict[str, dict[tuple[str, str], Path]] = {}
         for match, path in matching(folder, _DRAWN):
             if not 1 <= int(match[3]) <= len(RATERS):

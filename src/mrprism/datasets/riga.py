@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import matching, subfolder
+from mrprism.datasets.layout import folders, matching, subfolder
 from mrprism.datasets.source import Source, assemble, fitting
 from mrprism.datasets.table import inside, read_table
 from mrprism.errors import InputError
@@ -137,7 +137,7 @@ def _plus(root: Path, notes: list[str]) -> Iterator[MultiRaterSample]:
 
 def _photographs(root: Path) -> Iterator[tuple[Path, dict[str, dict[str, Path]]]]:
     """Every folder with photographs: {number: {"prime" or rater: file}}."""
-    for folder in sorted({root, *(p for p in root.rglob("*") if p.is_dir() and p.name != "__MACOSX")}):
+    for folder in sorted(folders(root)):
         if folder.name == "BinRushed1":  # superseded by BinRushed1-Corrected
             continue
         found: dict[str, dict[str, Path]] = {}

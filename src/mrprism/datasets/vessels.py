@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mrprism.datasets.layout import matching
+from mrprism.datasets.layout import folders, matching
 from mrprism.datasets.source import Source, assemble, fitting
 from mrprism.errors import InputError
 from mrprism.images import read_image, read_mask
@@ -37,8 +37,8 @@ def read_chase(source: Path) -> Source:
 
 
 def _samples(source: Path, task: Task, image: str, mask: str) -> Iterator[MultiRaterSample]:
-    folders = [source, *sorted(p for p in source.rglob("*") if p.is_dir())]
-    files = {path.name.lower(): path for folder in folders for _, path in matching(folder, r".+\..+")}
+    everywhere = sorted(folders(source))
+    files = {path.name.lower(): path for folder in everywhere for _, path in matching(folder, r".+\..+")}
     found = [(m, path) for path in files.values() if (m := re.fullmatch(image, path.name, re.IGNORECASE))]
     if not found:
         raise InputError(f"'{source}' has no photographs of this data set")

@@ -14,7 +14,8 @@ from mrprism.datasets.simulate import phantom_dataset
 def run(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     scenario: Annotated[
-        str, typer.Option(help="Group of raters: symmetric, crowd, majority, two, forty, anonymous or missing.")
+        str,
+        typer.Option(help="Group of raters: symmetric, crowd, majority, two, forty, anonymous or missing."),
     ] = "crowd",
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,

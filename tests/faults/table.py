@@ -377,6 +377,17 @@ COMMANDS = [
 ]  # fmt: skip
 
 
+def half_a_number(root: Path) -> None:
+    """The rows of a slice are given in three bytes instead of two."""
+    path = min((root / "ct").iterdir())
+    rows = bytes.fromhex("28001000 5553")
+    content = path.read_bytes()
+    at = content.index(rows) + len(rows)
+    path.write_bytes(
+        content[:at] + struct.pack("<H", 3) + content[at + 2 : at + 4] + b"\0" + content[at + 4 :]
+    )
+
+
 def deflated(root: Path) -> None:
     """A DICOM file that would unpack to far more than it holds."""
     import pydicom
@@ -401,6 +412,7 @@ OUTSIDE = [
     Bad("cvat", "a picture upwards", text("ann.xml", 'name="a.png"', 'name="../../a.png"'), "the picture '../../a.png' is not a path inside"),
     Bad("cvat", "a picture upwards from Windows", text("ann.xml", 'name="a.png"', 'name="..\\a.png"'), "the picture '..\\a.png' is not a path inside"),
     Bad("label_studio", "a picture upwards", edit("export.json", lambda d: d[0]["data"].update(image="/data/local-files/?d=../../etc/secret.png")), "the picture 'secret.png' is not in"),
+    Bad("dicom_seg", "a number of three bytes", half_a_number, ".dcm' has a header that cannot be read: "),
     Bad("dicom_seg", "a file deflated as a whole", deflated, "bob.dcm' is deflated as a whole, which is not read"),
     Bad("riga_plus", "a table that names files outside", text("Base1_train.csv", "R/1.png,", "../1.png,"), "names '../1.png', which is not a path inside"),
 ]  # fmt: skip

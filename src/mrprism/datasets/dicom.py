@@ -174,16 +174,9 @@ def readable(path: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except InputError:
+    except (InputError, OSError, MemoryError):
         raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # pydicom has exceptions of its own that are none of Python's
         raise InputError(f"'{path}' has a header that cannot be read: {error}") from error
 
 

@@ -193,6 +193,7 @@ LAYOUTS = [
     Bad("label_studio", "a brush for a planet", mark(type="brushlabels", value={"rle": [255] * 40, "brushlabels": ["cell"]}), "export.json': a brush mark holds 4294967295 values; expected 12 × 10 × 4"),
     Bad("nnunet", "no dataset.json", remove("dataset.json"), "dataset.json' is not valid JSON"),
     Bad("nnunet", "labels with a gap", edit("dataset.json", lambda d: d.update(labels={"background": 0, "liver": 2})), "has the labels [2]; expected 1, 2, 3, ..."),
+    Bad("nnunet", "a label without end", text("dataset.json", '"liver": 1', '"liver": 1e999'), "dataset.json' is not one of nnU-Net v2: OverflowError"),
     Bad("nnunet", "no background", edit("dataset.json", lambda d: d.update(labels={"liver": 1})), "must name the label 0 'background'"),
     Bad("nnunet", "labels of no image", remove("imagesTr/liver_1_0000.nii.gz"), "has no file like 'case_0000.nii.gz'"),
     Bad("nnunet", "a mask that lies elsewhere", move("labelsTr_bob/liver_1.nii.gz"), "lies elsewhere than its image ... origin"),

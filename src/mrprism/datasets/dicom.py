@@ -174,8 +174,10 @@ def readable(path: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (InputError, OSError, MemoryError):
+    except (InputError, MemoryError):
         raise
+    except OSError as error:  # of the system, or pydicom's own, which says no more than where
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
     except Exception as error:  # pydicom has exceptions of its own that are none of Python's
         raise InputError(f"'{path}' has a header that cannot be read: {error}") from error
 

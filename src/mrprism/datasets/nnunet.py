@@ -85,7 +85,7 @@ def _about(folder: Path) -> _About:
         about = _About(
             labels, ignored, channels, str(document["file_ending"]), str(document.get("name") or "")
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"'{file}' is not one of nnU-Net v2: {type(error).__name__} {error}") from error
     if "dataset" in document:
         raise InputError(f"'{file}' lists its files itself, which is not read")

@@ -9,6 +9,7 @@ import torch
 from mrprism.batch import Batch
 from mrprism.errors import InputError
 from mrprism.fusion import FUSIONS
+from mrprism.losses import LOSSES, LossName
 from mrprism.methods.deep_ensemble import DeepEnsemble
 from mrprism.methods.fuse import Fuse
 from mrprism.methods.fused_label import FusedLabel
@@ -124,3 +125,15 @@ def test_dropout_stays_on_when_predicting_and_answers_the_same_twice() -> None:
     assert first.draws.std(1).mean() > 0
     torch.testing.assert_close(first.draws, second.draws)
     assert not any(module.training for module in method.modules())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_is_least_where_the_answer_is_the_target(loss: LossName) -> None:
+    """Soft targets, too: a loss that is least elsewhere would undo the calibration."""
+    torch.manual_seed(0)
+    target = torch.nn.functional.avg_pool2d((torch.rand(2, 1, 40, 40) < 0.3).float(), 5, 1, 2)
+    target = target.clamp(0.02, 0.98)
+    there = torch.logit(target)
+    least = LOSSES[loss](there, target)
+    for moved in (there + 0.3, there - 0.3, 1.3 * there, there + 0.3 * torch.randn_like(there)):
+        assert LOSSES[loss](moved, target) > least

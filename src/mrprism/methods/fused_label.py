@@ -11,7 +11,7 @@ from torch import Tensor
 from mrprism.batch import Batch
 from mrprism.errors import InputError
 from mrprism.fusion import FUSIONS
-from mrprism.losses import bce
+from mrprism.losses import LOSSES, LossName
 from mrprism.methods.fuse import fuse_batch
 from mrprism.methods.method import Method
 from mrprism.networks.unet import UNet
@@ -22,7 +22,7 @@ LABELS = ("soft-vote", "majority", "label-sampling", "reference")
 
 
 class FusedLabel(Method):
-    """The shared U-Net trained with cross-entropy on one fused label.
+    """The shared U-Net trained on one fused label.
 
     `label` is "soft-vote" (the mean of the masks), "label-sampling" (one rater's mask, drawn anew each time;
     Jensen et al., MICCAI 2019), "rater:NAME" (one named rater), "reference" (the arbitrated mask: a ceiling)
@@ -35,6 +35,7 @@ class FusedLabel(Method):
         task: Task,
         *,
         label: str = "soft-vote",
+        loss: LossName = "bce",
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
     ) -> None:
@@ -44,6 +45,7 @@ class FusedLabel(Method):
             known = [*LABELS, "rater:NAME", *(name for name in FUSIONS if name not in LABELS)]
             raise InputError(f"unknown label '{label}'; known: {', '.join(known)}")
         self.label = label
+        self.loss: LossName = loss
         self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
@@ -58,7 +60,7 @@ class FusedLabel(Method):
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         target, known = self.targets(batch)
         if known.any():
-            yield {"bce": bce(self.unet(batch.image)[known], target[known])}
+            yield {self.loss: LOSSES[self.loss](self.unet(batch.image)[known], target[known])}
 
     def predict(self, batch: Batch) -> Prediction:
         return Prediction(probability=self.unet(batch.image).sigmoid())

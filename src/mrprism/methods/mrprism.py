@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mrprism.batch import Batch
 from mrprism.errors import InputError
-from mrprism.losses import LOSSES, bce, rated_bce
+from mrprism.losses import LOSSES, LossName, bce, rated_bce
 from mrprism.methods.method import Method
 from mrprism.networks.convlstm import ConvLSTMStep
 from mrprism.networks.encoder import Encoder
@@ -74,7 +74,7 @@ class MrPrism(Method):
         fusion: Fusion | None = None,
         target: Literal["fuse", "self"] = "fuse",
         integration: Integration = "attention",
-        reconstruction: Literal["bce", "ssim", "dice"] = "bce",
+        reconstruction: LossName = "bce",
         multi_head: float = 1.0,
         divp_reconstruction: float = 0.0,
         initial: Literal["equal", "random"] = "equal",

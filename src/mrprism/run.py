@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
@@ -193,24 +193,32 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     Raises:
         InputError: No such method, or it has no such option or refuses its value.
     """
-
     make = method_class(name)
-    known = inspect.signature(make).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        own = [p for p in known if p not in ("task", "backbone")]
-        for option in options:
-            if option not in own:
-                raise InputError(
-                    f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}"
-                )
-    if "encoder_weights" in options:
-        options = {**options, "encoder_weights": Path(options["encoder_weights"])}
+    options = _read_options(name, make, options)
     try:
         method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
     except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         given = f"backbone '{backbone}' and options {dict(options)}"
         raise InputError(f"method '{name}' with {given}: {error}") from error
     return method
+
+
+def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options as its constructor's annotations say."""
+    known = inspect.signature(make, eval_str=True).parameters
+    own = [option for option in known if option not in ("task", "backbone")]
+    read = {}
+    for option, value in options.items():
+        if option not in own:
+            raise InputError(
+                f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}"
+            )
+        try:
+            read[option] = TypeAdapter(known[option].annotation).validate_python(value)
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].lower()
+            raise InputError(f"option '{option}' of method '{name}' is {value!r}: {said}") from error
+    return read
 
 
 def check_device(device: str) -> None:

@@ -35,7 +35,7 @@ class FusedLabel(Method):
         task: Task,
         *,
         label: str = "soft-vote",
-        loss: LossName = "bce",
+        loss: LossName = "bce+dice",
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
     ) -> None:
@@ -60,7 +60,8 @@ class FusedLabel(Method):
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         target, known = self.targets(batch)
         if known.any():
-            yield {self.loss: LOSSES[self.loss](self.unet(batch.image)[known], target[known])}
+            each = self.unet(batch.image)[known][:, None], target[known][:, None]
+            yield {self.loss: LOSSES[self.loss](*each)}
 
     def predict(self, batch: Batch) -> Prediction:
         return Prediction(probability=self.unet(batch.image).sigmoid())

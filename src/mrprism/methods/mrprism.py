@@ -74,7 +74,7 @@ class MrPrism(Method):
         fusion: Fusion | None = None,
         target: Literal["fuse", "self"] = "fuse",
         integration: Integration = "attention",
-        reconstruction: LossName = "bce",
+        reconstruction: LossName = "bce+dice",
         multi_head: float = 1.0,
         divp_reconstruction: float = 0.0,
         initial: Literal["equal", "random"] = "equal",

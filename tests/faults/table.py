@@ -333,6 +333,7 @@ COMMANDS = [
     Bad("squares", "an option's word nobody knows", nothing, "option 'fusion' of method 'mrprism' is 'sum': input should be 'log-odds', 'share', 'ratio' or 'verbatim'", "train {in} --out {out} --option fusion=sum"),
     Bad("squares", "a loss nobody knows", nothing, "option 'loss' of method 'fused-label' is 'hinge': input should be 'bce', 'ssim', 'dice' or 'bce+dice'", "train {in} --out {out} --method fused-label --option loss=hinge"),
     Bad("squares", "an option that is no number", nothing, "option 'floor' of method 'mrprism' is 'low': input should be a valid number", "train {in} --out {out} --option floor=low"),
+    Bad("squares", "a prediction of no rounds", nothing, "predict_recurrences must be at least 1, not 0", "train {in} --out {out} --option predict_recurrences=0"),
     Bad("squares", "half a recurrence", nothing, "option 'recurrences' of method 'mrprism' is 1.5: input should be a valid integer", "train {in} --out {out} --option recurrences=1.5"),
     Bad("squares", "a backbone nobody knows", nothing, "'huge'", "train {in} --out {out} --backbone huge"),
     Bad("squares", "no epochs", nothing, "epochs is 0: input should be greater than or equal to 1", "train {in} --out {out} --epochs 0"),

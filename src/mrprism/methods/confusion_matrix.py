@@ -58,8 +58,8 @@ class ConfusionMatrix(Method):
         Args:
             trace: λ, weight of the trace, which is minimised: the least reliable raters that explain the
                 masks. None: 0.01 for global matrices, 0.1 for pixel-wise ones.
-            warmup: First share of the epochs, in which the matrices stay near the identity; at least one
-                epoch unless 0.
+            warmup: First share of the epochs, in which the matrices are held where they start; at least
+                one epoch unless 0.
             matrix_rate: Learning rate of the matrices in multiples of the network's. None: 10 for global
                 ones, 1 for pixel-wise ones.
         """

@@ -45,7 +45,7 @@ class DeepEnsemble(Method):
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         super().prepare(samples)
-        self.members[0].prepare(samples)  # type: ignore[operator]
+        self.members[0].check_label(samples)  # type: ignore[operator]
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """One step for each member."""

@@ -27,7 +27,8 @@ class FusedLabel(Method):
     `label` is "soft-vote" (the mean of the masks), "label-sampling" (one rater's mask, drawn anew each time;
     Jensen et al., MICCAI 2019), "rater:NAME" (one named rater), "reference" (the arbitrated mask: a ceiling)
     or any fusion of `mrprism.fusion.FUSIONS`, such as "majority" (the hard vote) and "staple". Fusions are
-    made of each batch's masks as augmented: what moves a mask moves its fusion.
+    made of each batch's masks as augmented: what moves a mask moves its fusion. `loss` is one of
+    `mrprism.losses.LOSSES`.
     """
 
     def __init__(
@@ -50,6 +51,10 @@ class FusedLabel(Method):
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         super().prepare(samples)
+        self.check_label(samples)
+
+    def check_label(self, samples: Sequence[MultiRaterSample]) -> None:
+        """Refuse training cases of which none has the label."""
         if self.label == "reference" and all(sample.reference is None for sample in samples):
             raise InputError(
                 "label 'reference' needs cases with a reference mask, and no training case has one"

@@ -111,13 +111,17 @@ class MrPrism(Method):
             prior: Share of ConP's own log-odds in the fusion (p of eq. 1).
         """
         super().__init__(task)
-        if recurrences < 1:
-            raise InputError(f"recurrences must be at least 1, not {recurrences}")
+        if predict_recurrences is None:
+            predict_recurrences = recurrences + 1
+        counts = {"recurrences": recurrences, "predict_recurrences": predict_recurrences, "shuffles": shuffles}
+        for name, count in counts.items():
+            if count < 1:
+                raise InputError(f"{name} must be at least 1, not {count}")
         if not 0 <= floor < 1:
             raise InputError(f"floor must be in [0, 1), not {floor}")
         raters, structures = len(task.raters), len(task.structures)
         self.recurrences = recurrences
-        self.predict_recurrences = predict_recurrences or recurrences + 1
+        self.predict_recurrences = predict_recurrences
         self.fusion: Fusion = fusion or ("share" if task.anonymous else "log-odds")
         self.target = target
         self.reconstruction = LOSSES[reconstruction]
@@ -615,17 +619,22 @@ def fuse_share(
     masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
 ) -> Float[Tensor, "B C H W"]:
     """Log-odds of the share of votes for the structure, each vote weighing its log-odds."""
-    trusted = weights * rated[..., None, None]
-    share = (trusted * masks).sum(1) / trusted.sum(1).clamp(min=1e-6)
-    return torch.logit(share, eps=1e-6)
+    return torch.logit(weighted_share(masks, rated, weights), eps=1e-6)
 
 
 def fuse_ratio(
     masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], confidence: Float[Tensor, "#B R C #H #W"]
 ) -> Float[Tensor, "B C H W"]:
     """Log-odds of the mean mask weighted by each rater's share of the confidence, as in the released code."""
-    share = confidence * rated[..., None, None]
-    return log_odds((share * masks).sum(1) / share.sum(1).clamp(min=1e-6))
+    return log_odds(weighted_share(masks, rated, confidence))
+
+
+def weighted_share(
+    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
+) -> Float[Tensor, "B C H W"]:
+    """Σ w z / Σ w over those who rated."""
+    present = weights * rated[..., None, None]
+    return (present * masks).sum(1) / present.sum(1).clamp(min=1e-6)
 
 
 def fuse_verbatim(

@@ -142,6 +142,7 @@ LAYOUTS = [
     Bad("folder", "no folder of images", rename("images", "pictures"), "has no folder 'images'"),
     Bad("folder", "no images in it", both(remove("images/a.png"), remove("images/b.png")), "images' has no images"),
     Bad("folder", "no raters", both(remove("ann"), remove("bob")), "has no folder of masks beside 'images'"),
+    Bad("folder", "a folder of other things", write("notes/plan.txt", "x"), "notes' holds no mask but 'plan.txt'; expected beside 'images' a folder of masks"),
     Bad("folder", "a mask without an image", copy("ann/a.png", "ann/c.png"), "ann' has a mask 'c' for which there is no image in 'images'"),
     Bad("folder", "names that differ in case only", copy("ann/a.png", "ann/A.png"), "differ in case only; expected one of them"),
     Bad("folder", "names that differ in ending only", copy("ann/a.png", "ann/a.tif"), "have the same name but for the ending"),

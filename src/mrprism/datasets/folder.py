@@ -53,6 +53,12 @@ def read(
     values = parse_labels(labels) if labels else {}
     files = {p.name: _masks(p, structure, list(values)) for p in folders}
     for rater, found in files.items():
+        other = [path.name for path in entries(source / rater)] if not found else []
+        if other:
+            raise InputError(
+                f"'{source / rater}' holds no mask but '{other[0]}'; expected beside '{images}' a folder of masks "
+                "for each rater, empty where a rater has drawn nothing yet"
+            )
         strange = sorted(name for name, _ in found if name not in pictures)
         if strange:
             raise InputError(

@@ -210,9 +210,7 @@ def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> 
     read = {}
     for option, value in options.items():
         if option not in own:
-            raise InputError(
-                f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}"
-            )
+            raise InputError(f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}")
         try:
             read[option] = TypeAdapter(known[option].annotation).validate_python(value)
         except ValidationError as error:

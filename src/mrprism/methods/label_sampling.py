@@ -15,11 +15,13 @@ from mrprism.sample import Task
 
 
 class LabelSampling(FusedLabel):
-    """`FusedLabel` on one random rater's mask; equal to the soft vote in expectation, and noisier."""
+    """`FusedLabel` on one random rater's mask with cross-entropy, under which that is the soft vote in expectation."""
 
     needs = frozenset({"two raters"})
 
     def __init__(
         self, task: Task, *, backbone: str = "resnet34", encoder_weights: Path | None = None
     ) -> None:
-        super().__init__(task, label="label-sampling", backbone=backbone, encoder_weights=encoder_weights)
+        super().__init__(
+            task, label="label-sampling", loss="bce", backbone=backbone, encoder_weights=encoder_weights
+        )

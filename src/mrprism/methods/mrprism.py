@@ -113,7 +113,11 @@ class MrPrism(Method):
         super().__init__(task)
         if predict_recurrences is None:
             predict_recurrences = recurrences + 1
-        counts = {"recurrences": recurrences, "predict_recurrences": predict_recurrences, "shuffles": shuffles}
+        counts = {
+            "recurrences": recurrences,
+            "predict_recurrences": predict_recurrences,
+            "shuffles": shuffles,
+        }
         for name, count in counts.items():
             if count < 1:
                 raise InputError(f"{name} must be at least 1, not {count}")

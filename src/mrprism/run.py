@@ -206,9 +206,15 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
 def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
     """A method's options as its constructor's annotations say."""
     known = inspect.signature(make, eval_str=True).parameters
-    own = [option for option in known if option not in ("task", "backbone")]
+    own = [
+        p.name for p in known.values() if p.name not in ("task", "backbone") and p.kind is not p.VAR_KEYWORD
+    ]
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in known.values())
     read = {}
     for option, value in options.items():
+        if option not in own and passes_on:
+            read[option] = value
+            continue
         if option not in own:
             raise InputError(f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}")
         try:

@@ -1,6 +1,6 @@
 """One thing about MrPrism changed at a time: which choices make it better, on validation cases only.
 
-    python benchmarks/questions.py --jobs 2          # 23 variants, three seeds each; writes questions.md
+    python benchmarks/questions.py --jobs 2          # 21 variants, three seeds each; writes questions.md
 
 64 x 64, `small` backbone, 10 epochs (300 steps of 8) on a phantom's training cases, scored on its 40 validation
 cases against the truth. Most variants are options of `mrprism train`; those that are not are classes here. Stopped, the same
@@ -101,7 +101,6 @@ QUESTIONS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "confidence before the first": {"random (eq. 14)": ("mrprism", {"initial": "random"})},
     "where confidence is read": {
-        "each pixel": ("mrprism", {"trust": "pixel"}),
         "each given mask": ("mrprism", {"trust": "mask"}),
     },
     "floor of confidence": {f"{floor}": ("mrprism", {"floor": floor}) for floor in (0.5, 0.65)},
@@ -122,7 +121,6 @@ QUESTIONS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "DivP's terms": {
         "L_sff, ζ = 0.3": ("mrprism", {"shuffle": 0.3}),
         "L_rec of DivP, 0.3": ("mrprism", {"divp_reconstruction": 0.3}),
-        "no L_MH, ζ = 0.3": ("mrprism", {"shuffle": 0.3, "multi_head": 0.0}),
     },
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """One thing about MrPrism changed at a time: which choices make it better, on validation cases only.
 
-    python benchmarks/questions.py --jobs 2          # 21 variants, three seeds each; writes questions.md
+    python benchmarks/questions.py --jobs 2          # three seeds of every variant; writes questions.md
 
 64 x 64, `small` backbone, 10 epochs (300 steps of 8) on a phantom's training cases, scored on its 40 validation
 cases against the truth. Most variants are options of `mrprism train`; those that are not are classes here. Stopped, the same

@@ -206,6 +206,7 @@ def test_markdown_has_as_many_cells_as_columns(folder: Path) -> None:
     text = to_markdown(the_table(folder), "Underlined: level.")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 5
+    assert text.startswith("### Table 1: ")
     assert {line.count("|") for line in lines} == {8}
     assert text.count("**80.5**") == 2
     assert text.endswith("Italic: level.\n")

@@ -64,6 +64,11 @@ class TableOfContents:
     slots: tuple[Slot, ...]
     remark: str = ""
 
+    @property
+    def number(self) -> str:
+        """"Table 1"; empty for what the paper has not."""
+        return f"Table {self.name.removeprefix('table')}" if self.name.startswith("table") else ""
+
 
 def _slot(
     method: str, label: str = "", *, recurrence: str = FINAL, given: Given = "image", **options: Any

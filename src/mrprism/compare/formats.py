@@ -119,7 +119,8 @@ def to_markdown(table: Table, note: str) -> str:
     arrow = {"higher": "↑", "lower": "↓"}
     metrics = [(METRICS[column.metric], column.target) for column in table.columns]
     heads = ["method", *(f"{metric.label} {arrow[metric.better]}, {target}" for metric, target in metrics)]
-    lines = [f"### {table.contents.title}", ""]
+    title = ": ".join(filter(None, (table.contents.number, table.contents.title)))
+    lines = [f"### {title}", ""]
     for part in table.structures:
         if len(table.structures) > 1:
             lines += [f"**{part.structure}**", ""]

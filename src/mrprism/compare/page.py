@@ -41,7 +41,7 @@ def render(comparison: Comparison, tables: Sequence[Table]) -> str:
         groups=comparison.groups,
         headline=headline(comparison, tables),
         remarks=remarks(comparison),
-        tables=[Shown(table, _title(table), note(table, comparison)) for table in tables],
+        tables=[Shown(table, note(table, comparison)) for table in tables],
         cases=[
             (title, figure)
             for title, figure in (
@@ -64,13 +64,7 @@ class Shown:
     """A table with what stands around it."""
 
     table: Table
-    title: str
     note: str
-
-
-def _title(table: Table) -> str:
-    name = table.contents.name
-    return f"Table {name.removeprefix('table')}" if name.startswith("table") else ""
 
 
 def note(table: Table, comparison: Comparison) -> str:

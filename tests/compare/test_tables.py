@@ -12,6 +12,7 @@ import pytest
 from markup import Shape
 
 from mrprism.compare import write_comparison
+from mrprism.compare.candidates import TABLES, TableOfContents
 from mrprism.compare.formats import escape, to_csv, to_latex, to_markdown
 from mrprism.compare.page import outlines_best
 from mrprism.compare.results import read_comparison
@@ -206,10 +207,15 @@ def test_markdown_has_as_many_cells_as_columns(folder: Path) -> None:
     text = to_markdown(the_table(folder), "Underlined: level.")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 5
-    assert text.startswith("### Table 1: ")
     assert {line.count("|") for line in lines} == {8}
     assert text.count("**80.5**") == 2
+    assert text.startswith("### Methods\n")
     assert text.endswith("Italic: level.\n")
+
+
+def test_only_tables_of_the_paper_have_a_number() -> None:
+    assert [TABLES[name].number for name in TABLES] == ["Table 1", "Table 2", "Table 3", "Table 4"]
+    assert TableOfContents("methods", "Methods", ()).number == ""
 
 
 def test_the_page_is_whole_and_needs_nothing_from_outside(folder: Path) -> None:

@@ -66,7 +66,7 @@ class TableOfContents:
 
     @property
     def number(self) -> str:
-        """"Table 1"; empty for what the paper has not."""
+        """ "Table 1"; empty for what the paper has not."""
         return f"Table {self.name.removeprefix('table')}" if self.name.startswith("table") else ""
 
 

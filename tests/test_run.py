@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from toy import TASK, Toy
 
 from mrprism.errors import InputError
+from mrprism.methods import METHODS
 from mrprism.run import (
     Progress,
     Run,
@@ -20,6 +21,7 @@ from mrprism.run import (
     save_checkpoint,
     tensor_bytes,
 )
+from mrprism.sample import Task
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -82,6 +84,26 @@ def test_unknown_method_and_option_name_the_known() -> None:
         InputError, match="method 'toy' has no option 'widht'; known: width, wait, fail, plain"
     ):
         build_method("toy", TASK, "small", {"widht": 3})
+
+
+def test_options_are_what_their_annotations_say() -> None:
+    with pytest.raises(
+        InputError, match="option 'width' of method 'toy' is 'wide': input should be a valid integer"
+    ):
+        build_method("toy", TASK, "small", {"width": "wide"})
+
+
+def test_options_without_annotation_and_those_passed_on_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Passing(Toy):
+        def __init__(self, task: Task, *, spoon=None, **options):  # type: ignore[no-untyped-def]
+            super().__init__(task, **options)
+            self.spoon = spoon
+
+    monkeypatch.setitem(METHODS, "passing", Passing)
+    method = build_method("passing", TASK, "small", {"spoon": "wood", "wait": 0.5})
+    assert (method.spoon, method.wait) == ("wood", 0.5)
 
 
 def test_weights_come_back_with_buffers_of_their_own_size(tmp_path: Path) -> None:

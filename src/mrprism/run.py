@@ -206,22 +206,22 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
 def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
     """A method's options as its constructor's annotations say."""
     known = inspect.signature(make, eval_str=True).parameters
-    own = [
-        p.name for p in known.values() if p.name not in ("task", "backbone") and p.kind is not p.VAR_KEYWORD
-    ]
     passes_on = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    read = {}
+    own = {
+        p.name: Any if p.annotation is p.empty else p.annotation
+        for p in known.values()
+        if p.name not in ("task", "backbone") and p.kind is not p.VAR_KEYWORD
+    }
+    read = dict(options)
     for option, value in options.items():
-        if option not in own and passes_on:
-            read[option] = value
-            continue
-        if option not in own:
+        if option in own:
+            try:
+                read[option] = TypeAdapter(own[option]).validate_python(value)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].lower()
+                raise InputError(f"option '{option}' of method '{name}' is {value!r}: {said}") from error
+        elif not passes_on:
             raise InputError(f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}")
-        try:
-            read[option] = TypeAdapter(known[option].annotation).validate_python(value)
-        except ValidationError as error:
-            said = error.errors()[0]["msg"].lower()
-            raise InputError(f"option '{option}' of method '{name}' is {value!r}: {said}") from error
     return read
 
 

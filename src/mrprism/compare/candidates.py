@@ -66,7 +66,7 @@ class TableOfContents:
 
     @property
     def number(self) -> str:
-        """ "Table 1"; empty for what the paper has not."""
+        """As in the paper, such as "Table 1"; empty for what it has not."""
         return f"Table {self.name.removeprefix('table')}" if self.name.startswith("table") else ""
 
 

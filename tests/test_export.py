@@ -220,6 +220,32 @@ def test_images_are_handed_on_as_they_are(tmp_path):
     assert copy.read_bytes() == original.read_bytes()
 
 
+@pytest.mark.parametrize("target", ["png", "coco", "nnunet"])
+def test_names_of_every_script_come_back(target, tmp_path):
+    names = ("Ängström", "фото", "田中")
+    task = replace(TASK, raters=names)
+    given = [
+        replace(case, name=f"übung{n}", rated=np.ones((3, 2), bool)) for n, case in enumerate(cases(9, 11))
+    ]
+    export_dataset(Dataset.from_samples("boxes", task, given), target, tmp_path / "out")
+    kind, folder = {"png": ("folder", ""), "coco": ("coco", "coco"), "nnunet": ("nnunet", "")}[target]
+    back = DATASETS[kind](tmp_path / "out" / folder)
+    assert set(back.task.raters) == set(names)
+    assert {sample.name for sample in back.samples} == {"übung0", "übung1", "übung2"}
+
+
+def test_what_has_no_place_is_named(tmp_path, capsys):
+    given = [replace(case, reference=case.masks[0], group="p", split="test") for case in cases(9, 11)]
+    data = Dataset.from_samples("boxes", TASK, given)
+    assert export_dataset(data, "coco", tmp_path / "coco").left_out == ("reference", "split", "patients")
+    assert export_dataset(data, "png", tmp_path / "png").left_out == ("split", "patients")
+    assert export_dataset(data, "nnunet", tmp_path / "nnunet").left_out == ("patients",)
+    assert export_dataset(flat(), "coco", tmp_path / "plain").left_out == ()
+    write_dataset(given, tmp_path / "boxes", name="boxes", task=TASK)
+    assert call(["export", str(tmp_path / "boxes"), "--to", "png", "--out", str(tmp_path / "again")]) == 0
+    assert "left out, as png has no place for it: split, patients" in capsys.readouterr().out
+
+
 def test_run_lengths_by_hand():
     assert run_lengths(np.array([1, 1, 0, 0, 0, 1], bool)) == [0, 2, 3, 1]
     assert run_lengths(np.array([0, 1], bool)) == [1, 1]

@@ -18,6 +18,7 @@ from mrprism.images import (
     read_image,
     read_labels,
     read_mask,
+    read_values,
     write_file,
     write_image,
     write_mask,
@@ -389,3 +390,10 @@ def test_colour_images_are_rounded_and_grey_ones_are_not(tmp_path: Path) -> None
     np.testing.assert_allclose(read_image(tmp_path / "c.png").array, values, atol=0.5 / 255 + 1e-6)
     write_image(tmp_path / "g.png", values[:1])
     np.testing.assert_allclose(read_image(tmp_path / "g.png").array, values[:1], atol=1e-5)
+
+
+def test_an_even_vote_is_not_above_half_in_a_png_either(tmp_path: Path) -> None:
+    write_probability(tmp_path / "p.png", np.array([[0, 0.5, 1], [0.5 + 1 / 65535, 0.25, 0.75]], np.float32))
+    np.testing.assert_array_equal(
+        read_values(tmp_path / "p.png").array > 65535 / 2, [[False, False, True], [True, False, True]]
+    )

@@ -462,8 +462,8 @@ def _in_memory(prediction: Prediction) -> Prediction:
 
 
 def _images(files: Iterable[str | Path]) -> Iterator[Path]:
-    some = False
-    for file in map(Path, files):
+    some, given = False, [Path(file) for file in files]
+    for file in given:
         inside = sorted(file.iterdir()) if file.is_dir() and not is_series(file) else [file]
         for image in inside:
             readable = image.is_file() and format_of(image) and not image.name.startswith(".")
@@ -471,7 +471,8 @@ def _images(files: Iterable[str | Path]) -> Iterator[Path]:
                 some = True
                 yield image
     if not some:
-        raise InputError("there is no image to predict")
+        where = ", ".join(f"'{file}'" for file in given)
+        raise InputError(f"there is no image to predict in {where}; folders inside are not looked into")
 
 
 def _finished(folder: Path, weights: str, image: Path, window: Window | None) -> bool:

@@ -124,6 +124,19 @@ def test_intervals():
     assert none.interval == "none: did not rate"
 
 
+def test_who_drew_alone_is_not_held_against_their_own_mask():
+    alone = np.zeros((2, 2, 1, 2, 2))
+    alone[0, 0, 0] = [[90, 0], [0, 10]]
+    rows = skill_table(alone, ["a", "b"], ["disc"], ["p", "q"])
+    assert [(row.cases, row.dice, row.interval) for row in rows] == [
+        (0, None, "none: always alone"),
+        (0, None, "none: did not rate"),
+    ]
+    alone[1, :, 0] = [[80, 10], [5, 5]]
+    first = skill_table(alone, ["a", "b"], ["disc"], ["p", "q"])[0]
+    assert (first.cases, first.sensitivity) == (1, 0.5)
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_command_writes_what_fuse_cases_gives(tmp_path, pooled, capsys):
     cases = simulated(4, structures=2)

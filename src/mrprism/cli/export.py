@@ -57,9 +57,11 @@ def run(
     made = export_dataset(open_dataset(source), to, out, raters=raters, soft=soft)
     if as_json:
         about = {"folder": str(made.folder), "cases": made.cases, "raters": made.raters, "files": made.files}
-        print(json.dumps(about))
+        print(json.dumps({**about, "left_out": made.left_out}))
         return
     print(f"{made.folder}: {made.cases} cases, masks of {', '.join(made.raters)}, {made.files} files")
+    if made.left_out:
+        print(f"left out, as {to} has no place for it: {', '.join(made.left_out)}")
 
 
 def _export_network(run: Path, out: Path, raters: str, soft: bool, as_json: bool) -> None:

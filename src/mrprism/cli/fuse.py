@@ -166,7 +166,7 @@ def _rater_names(paths: list[Path]) -> list[str]:
 
 
 def _say(rows: Sequence[SkillRow], ties: int | None) -> None:
-    width = max(len(row.rater) for row in rows)
+    width = max(len(name) for row in rows for name in (row.rater, row.structure))
     for structure in dict.fromkeys(row.structure for row in rows):
         print(f"{structure:<{width}}  cases  sensitivity           specificity           Dice")
         for row in (r for r in rows if r.structure == structure):

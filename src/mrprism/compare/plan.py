@@ -99,7 +99,7 @@ def make_plan(
     if dataset.root is None:
         raise InputError("a comparison needs a data set on disk, for its runs are processes of their own")
     split = split_of(dataset, budget.split_seed)
-    has_reference = all(known_references(dataset, split.train))
+    has_reference = all(dataset.referenced[name] for name in split.train)
     diagnoses = dataset.diagnoses
     has_diagnosis = all(diagnoses[name] is not None for name in split.train)
     impossible = {}
@@ -133,15 +133,6 @@ def split_of(dataset: Dataset, seed: int) -> Split:
     """The split that `mrprism train` makes of the same data set."""
     names, groups, splits = dataset.names, dataset.groups, dataset.splits
     return split_cases(names, [groups[n] for n in names], [splits[n] for n in names], seed=seed)
-
-
-def known_references(dataset: Dataset, names: Sequence[str]) -> list[bool]:
-    """Whether each case has a reference, without reading images."""
-    manifest = dataset.manifest
-    if manifest is None:
-        return [dataset[name].reference is not None for name in names]
-    known = {case.name: case.reference is not None for case in manifest.cases}
-    return [known[name] for name in names]
 
 
 def join(old: Plan, new: Plan, out: Path) -> Plan:

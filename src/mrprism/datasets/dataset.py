@@ -75,6 +75,11 @@ class Dataset(Samples):
         return {name: _fact(case).diagnosis for name, case in self._cases.items()}
 
     @property
+    def referenced(self) -> dict[str, bool]:
+        """Whether each case has a reference; no image is read for it."""
+        return {name: _fact(case).reference is not None for name, case in self._cases.items()}
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest it was opened from; None in memory."""
         return next((c.manifest for c in self._cases.values() if isinstance(c, _Entry)), None)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -112,8 +113,12 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def safe_name(name: str, taken: set[str]) -> str:
-    """A file name for a case or rater, unlike any in ``taken`` (to which it is added)."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "unnamed"
+    """A file name for a case or rater, unlike any in ``taken`` (to which it is added).
+
+    Letters and digits of every script stay; all else becomes a dash. Never more than 80 bytes.
+    """
+    plain = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip(".-")
+    plain = plain.encode()[:80].decode(errors="ignore") or "unnamed"
     number, candidate = 1, plain
     while candidate.lower() in taken:
         number += 1

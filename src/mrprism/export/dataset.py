@@ -40,6 +40,12 @@ TARGETS: dict[str, Callable[[Cases, Path], None]] = {
     "coco": coco.write,
     "dicom-seg": dicom_seg.write,
 }
+HOLDS = {  # what a layout has a place for beside masks
+    "nnunet": {"reference", "split"},
+    "nifti": {"reference"},
+    "png": {"reference"},
+    "tiff": {"reference"},
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Exported:
     cases: int
     raters: tuple[str, ...]  # whose masks, or the one fusion
     files: int
+    left_out: tuple[str, ...] = ()  # what the data set has and the layout no place for
 
 
 def export_dataset(
@@ -82,7 +89,16 @@ def export_dataset(
         TARGETS[target](cases, unfinished)
         files = _hashes(unfinished)
         write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files))
-    return Exported(out, len(cases), cases.task.raters, len(files))
+    return Exported(out, len(cases), cases.task.raters, len(files), _left_out(dataset, target, cases))
+
+
+def _left_out(dataset: Dataset, target: str, cases: Cases) -> tuple[str, ...]:
+    has = {
+        "reference": not cases.fused and any(dataset.referenced.values()),
+        "split": any(cases.splits.values()),
+        "patients": any(group != case for case, group in dataset.groups.items()),
+    }
+    return tuple(what for what, there in has.items() if there and what not in HOLDS.get(target, ()))
 
 
 def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import betaincinv
 
 from mrprism.errors import InputError
@@ -218,10 +218,14 @@ def skill_table(
     Jeffreys' Beta interval over pixels instead, which takes neighbouring pixels for independent and is
     therefore too narrow; the row says so.
 
+    Where only one rater drew, the consensus is their own mask and says nothing about them: that is not counted.
+
     Args:
         counts: ``skill_counts`` of each case.
         groups: The patient of each case.
     """
+    present = np.asarray(counts.any(axis=(-2, -1)))
+    counts = counts * (present.sum(axis=1, keepdims=True) > 1)[..., None, None]
     names = sorted(set(groups))
     member = np.array([names.index(group) for group in groups])
     by_group = np.zeros((len(names), *counts.shape[1:]))
@@ -240,7 +244,9 @@ def skill_table(
                 how = f"bootstrap over {len(names)} patients"
             else:
                 bounds = [_beta(total[1, 1], total[1, 0]), _beta(total[0, 0], total[0, 1]), (None, None)]
-                how = "beta over pixels, too narrow: one patient" if seen.any() else "none: did not rate"
+                how = (
+                    "beta over pixels, too narrow: one patient" if seen.any() else _why_none(present[:, r, c])
+                )
             sensitivity, specificity, dice = (_known(value) for value in found)
             rows.append(
                 SkillRow(
@@ -257,6 +263,10 @@ def skill_table(
                 )
             )
     return rows
+
+
+def _why_none(present: Bool[np.ndarray, " N"]) -> str:
+    return "none: always alone" if present.any() else "none: did not rate"
 
 
 def _scores(counts: Float[np.ndarray, "*draws 2 2"]) -> tuple[Float[np.ndarray, "*draws"], ...]:

@@ -54,7 +54,8 @@ def write_probability(
 
     def convert(part: np.ndarray) -> np.ndarray:
         values = np.clip(part.astype(np.float32), 0, 1)
-        return np.round(values * 65535).astype(np.uint16) if kind == "png" else values
+        # halves down: 0.5 becomes 32767, which is no more "above half" than it was
+        return np.ceil(values * 65535 - 0.5).astype(np.uint16) if kind == "png" else values
 
     _write(path, kind, array[None], convert, _geometry(like), spacing_mm)
 

@@ -61,6 +61,17 @@ def run(arguments: str) -> None:
     subprocess.run(command, check=True)
 
 
+def dataset(name: str, work: Path) -> Path:
+    """The data set's folder in `work`, made if it is not there."""
+    folder = work / "data" / name
+    if not folder.exists():
+        if "{data}" in DATA[name] and "MRPRISM_DATA" not in os.environ:
+            sys.exit(f"'{name}' needs real data: set MRPRISM_DATA to their folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        run(DATA[name].format(out=folder, data=os.environ.get("MRPRISM_DATA")))
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -76,16 +87,9 @@ def main() -> None:
         for name, (data, options) in EXPERIMENTS.items():
             print(f"{name:22}{data:11}{options}")
         return
-    given.work.mkdir(parents=True, exist_ok=True)
     for name in given.names:
         data, options = EXPERIMENTS[name]
-        dataset = given.work / "data" / data
-        if not dataset.exists():
-            if "{data}" in DATA[data] and "MRPRISM_DATA" not in os.environ:
-                parser.error(f"'{name}' needs real data: set MRPRISM_DATA to their folder")
-            dataset.parent.mkdir(exist_ok=True)
-            run(DATA[data].format(out=dataset, data=os.environ.get("MRPRISM_DATA")))
-        run(f"compare {dataset} --out {given.work / name} --jobs {given.jobs} {options}")
+        run(f"compare {dataset(data, given.work)} --out {given.work / name} --jobs {given.jobs} {options}")
 
 
 if __name__ == "__main__":

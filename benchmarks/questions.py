@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import experiments
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -166,10 +167,7 @@ def main() -> None:
     parser.add_argument("--scenario", default="crowd", help="the phantom's raters")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     given = parser.parse_args()
-    data = given.work / "data" / given.scenario
-    if not data.exists():
-        phantom = mrprism.phantom(given.scenario, size=128, cases=400)
-        mrprism.write_dataset(phantom, data, name=phantom.name, task=phantom.task)
+    data = experiments.dataset(given.scenario, given.work)
     columns = [f"{structure} {name}" for structure in STRUCTURES for name in SHOWN]
     lines = [f"| question | answer | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
     runs = given.work / f"questions-{given.scenario}"

@@ -18,14 +18,10 @@ from scipy import ndimage
 
 from mrprism.datasets import DATASETS
 from mrprism.methods.mrprism import fuse_share, log_odds, read_masks
+from mrprism.metrics.overlap import dice
 from mrprism.sample import MultiRaterSample
 
 SETS = ("1", "3", "4", "6")
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    total = one.sum() + other.sum()
-    return float(2 * (one & other).sum() / total) if total else 1.0
 
 
 def rules(sample: MultiRaterSample) -> dict[str, float]:

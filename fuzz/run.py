@@ -54,7 +54,7 @@ def main() -> int:
             parser.error(f"unknown target '{name}'; known: {', '.join(TARGETS)}")
     fuzz = with_atheris if engine == "atheris" else at_random
     print(
-        "| target | engine | seconds | executions | peak memory, MiB | |\n|---|---|---|---|---|---|",
+        "| target | engine | seconds | on the processor | executions | peak memory, MiB | |\n|---|---|---|---|---|---|---|",
         flush=True,
     )
     chosen = given.targets or list(TARGETS)
@@ -78,7 +78,8 @@ def in_a_fork(name: str, target: Target, fuzz: Callable[[str, Target, int], None
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        _, status, used = os.wait4(child, 0)
+        code = os.waitstatus_to_exitcode(status)
         log.seek(0)
         said = log.read().decode(errors="replace")
     found = {key: re.findall(rf"{key}:? +(\d+)", said) for key in ("number_of_executed_units", "peak_rss_mb")}
@@ -86,7 +87,8 @@ def in_a_fork(name: str, target: Target, fuzz: Callable[[str, Target, int], None
     engine = "atheris" if fuzz is with_atheris else "random"
     verdict = "no find" if code == 0 else "FAILED"
     took = time.monotonic() - started
-    print(f"| {name} | {engine} | {took:.0f} | {executions} | {memory} | {verdict} |", flush=True)
+    busy = used.ru_utime + used.ru_stime
+    print(f"| {name} | {engine} | {took:.0f} | {busy:.0f} | {executions} | {memory} | {verdict} |", flush=True)
     if code:
         print(said[-3000:], file=sys.stderr)
     return int(code != 0)

@@ -51,6 +51,18 @@ def test_folder_with_structures_and_label_maps(tmp_path: Path) -> None:
         DATASETS["folder"](tmp_path / "b", labels="disc")
 
 
+def test_folder_of_a_rater_who_has_not_begun(tmp_path: Path) -> None:
+    png(tmp_path / "images/1.png", picture(0))
+    png(tmp_path / "ann/disc/1.png", blob(1))
+    (tmp_path / "bob/disc").mkdir(parents=True)
+    (tmp_path / "eve").mkdir()
+    (found,) = DATASETS["folder"](tmp_path).samples
+    np.testing.assert_array_equal(found.rated, [[True], [False], [False]])
+    (tmp_path / "bob/disc/plan.txt").write_text("x")
+    with pytest.raises(InputError, match=r"bob' holds no mask but 'plan.txt'"):
+        DATASETS["folder"](tmp_path)
+
+
 def test_folder_of_volumes_keeps_geometry(tmp_path: Path) -> None:
     affine = np.diag([-0.5, 0.5, 3.0, 1])
     affine[:3, 3] = (7, 8, 9)

@@ -56,8 +56,14 @@ def run(
         raise InputError(f"unknown target '{to}'; known: {', '.join(TARGETS)}, onnx")
     made = export_dataset(open_dataset(source), to, out, raters=raters, soft=soft)
     if as_json:
-        about = {"folder": str(made.folder), "cases": made.cases, "raters": made.raters, "files": made.files}
-        print(json.dumps({**about, "left_out": made.left_out}))
+        about = {
+            "folder": str(made.folder),
+            "cases": made.cases,
+            "raters": made.raters,
+            "files": made.files,
+            "left_out": made.left_out,
+        }
+        print(json.dumps(about))
         return
     print(f"{made.folder}: {made.cases} cases, masks of {', '.join(made.raters)}, {made.files} files")
     if made.left_out:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.datasets.layout import entries, needed, stem
+from mrprism.datasets.layout import entries, folders, needed, stem
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.open_image import is_series, open_image
 from mrprism.datasets.source import InPlace, Source, assemble, parse_labels, parse_window, structures_of
@@ -49,11 +49,11 @@ def read(
     pictures = _by_stem(needed(source, images), series=True)
     if not pictures:
         raise InputError(f"folder '{source / images}' has no images")
-    folders = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
+    others = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
     values = parse_labels(labels) if labels else {}
-    files = {p.name: _masks(p, structure, list(values)) for p in folders}
+    files = {p.name: _masks(p, structure, list(values)) for p in others}
     for rater, found in files.items():
-        other = [path.name for path in entries(source / rater)] if not found else []
+        other = [path.name for path in _files(source / rater)] if not found else []
         if other:
             raise InputError(
                 f"'{source / rater}' holds no mask but '{other[0]}'; expected beside '{images}' a folder of masks "
@@ -144,6 +144,10 @@ def _masks(folder: Path, structure: str, labels: list[str]) -> Files:
     if not inner:
         return {(name, "" if labels else structure): path for name, path in _by_stem(folder).items()}
     return {(name, part.name): path for part in inner for name, path in _by_stem(part).items()}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for inner in folders(folder) for path in entries(inner) if path.is_file())
 
 
 def _by_stem(folder: Path, *, series: bool = False) -> dict[str, Path]:

@@ -536,8 +536,7 @@ def agreement(
 
 def mean_vote(masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]) -> Float[Tensor, "B C H W"]:
     """The share of those who rated that marked each pixel."""
-    there = rated[..., None, None].float()
-    return (masks * there).sum(1) / there.sum(1).clamp(min=1)
+    return weighted_share(masks, rated, torch.ones_like(masks[..., :1, :1]))
 
 
 def tally(

@@ -88,7 +88,9 @@ def in_a_fork(name: str, target: Target, fuzz: Callable[[str, Target, int], None
     verdict = "no find" if code == 0 else "FAILED"
     took = time.monotonic() - started
     busy = used.ru_utime + used.ru_stime
-    print(f"| {name} | {engine} | {took:.0f} | {busy:.0f} | {executions} | {memory} | {verdict} |", flush=True)
+    print(
+        f"| {name} | {engine} | {took:.0f} | {busy:.0f} | {executions} | {memory} | {verdict} |", flush=True
+    )
     if code:
         print(said[-3000:], file=sys.stderr)
     return int(code != 0)

@@ -339,6 +339,19 @@ def test_truncated_tiff(tmp_path: Path) -> None:
     refused(tmp_path / "t.tif", "broken or not a TIFF|cut short")
 
 
+def test_pages_that_lead_in_a_circle(tmp_path: Path) -> None:
+    path = tmp_path / "t.tif"
+    for _ in range(3):
+        tifffile.imwrite(path, np.zeros((8, 8), np.uint8), append=True, metadata=None)
+    assert read_image(path).array.shape == (1, 3, 8, 8)
+    with tifffile.TiffFile(path) as file:
+        second, last = file.pages[1], file.pages[2]
+    with path.open("r+b") as stream:
+        stream.seek(last.offset + 2 + 12 * len(last.tags))  # type: ignore[union-attr]
+        stream.write(second.offset.to_bytes(4, "little"))
+    refused(path, "its pages lead in a circle")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
     image = np.zeros((4, 4, 2), np.float32)

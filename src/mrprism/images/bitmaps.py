@@ -73,6 +73,11 @@ def read_tiff(path: Path) -> Raw:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said once, by us
     with tifffile.TiffFile(path) as file:
+        seen: set[int] = set()
+        for page in file.pages:  # tifffile would follow a circle for ever
+            if page.offset in seen:
+                raise InputError(f"'{path}' is broken: its pages lead in a circle")
+            seen.add(page.offset)
         if not file.series:
             raise InputError(f"'{path}' is broken: it holds no image")
         series = file.series[0]

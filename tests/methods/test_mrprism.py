@@ -159,6 +159,27 @@ def test_an_absent_rater_is_not_counted() -> None:
     assert (model.counted[0, 1] == 0.75).all() and (model.counted[0, 0] != 0.75).all()
 
 
+def test_divp_stands_in_for_a_rater_who_is_absent() -> None:
+    """Once the rater has been counted, and only where somebody else rated."""
+    model = method()
+    batch = crowd()
+    assert batch.image is not None and batch.masks is not None
+    step = next(model.recur(batch.image, model.equal_confidence(batch.image), 1))
+    everyone = torch.ones(2, 4, 2, dtype=torch.bool)
+    absent = everyone.clone()
+    absent[:, 1], absent[1, :, 1] = False, False
+    without = model._fusion(step, batch.masks, absent)
+    assert torch.equal(without, model.fused_logits(batch.masks, absent, step.confidence))
+    model.counted[:] = 0.9
+    stood_in = batch.masks.clone()
+    stood_in[:, 1] = step.raters[:, 1].sigmoid()
+    found = model._fusion(step, batch.masks, absent)
+    expected = model.fused_logits(stood_in, everyone, step.confidence)
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1, 0], expected[1, 0])
+    assert (found[1, 1] == 0).all()
+
+
 def test_confidence_read_from_masks_knows_no_names() -> None:
     """For anonymous raters: any number, any order, and the better mask is trusted more."""
     truth = torch.zeros(1, 1, 32, 32)

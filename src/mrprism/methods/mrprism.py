@@ -165,9 +165,11 @@ class MrPrism(Method):
         confidence = self.equal_confidence(image)
         if self.initial == "random":
             confidence = self.random_confidence(masks)
+        someone = rated.any(1)[..., None, None]
         target = self.fused_logits(masks, rated, confidence).sigmoid()  # y_0, eq. 15
         terms: dict[str, Tensor] = {}
         for step in self.recur(image, confidence, self.recurrences):
+            target = torch.where(someone, target, step.segmentation)  # nothing to learn where nobody rated
             losses = {"conp": self.reconstruction(step.logits, target)}  # eq. 8, first term
             losses |= self._divp_losses(step, masks, rated)
             for name, value in losses.items():
@@ -276,10 +278,17 @@ class MrPrism(Method):
     def _fusion(
         self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
     ) -> Float[Tensor, "B C H W"]:
-        """Log-odds of the masks' fusion as one recurrence sees it."""
+        """Log-odds of the masks' fusion as one recurrence sees it.
+
+        For a rater who is absent stands what DivP says they would mark, once they have been counted elsewhere.
+        Otherwise each image's consensus would lean the way of those who happen to be there.
+        """
         confidence = step.confidence
         if self.trust == "mask":
             confidence = read_masks(masks, rated, step.segmentation)
+        counted = self.counted[min(step.round, self.recurrences - 1)] != EQUAL
+        masks = torch.where(rated[..., None, None], masks, step.raters.sigmoid())
+        rated = rated | (counted & rated.any(1, keepdim=True))
         return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
 
     def fused_logits(
@@ -613,7 +622,7 @@ def settle(
     Weights read where raters differ say little about the rest; two or four small ones would leave the
     background in doubt.
     """
-    votes = mean_vote(masks, rated)
+    votes = mean_vote(masks.round(), rated)
     logits = torch.where(votes == 1, logits.clamp(min=CLEAR), logits)
     return torch.where((votes == 0) & rated.any(1)[..., None, None], logits.clamp(max=-CLEAR), logits)
 

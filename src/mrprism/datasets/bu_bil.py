@@ -152,6 +152,13 @@ def _samples(cases: list[_Case], task: Task) -> Iterator[MultiRaterSample]:
         image = image[:1] if all(np.array_equal(image[0], other) for other in image[1:]) else image
         if len(image) != 1:
             raise InputError(f"image '{case.image}' is coloured; expected grey")
+        if case.window is not None:
+            y, x, h, w = case.window
+            if y + h > image.shape[1] or x + w > image.shape[2]:
+                raise InputError(
+                    f"the window {y}, {x}, {h}, {w} of '{case.name}' reaches out of its image '{case.image}' "
+                    f"of {image.shape[1]} x {image.shape[2]} pixels"
+                )
         image = _cut(image, case.window)
         size = image.shape[1:]
         masks = np.zeros((len(task.raters), 1, *size), dtype=bool)

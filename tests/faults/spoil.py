@@ -212,6 +212,16 @@ def zipped(path: str, name: str, content: bytes, claims: int | None = None) -> S
     return spoil
 
 
+def member(path: str, name: str) -> Spoil:
+    """One more file in an archive, which is no array."""
+
+    def spoil(root: Path) -> None:
+        with zipfile.ZipFile(root / path, "a") as file:
+            file.writestr(name, b"abc")
+
+    return spoil
+
+
 def archive(path: str, **arrays: Any) -> Spoil:
     """An .npz archive with some arrays replaced."""
 

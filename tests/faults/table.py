@@ -27,6 +27,7 @@ from faults.spoil import (
     giant,
     link,
     linked_away,
+    member,
     move,
     nifti_values,
     nothing,
@@ -254,6 +255,10 @@ LAYOUTS = [
     Bad("lidc", "images that are no planes", archive("lidc.npz", images=np.zeros((2, 8), np.uint8)), "lidc.npz' has masks of shape (2, 4, 8, 2) for images of shape (2, 8)"),
     Bad("lidc", "fewer patients than images", archive("lidc.npz", patient=np.array(["x"])), "lidc.npz' has 1 of 'patient' for 2 images"),
     Bad("lidc", "objects in an archive", archive("lidc.npz", patient=np.array([{}, {}], dtype=object)), "lidc.npz' is broken or not a LIDC archive: Object arrays cannot be loaded"),
+    Bad("lidc", "an image that is one number", archive("lidc.npz", images=np.uint8(3)), "lidc.npz' has masks of shape (2, 4, 8, 2) for images of shape ()"),
+    Bad("lidc", "masks that are not packed in bytes", archive("lidc.npz", masks_packed=np.zeros((2, 4, 8, 2), np.int16)), "lidc.npz' has 'masks_packed' of type int16; expected uint8"),
+    Bad("lidc", "nodules by name", archive("lidc.npz", nodule=np.array(["a", "b"])), "lidc.npz' has 'nodule' of type <U1; expected whole numbers"),
+    Bad("lidc", "a member that is no array", both(archive("lidc.npz", patient=None), member("lidc.npz", "patient")), "lidc.npz' has 'patient' of type |S"),
     Bad("lidc", "pickles", both(remove("lidc.npz"), write("lidc.pickle", b"\x80\x04.")), "pickle"),
     Bad("lidc_crops", "a slot that is not there", remove("train/gt/LIDC-IDRI-0005/z_c0_l2.png"), "z_c0_l2.png' does not exist"),
     Bad("lidc_crops", "a mask of another size", resize("test/gt/LIDC-IDRI-0004/z_c0_l2.png"), "z_c0_l2.png' has the size (5, 5), its image"),
@@ -264,6 +269,7 @@ LAYOUTS = [
     Bad("riga", "a table without a column", text("DiscRegion/Glaucoma_multirater_MESSIDOR.csv", "maskName", "mask"), "has no column 'maskName'; it has"),
     Bad("riga", "a table that lacks a row", text("DiscRegion/Glaucoma_multirater_MESSIDOR.csv", "6,MESSIDOR\\Image\\1.png,MESSIDOR\\FinalLabel\\1.png,1,x,0,0,9,9,64,64,1,6\n", ""), "has 6 rows; expected seven for each image"),
     Bad("riga", "a table that names files outside", text("DiscRegion/Glaucoma_multirater_MESSIDOR.csv", "MESSIDOR\\Image\\1.png", "..\\..\\secret.png"), "which is not a path inside"),
+    Bad("riga", "a table that names no file a system can have", text("DiscRegion/Glaucoma_multirater_MESSIDOR.csv", "FinalLabel\\1.png", "FinalLabel\\1\0.png"), "which is not a path inside"),
     Bad("riga", "a table with a cell without end", write("DiscRegion/Glaucoma_multirater_MESSIDOR.csv", "imgName,maskName,label,rater\n" + "a" * 200_000), "Glaucoma_multirater_MESSIDOR.csv' cannot be read as a table"),
     Bad("riga", "a mask with two middle greys", paint("DiscRegion/MESSIDOR/Rater2/1.png", [0, 77, 128, 255]), "has the grey values 77, 128 besides 0 and 255; expected one between them"),
     Bad("riga_plus", "a grey no mask has", paint("R/1_mask-2.png", [0, 127]), "1_mask-2.png' holds the grey value 127; expected 0, 128, 255"),
@@ -396,6 +402,15 @@ def half_a_number(root: Path) -> None:
     )
 
 
+def unknown_kind(root: Path) -> None:
+    """The class of an object is written as a kind of value that DICOM does not have."""
+    path = root / "seg/bob.dcm"
+    content = path.read_bytes()
+    known = bytes.fromhex("08001600") + b"UI"
+    assert known in content
+    path.write_bytes(content.replace(known, known[:4] + b"UA"))
+
+
 def deflated(root: Path) -> None:
     """A DICOM file that would unpack to far more than it holds."""
     import pydicom
@@ -421,6 +436,7 @@ OUTSIDE = [
     Bad("cvat", "a picture upwards from Windows", text("ann.xml", 'name="a.png"', 'name="..\\a.png"'), "the picture '..\\a.png' is not a path inside"),
     Bad("label_studio", "a picture upwards", edit("export.json", lambda d: d[0]["data"].update(image="/data/local-files/?d=../../etc/secret.png")), "the picture 'secret.png' is not in"),
     Bad("dicom_seg", "a number of three bytes", half_a_number, ".dcm' has a header that cannot be read: "),
+    Bad("dicom_seg", "a value of an unknown kind", unknown_kind, "bob.dcm' has a header that cannot be read: Unknown Value Representation 'UA'"),
     Bad("dicom_seg", "a file deflated as a whole", deflated, "bob.dcm' is deflated as a whole, which is not read"),
     Bad("riga_plus", "a table that names files outside", text("Base1_train.csv", "R/1.png,", "../1.png,"), "names '../1.png', which is not a path inside"),
 ]  # fmt: skip

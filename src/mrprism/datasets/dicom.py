@@ -163,8 +163,8 @@ def is_slice(header: Any, path: Path) -> bool:
         return not lacking
 
 
-def is_segmentation(header: Any) -> bool:
-    with quiet():
+def is_segmentation(header: Any, path: Path) -> bool:
+    with readable(path):
         return str(header.get("SOPClassUID", "")) in _SEGMENTATIONS
 
 

@@ -50,7 +50,7 @@ def read(source: Path, *, threshold: str = "", window: str = "", resample: str =
     drawings = []
     for path in (path for folder in folders(source) for path in dicom_files(folder)):
         header = read_header(path)
-        if is_segmentation(header):
+        if is_segmentation(header, path):
             drawings.append((path, header))
         elif is_slice(header, path):
             with readable(path):

@@ -25,6 +25,14 @@ from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(1, ("nodule",), tuple(f"slot {i + 1}" for i in range(SLOTS)), anonymous=True)
 
+_WHOLE = np.typecodes["AllInteger"]
+_FACTS = {
+    "patient": "U",
+    "nodule": _WHOLE,
+    "slice": _WHOLE,
+}  # of each image: the type characters they may have
+_EXPECTED = {"B": "uint8", "U": "text", _WHOLE: "whole numbers"}
+
 
 def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str = "no") -> Source:
     """Read a folder in one of these forms, `lidc.npz`, or a pickle.
@@ -56,7 +64,8 @@ def _archive(path: Path) -> Iterator[MultiRaterSample]:
     try:
         limit_archive(path)
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            content = {key: file[key] for key in ("images", "masks_packed", "patient", "nodule", "slice")}
+            # a member that is no array comes as its bytes
+            content = {key: np.asarray(file[key]) for key in ("images", "masks_packed", *_FACTS)}
     except FileNotFoundError:
         raise InputError(f"file '{path}' does not exist; expected lidc.npz") from None
     except InputError:
@@ -64,13 +73,18 @@ def _archive(path: Path) -> Iterator[MultiRaterSample]:
     except Exception as error:  # zip, zlib and npy readers raise what they like
         raise InputError(f"'{path}' is broken or not a LIDC archive: {error}") from error
     images, packed = content["images"], content["masks_packed"]
-    height, width = images.shape[1:] if images.ndim == 3 else (0, 0)
-    if packed.shape != (len(images), SLOTS, height, -(-width // 8)) or images.dtype != np.uint8:
+    count, height, width = images.shape if images.ndim == 3 else (0, 0, 0)
+    if packed.shape != (count, SLOTS, height, -(-width // 8)) or images.ndim != 3:
         raise InputError(f"'{path}' has masks of shape {packed.shape} for images of shape {images.shape}")
-    for what in ("patient", "nodule", "slice"):
-        if content[what].shape != (len(images),):
-            raise InputError(f"'{path}' has {content[what].size} of '{what}' for {len(images)} images")
-    facts = zip(content["patient"], content["nodule"], content["slice"], strict=True)
+    for what, kinds in {"images": "B", "masks_packed": "B", **_FACTS}.items():
+        if content[what].dtype.char not in kinds:
+            raise InputError(
+                f"'{path}' has '{what}' of type {content[what].dtype}; expected {_EXPECTED[kinds]}"
+            )
+    for what in _FACTS:
+        if content[what].shape != (count,):
+            raise InputError(f"'{path}' has {content[what].size} of '{what}' for {count} images")
+    facts = zip(*(content[what] for what in _FACTS), strict=True)
     for image, masks, (patient, nodule, slice_) in zip(images, packed, facts, strict=True):
         yield MultiRaterSample(
             name=f"{patient}_nodule{int(nodule):02d}_slice{int(slice_):03d}",

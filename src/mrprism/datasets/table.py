@@ -47,7 +47,7 @@ def _rows(reader: csv.DictReader[str], path: Path, columns: tuple[str, ...]) -> 
 def inside(root: Path, text: str, table: Path) -> Path:
     """The file a table names, with either kind of slash, inside ``root``."""
     relative = PurePosixPath(text.strip().replace("\\", "/"))
-    if relative.is_absolute() or ".." in relative.parts or ":" in text or not relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or not relative.parts or set(text) & set(":\0"):
         raise InputError(f"table '{table}' names '{text}', which is not a path inside '{root}'")
     if target := leads_outside(root / relative, os.path.realpath(root)):
         raise InputError(f"'{root / relative}' is a link to '{target}', outside '{root}'; {ALLOWED}")

@@ -1,6 +1,7 @@
 """One thing about MrPrism changed at a time: which choices make it better, on validation cases only.
 
     python benchmarks/questions.py --jobs 2          # three seeds of every variant; writes questions.md
+    python benchmarks/questions.py "as it comes" "who is absent" --scenario missing     # some of them; prints only
 
 64 x 64, `small` backbone, 10 epochs (300 steps of 8) on a phantom's training cases, scored on its 40 validation
 cases against the truth. Most variants are options of `mrprism train`; those that are not are classes here. Stopped, the same
@@ -92,7 +93,14 @@ class Temperature(MrPrism):
         return self.times * super().fused_logits(*given)
 
 
-METHODS |= {cls.__name__: cls for cls in (SeesImage, VotesFirst, GrowingBeta, Temperature)}
+class LeftOut(MrPrism):
+    """Who is absent is left out of the fusion; DivP does not stand in for them."""
+
+    def _fusion(self, step: Recurrence, masks: Tensor, rated: Tensor) -> Tensor:
+        return self.fused_logits(masks, rated, step.confidence, step.raters, step.segmentation)
+
+
+METHODS |= {cls.__name__: cls for cls in (SeesImage, VotesFirst, GrowingBeta, Temperature, LeftOut)}
 
 # what is asked: {shown: (method, options)}
 QUESTIONS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -117,6 +125,7 @@ QUESTIONS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "whose masks ConP's target fuses": {"DivP's (eq. 8)": ("mrprism", {"target": "self"})},
     "schedule": {"votes first": ("VotesFirst", {}), "β grows": ("GrowingBeta", {})},
+    "who is absent": {"left out": ("LeftOut", {})},
     "what DivP sees": {"the image, too": ("SeesImage", {})},
     "L_rec": {name: ("mrprism", {"reconstruction": name}) for name in ("bce", "dice", "ssim")},
     "DivP's terms": {
@@ -163,18 +172,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"one of {', '.join(QUESTIONS)}")
     parser.add_argument("--work", type=Path, default=Path("experiments"), help="data sets and runs")
     parser.add_argument("--scenario", default="crowd", help="the phantom's raters")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     given = parser.parse_args()
+    unknown = sorted(set(given.questions) - set(QUESTIONS))
+    if unknown:
+        parser.error(f"no question '{unknown[0]}'; known: {', '.join(QUESTIONS)}")
     data = experiments.dataset(given.scenario, given.work)
     columns = [f"{structure} {name}" for structure in STRUCTURES for name in SHOWN]
     lines = [f"| question | answer | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
     runs = given.work / f"questions-{given.scenario}"
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
         asked = []
-        for question, answers in QUESTIONS.items():
-            for answer, (method, options) in answers.items():
+        for question in given.questions or QUESTIONS:
+            for answer, (method, options) in QUESTIONS[question].items():
                 folder = runs / f"{question}-{answer}".replace(" ", "_").replace("/", "_")
                 futures = [
                     pool.submit(scores, method, options, data, folder / f"seed{seed}", seed) for seed in SEEDS
@@ -188,6 +201,8 @@ def main() -> None:
                 cells.append(f"{values.mean():.1f} ± {values.std(ddof=1):.1f}")
             lines.append(f"| {question} | {answer} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
+    if given.questions:
+        return
     page = Path(__file__).with_suffix(".md")
     head = (
         f"# What makes MrPrism work\n\n{(__doc__ or '').strip()}\n\nPhantom `{given.scenario}`; mean ± standard deviation over "

@@ -257,7 +257,7 @@ LAYOUTS = [
     Bad("lidc", "objects in an archive", archive("lidc.npz", patient=np.array([{}, {}], dtype=object)), "lidc.npz' is broken or not a LIDC archive: Object arrays cannot be loaded"),
     Bad("lidc", "an image that is one number", archive("lidc.npz", images=np.uint8(3)), "lidc.npz' has masks of shape (2, 4, 8, 2) for images of shape ()"),
     Bad("lidc", "masks that are not packed in bytes", archive("lidc.npz", masks_packed=np.zeros((2, 4, 8, 2), np.int16)), "lidc.npz' has 'masks_packed' of type int16; expected uint8"),
-    Bad("lidc", "nodules by name", archive("lidc.npz", nodule=np.array(["a", "b"])), "lidc.npz' has 'nodule' of type <U1; expected whole numbers"),
+    Bad("lidc", "nodules by name", archive("lidc.npz", nodule=np.array(["a", "b"])), "lidc.npz' has 'nodule' of type <U1; expected integer"),
     Bad("lidc", "a member that is no array", both(archive("lidc.npz", patient=None), member("lidc.npz", "patient")), "lidc.npz' has 'patient' of type |S"),
     Bad("lidc", "pickles", both(remove("lidc.npz"), write("lidc.pickle", b"\x80\x04.")), "pickle"),
     Bad("lidc_crops", "a slot that is not there", remove("train/gt/LIDC-IDRI-0005/z_c0_l2.png"), "z_c0_l2.png' does not exist"),

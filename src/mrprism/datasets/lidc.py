@@ -25,13 +25,14 @@ from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(1, ("nodule",), tuple(f"slot {i + 1}" for i in range(SLOTS)), anonymous=True)
 
-_WHOLE = np.typecodes["AllInteger"]
-_FACTS = {
-    "patient": "U",
-    "nodule": _WHOLE,
-    "slice": _WHOLE,
-}  # of each image: the type characters they may have
-_EXPECTED = {"B": "uint8", "U": "text", _WHOLE: "whole numbers"}
+_FACTS = ("patient", "nodule", "slice")  # of each image
+_TYPES = {
+    "images": np.uint8,
+    "masks_packed": np.uint8,
+    "patient": np.str_,
+    "nodule": np.integer,
+    "slice": np.integer,
+}
 
 
 def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str = "no") -> Source:
@@ -65,7 +66,7 @@ def _archive(path: Path) -> Iterator[MultiRaterSample]:
         limit_archive(path)
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             # a member that is no array comes as its bytes
-            content = {key: np.asarray(file[key]) for key in ("images", "masks_packed", *_FACTS)}
+            content = {key: np.asarray(file[key]) for key in _TYPES}
     except FileNotFoundError:
         raise InputError(f"file '{path}' does not exist; expected lidc.npz") from None
     except InputError:
@@ -76,11 +77,10 @@ def _archive(path: Path) -> Iterator[MultiRaterSample]:
     count, height, width = images.shape if images.ndim == 3 else (0, 0, 0)
     if packed.shape != (count, SLOTS, height, -(-width // 8)) or images.ndim != 3:
         raise InputError(f"'{path}' has masks of shape {packed.shape} for images of shape {images.shape}")
-    for what, kinds in {"images": "B", "masks_packed": "B", **_FACTS}.items():
-        if content[what].dtype.char not in kinds:
-            raise InputError(
-                f"'{path}' has '{what}' of type {content[what].dtype}; expected {_EXPECTED[kinds]}"
-            )
+    for what, expected in _TYPES.items():
+        found = content[what].dtype
+        if not np.issubdtype(found, expected):
+            raise InputError(f"'{path}' has '{what}' of type {found}; expected {expected.__name__}")
     for what in _FACTS:
         if content[what].shape != (count,):
             raise InputError(f"'{path}' has {content[what].size} of '{what}' for {count} images")

@@ -622,7 +622,7 @@ def settle(
     Weights read where raters differ say little about the rest; two or four small ones would leave the
     background in doubt.
     """
-    votes = mean_vote(masks.round(), rated)
+    votes = mean_vote(masks.round(), rated)  # who stands in for a rater votes as they most likely would
     logits = torch.where(votes == 1, logits.clamp(min=CLEAR), logits)
     return torch.where((votes == 0) & rated.any(1)[..., None, None], logits.clamp(max=-CLEAR), logits)
 

@@ -1,7 +1,7 @@
 """What is fuzzed: everything that reads bytes from outside. Any bytes are read, or refused with an InputError.
 
 Each target has sound inputs to begin with (seeds) and a function that is given the bytes. The trees of published
-layouts are those of tests/faults/inputs.py, with one file replaced.
+layouts are those of tests/faults/inputs.py and tests/datasets/layouts.py, with one file replaced.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import functools
 import io
 import os
+import pickle
 import shutil
 import struct
 import sys
@@ -24,8 +25,10 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/datasets"))
 
 from faults import inputs
+from layouts import LAYOUTS
 
 from mrprism.datasets import DATASETS, open_dataset, write_dataset
 from mrprism.datasets.check import check_dataset
@@ -132,7 +135,7 @@ def _layout(kind: str, good: str, file: str, **options: Any) -> Target:
     @functools.cache
     def tree() -> Path:
         root = scratch() / f"{good}-{Path(file).name}"
-        inputs.GOOD[good](root)
+        (inputs.GOOD | LAYOUTS)[good](root)
         return root
 
     def read(data: bytes) -> None:
@@ -146,6 +149,18 @@ def _layout(kind: str, good: str, file: str, **options: Any) -> Target:
 @functools.cache
 def _kept(path: Path) -> bytes:
     return path.read_bytes()
+
+
+def _pickle(data: bytes) -> None:
+    path = scratch() / "lidc.pickle"
+    path.write_bytes(data)
+    for sample in DATASETS["lidc"](path, pickle="yes").samples:
+        assert sample.masks.shape[2:] == sample.image.shape[1:]
+
+
+def _pickle_seeds() -> list[bytes]:
+    case = {"image": inputs.picture(0), "masks": [inputs.blob(k) for k in range(4)], "series_uid": "1.3"}
+    return [pickle.dumps({"nodule_1": case}, protocol) for protocol in (0, 2, 4)]
 
 
 def _manifest() -> Target:
@@ -237,12 +252,17 @@ TARGETS: dict[str, Target] = {
     "cvat": _layout("cvat", "cvat", "ann.xml"),
     "diaretdb1": _layout("diaretdb1", "diaretdb1", "groundtruth/diaretdb1_image001_01_plain.xml"),
     "dicom-seg": _layout("dicom-seg", "dicom_seg", "seg/bob.dcm"),
+    "dicom-slice": _layout("dicom-seg", "dicom_seg", "ct/00.dcm"),
     "drishti-table": _layout("drishti", "drishti", "meta.json"),
     "label-studio": _layout("label-studio", "label_studio", "export.json"),
     "label-studio-brush": Target(lambda: [BRUSH], lambda data: unpack_brush(list(data), (2, 2))),
     "lidc": _layout("lidc", "lidc", "lidc.npz"),
+    "lidc-pickle": Target(_pickle_seeds, _pickle),
+    "lidc-xml": _layout("lidc", "LIDC-IDRI", "LIDC-IDRI-0007/1.3.6.1.study/1.3.6.1.series/069.xml"),
     "monai": _layout("monai", "monai", "dataset.json", raters="label_*"),
     "nnunet": _layout("nnunet", "nnunet", "dataset.json"),
+    "refuge-table": _layout("refuge", "refuge", "REFUGE1Test.csv"),
+    "riga-plus-table": _layout("riga", "riga_plus", "Base1_train.csv"),
     "riga-table": _layout("riga", "riga", "DiscRegion/Glaucoma_multirater_MESSIDOR.csv"),
     "slicer": _layout("slicer", "slicer", "ann/c.seg.nrrd"),
     "stare": _layout("stare", "stare", "im0001.ah.ppm.gz"),

@@ -64,6 +64,8 @@ class Attack:
         ({"a": case(1, masks=[blob(1).T] * 4)}, "expected the same"),
         ({"a": case(1, image="x")}, "has no image of one plane"),
         ({"a": case(1, image=np.array([[None]]))}, "has no image of one plane"),
+        ({"a": case(1, image=np.zeros((0, 5)))}, "is no case; expected an image with pixels"),
+        ({"a": case(1, masks=4)}, "is no case; expected an image with pixels, a list of masks"),
     ],
 )
 def test_faults(tmp_path: Path, content: Any, says: str) -> None:
@@ -77,6 +79,12 @@ def test_code_is_never_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.pkl' holds 'posix\.mkdir', which could run code"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))
     assert not (tmp_path / "hit").exists()
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04cnumpy\nndarray\nJ\x00\x00\x00\x7f\x85R.")
+    with pytest.raises(InputError, match="is broken or no pickle"):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04}r\xff\xff\xff\x0f.")
+    with pytest.raises(InputError, match="asks for room for 268435455 things in its first 3 bytes"):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": case(1)})[:-40])
     with pytest.raises(InputError, match="is broken or no pickle"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))

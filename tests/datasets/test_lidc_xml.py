@@ -115,6 +115,10 @@ def test_two_slices_at_one_place(tmp_path: Path) -> None:
         (nodule(roi("{1}", [])), "without points or outside its slice"),
         (nodule(roi("{1}", outline(2, 3, 9, 8)).replace(">2<", ">2.5<")), "a contour that cannot be read"),
         (
+            nodule(roi("{1}", outline(2, 3, 9, 8)).replace(">2<", f">{10**30}<")),
+            "a contour that cannot be read",
+        ),
+        (
             "</readingSession>" + "<readingSession></readingSession>" * 4 + "<readingSession>",
             "6 reading sessions",
         ),

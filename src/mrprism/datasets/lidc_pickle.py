@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +52,15 @@ def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSam
     for name, case in content.items():
         where = f"{path}: {name}"
         try:
-            image, masks, series = case["image"], list(case["masks"]), str(case["series_uid"])
+            image, masks, series = case["image"], case["masks"], case["series_uid"]
         except KeyError as error:
             raise InputError(f"'{where}' has no {error}; expected image, masks and series_uid") from error
         if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype.kind not in "uif":
             raise InputError(f"'{where}' has no image of one plane")
+        if not image.size or not isinstance(masks, (list, tuple)) or not isinstance(series, str):
+            raise InputError(
+                f"'{where}' is no case; expected an image with pixels, a list of masks and a text"
+            )
         if len(masks) != len(task.raters):
             raise InputError(f"'{where}' has {len(masks)} masks; expected {len(task.raters)}")
         planes = [fitting(_mask(mask, where), where, image[None], where) for mask in masks]
@@ -79,17 +84,26 @@ def _content(path: Path) -> Any:
     try:
         if path.suffix.lower() != ".zip":
             with path.open("rb") as file:
-                return _Numbers(file).load()
+                return _load(file)
         limit_archive(path)
         with zipfile.ZipFile(path) as archive:
             (inner,) = (item for item in archive.infolist() if item.filename.lower().endswith(_ENDINGS))
-            return _Numbers(io.BytesIO(archive.read(inner))).load()
+            return _load(io.BytesIO(archive.read(inner)))
     except _RefusedError as error:
         raise InputError(f"'{path}' {error}") from error
     except InputError:
         raise
     except Exception as error:  # pickle, zip and numpy raise what they like on broken files
         raise InputError(f"'{path}' is broken or no pickle: {error}") from error
+
+
+def _load(file: io.BufferedReader | io.BytesIO) -> Any:
+    for step, argument, place in pickletools.genops(file):
+        # the unpickler makes room for as many things as the largest number that one of them is given
+        if step.name.endswith("PUT") and int(argument or 0) > (place or 0):
+            raise _RefusedError(f"asks for room for {argument} things in its first {place} bytes")
+    file.seek(0)
+    return _Numbers(file).load()
 
 
 class _RefusedError(Exception):
@@ -105,15 +119,20 @@ class _Numbers(pickle.Unpickler):
             return _empty
         if place == ("numpy.core.multiarray", "scalar"):
             return _scalar
-        if place in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
+        if place == ("numpy", "ndarray"):
+            return _ARRAY
+        if place == ("numpy", "dtype"):
+            return np.dtype
         if place == ("_codecs", "encode"):  # how Python 2 kept bytes
             return _bytes
         raise _RefusedError(f"holds '{module}.{name}', which could run code; expected numbers only")
 
 
+_ARRAY = object()  # stands for np.ndarray, which would make an array of any size when called
+
+
 def _empty(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    if kind is not np.ndarray or tuple(shape) != (0,):
+    if kind is not _ARRAY or tuple(shape) != (0,):
         raise _RefusedError("holds an array that is not built as arrays are")
     return np.empty(0, dtype=np.uint8)
 

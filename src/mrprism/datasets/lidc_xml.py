@@ -203,7 +203,7 @@ def _points(line: Element, size: tuple[int, ...], path: Path) -> Int64[np.ndarra
             ],
             dtype=np.int64,
         ).reshape(-1, 2)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"'{path}' has a contour that cannot be read: {error}") from error
     if not len(points) or points.min() < 0 or (points >= [size[1], size[0]]).any():
         raise InputError(f"'{path}' has a contour without points or outside its slice")

@@ -63,7 +63,7 @@ class Attack:
         ({"a": case(1, masks=[picture(1)] * 4)}, "a mask with other values than 0 and 1"),
         ({"a": case(1, masks=[blob(1).T] * 4)}, "expected the same"),
         ({"a": case(1, image="x")}, "has no image of one plane"),
-        ({"a": case(1, image=np.array([[None]]))}, "has no image of one plane"),
+        ({"a": case(1, image=np.array([[None]]))}, "holds values of the type O8; expected numbers only"),
         ({"a": case(1, image=np.zeros((0, 5)))}, "is no case; expected an image with pixels"),
         ({"a": case(1, masks=4)}, "is no case; expected an image with pixels, a list of masks"),
     ],
@@ -72,6 +72,17 @@ def test_faults(tmp_path: Path, content: Any, says: str) -> None:
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(InputError, match=says):
         cases(read(tmp_path / "x.pkl", pickle="yes"))
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f8", ">i2", "|b1", "<u1", "<f2"])
+def test_every_kind_of_number(tmp_path: Path, kind: str) -> None:
+    """Numbers of either byte order, by rows or by columns, and masks of any kind."""
+    image = np.asfortranarray(picture(1) > 100).astype(kind, order="K")
+    masks = [np.asfortranarray(blob(k)).astype(kind, order="K") for k in range(4)]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": case(1, image=image.astype("f8"), masks=masks)}))
+    found = cases(read(tmp_path / "x.pkl", pickle="yes"))["a"]
+    np.testing.assert_array_equal(found.image[0], image)
+    np.testing.assert_array_equal(found.masks[:, 0], np.array(masks) != 0)
 
 
 def test_code_is_never_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,10 +53,10 @@ def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSam
     for name, case in content.items():
         where = f"{path}: {name}"
         try:
-            image, masks, series = case["image"], case["masks"], case["series_uid"]
+            image, masks, series = _array(case["image"]), case["masks"], case["series_uid"]
         except KeyError as error:
             raise InputError(f"'{where}' has no {error}; expected image, masks and series_uid") from error
-        if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype.kind not in "uif":
+        if image is None or image.ndim != 2 or image.dtype.kind not in "uif":
             raise InputError(f"'{where}' has no image of one plane")
         if not image.size or not isinstance(masks, (list, tuple)) or not isinstance(series, str):
             raise InputError(
@@ -75,9 +76,10 @@ def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSam
 
 
 def _mask(mask: Any, where: str) -> np.ndarray:
-    if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "buif" or not np.isin(mask, (0, 1)).all():
+    values = _array(mask)
+    if values is None or not np.isin(values, (0, 1)).all():
         raise InputError(f"'{where}' has a mask with other values than 0 and 1")
-    return np.asarray(mask != 0)
+    return np.asarray(values != 0)
 
 
 def _content(path: Path) -> Any:
@@ -111,7 +113,7 @@ class _RefusedError(Exception):
 
 
 class _Numbers(pickle.Unpickler):
-    """Builds arrays of numbers and nothing else."""
+    """Builds arrays of numbers and nothing else, and those without numpy's help, which broken states can crash."""
 
     def find_class(self, module: str, name: str) -> Any:
         place = module.replace("numpy._core", "numpy.core"), name
@@ -120,27 +122,52 @@ class _Numbers(pickle.Unpickler):
         if place == ("numpy.core.multiarray", "scalar"):
             return _scalar
         if place == ("numpy", "ndarray"):
-            return _ARRAY
+            return _Array
         if place == ("numpy", "dtype"):
-            return np.dtype
+            return _Type
         if place == ("_codecs", "encode"):  # how Python 2 kept bytes
             return _bytes
         raise _RefusedError(f"holds '{module}.{name}', which could run code; expected numbers only")
 
 
-_ARRAY = object()  # stands for np.ndarray, which would make an array of any size when called
+class _Type:
+    """Stands for numpy.dtype while a pickle is read."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def read(self, content: Any) -> np.ndarray:
+        """A row of numbers."""
+        if not re.fullmatch("b1|[ui][1248]|f[248]", self.code) or self.order not in ("=", "<", ">", "|"):
+            raise _RefusedError(f"holds values of the type {self.code}; expected numbers only")
+        return np.frombuffer(content, self.order + self.code)
 
 
-def _empty(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    if kind is not _ARRAY or tuple(shape) != (0,):
+class _Array:
+    """Stands for numpy.ndarray while a pickle is read."""
+
+    array: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, by_columns, content = state
+        self.array = kind.read(content).reshape(shape, order="F" if by_columns else "C")
+
+
+def _array(value: Any) -> np.ndarray | None:
+    return value.array if isinstance(value, _Array) else None
+
+
+def _empty(kind: Any, shape: Any, code: Any) -> _Array:
+    if kind is not _Array or tuple(shape) != (0,):
         raise _RefusedError("holds an array that is not built as arrays are")
-    return np.empty(0, dtype=np.uint8)
+    return _Array()
 
 
-def _scalar(dtype: np.dtype[Any], content: bytes) -> Any:
-    if dtype.kind not in "buif":
-        raise _RefusedError(f"holds a value of the type {dtype}; expected numbers only")
-    return np.frombuffer(content, dtype)[0]
+def _scalar(kind: _Type, content: Any) -> Any:
+    return kind.read(content)[0]
 
 
 def _bytes(text: str, encoding: str) -> bytes:

@@ -37,7 +37,7 @@ RATERS = f"--seeds 0,1,2 --size 64 --epochs 10 {SMALL} --methods mrprism"  # oth
 
 # name: (data set, options of `mrprism compare`)
 EXPERIMENTS = {
-    "crowd": ("crowd", f"{PROOF},aggnet,fused-label:label=staple --epochs 30"),
+    "crowd": ("crowd", f"{PROOF},aggnet,aggnet:margin=8,fused-label:label=staple --epochs 30"),
     **{name: (name, f"{PROOF} --epochs 30") for name in ("symmetric", "majority", "missing")},
     "drishti": ("drishti", f"{PROOF} --epochs 75"),
     "lidc": ("lidc", f"{PROOF.replace('128', '96')} --epochs 30"),

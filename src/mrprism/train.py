@@ -459,8 +459,8 @@ class _Training:
         return score
 
     def _warn(self, epoch: int, collapse: Sequence[str]) -> None:
-        """Speak of a collapse that lasts for a tenth of the training, or stands at its end."""
-        lasting = max(2, self.epochs // self.validate_every // 10)
+        """Speak of a collapse that lasts for a fifth of the training, or stands at its end."""
+        lasting = max(3, self.epochs // self.validate_every // 5)
         streaks = self.progress.streaks
         self.progress.streaks = {sentence: streaks.get(sentence, 0) + 1 for sentence in collapse}
         for sentence, streak in self.progress.streaks.items():

@@ -94,7 +94,7 @@ class Temperature(MrPrism):
 
 
 class LeftOut(MrPrism):
-    """Who is absent is left out of the fusion; DivP does not stand in for them."""
+    """Who is absent is left out of the fusion; DivP does not stand in for them. For raters who are persons."""
 
     def _fusion(self, step: Recurrence, masks: Tensor, rated: Tensor) -> Tensor:
         return self.fused_logits(masks, rated, step.confidence, step.raters, step.segmentation)
@@ -174,7 +174,8 @@ def main() -> None:
     )
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"one of {', '.join(QUESTIONS)}")
     parser.add_argument("--work", type=Path, default=Path("experiments"), help="data sets and runs")
-    parser.add_argument("--scenario", default="crowd", help="the phantom's raters")
+    phantoms = [name for name, made in experiments.DATA.items() if made.startswith("phantom")]
+    parser.add_argument("--scenario", default="crowd", choices=phantoms, help="the phantom's raters")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     given = parser.parse_args()
     unknown = sorted(set(given.questions) - set(QUESTIONS))
@@ -183,10 +184,13 @@ def main() -> None:
     data = experiments.dataset(given.scenario, given.work)
     columns = [f"{structure} {name}" for structure in STRUCTURES for name in SHOWN]
     lines = [f"| question | answer | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
+    print("\n".join(lines), flush=True)
     runs = given.work / f"questions-{given.scenario}"
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
         asked = []
-        for question in given.questions or QUESTIONS:
+        everybody_there = given.scenario != "missing"
+        every = [name for name in QUESTIONS if not (name == "who is absent" and everybody_there)]
+        for question in given.questions or every:
             for answer, (method, options) in QUESTIONS[question].items():
                 folder = runs / f"{question}-{answer}".replace(" ", "_").replace("/", "_")
                 futures = [

@@ -85,6 +85,28 @@ def test_every_kind_of_number(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(found.masks[:, 0], np.array(masks) != 0)
 
 
+def test_other_forms_of_a_case(tmp_path: Path) -> None:
+    """All masks in one array, bytes for a text, and beside them what is not read."""
+    masks = np.array([blob(k) for k in range(4)])
+    content = {"a": case(1, masks=masks, series_uid=b"1.3", alpha=np.array(["x", "y"]))}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    found = cases(read(tmp_path / "x.pkl", pickle="yes"))["a"]
+    np.testing.assert_array_equal(found.masks[:, 0], masks)
+    assert found.group == "1.3"
+
+
+def test_a_broken_array_is_refused_and_crashes_nothing(tmp_path: Path) -> None:
+    content = pickle.dumps({"a": case(1)}, 4)
+    rows = b"K\x0cK\x0a\x86"  # the shape, 12 x 10
+    assert content.count(rows) == 5
+    (tmp_path / "x.pkl").write_bytes(content.replace(rows, b"K\x7fK\x7f\x86"))
+    with pytest.raises(InputError, match=r"x\.pkl: a' holds a broken array: cannot reshape"):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))
+    (tmp_path / "x.pkl").write_bytes(content.replace(b"\x8c\x02u1", b"\x8c\x02O8"))
+    with pytest.raises(InputError, match="holds values of the type O8; expected numbers only"):
+        cases(read(tmp_path / "x.pkl", pickle="yes"))
+
+
 def test_code_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": case(1, alpha=Attack(tmp_path / "hit"))}))
     with pytest.raises(InputError, match=r"x\.pkl' holds 'posix\.mkdir', which could run code"):

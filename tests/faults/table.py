@@ -225,6 +225,7 @@ LAYOUTS = [
     Bad("bu_bil", "a mask of another size", resize("set1/crowd/B01_c2.png"), "B01_c2.png' has the size (5, 5), its image"),
     Bad("bu_bil", "no layout of BU-BIL", rename("set1", "first"), "has no 'set1' or 'BU-BIL_Dataset1'; expected BU-BIL's layout"),
     Bad("bu_bil_original", "crowd masks without windows", remove("BU-BIL_Dataset1/crop_offsets.json"), "are windows cut from the images; expected"),
+    Bad("bu_bil_original", "a window without a pixel", write("BU-BIL_Dataset1/crop_offsets.json", '{"B01": {"y": 0, "x": 0, "h": 5, "w": 0}}'), "has the window 0, 0, 5, 0 for 'b01'; expected one inside the image"),
     Bad("bu_bil_original", "a window beside the image", write("BU-BIL_Dataset1/crop_offsets.json", '{"B01": {"y": 0, "x": 900, "h": 5, "w": 5}}'), "the window 0, 900, 5, 5 of 'B01' reaches out of its image"),
     Bad("bu_bil_original", "a window of words", write("BU-BIL_Dataset1/crop_offsets.json", '{"B01": {"y": "top"}}'), "crop_offsets.json' is broken"),
     Bad("curvas", "no annotations", remove("UKCHLL001"), "has no folder with image.nii.gz and annotation_1.nii.gz"),

@@ -53,11 +53,14 @@ def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSam
     for name, case in content.items():
         where = f"{path}: {name}"
         try:
-            image, masks, series = _array(case["image"]), case["masks"], case["series_uid"]
+            image, masks, series = _array(case["image"], where), case["masks"], case["series_uid"]
         except KeyError as error:
             raise InputError(f"'{where}' has no {error}; expected image, masks and series_uid") from error
         if image is None or image.ndim != 2 or image.dtype.kind not in "uif":
             raise InputError(f"'{where}' has no image of one plane")
+        stack = _array(masks, where)
+        masks = masks if stack is None else list(stack)
+        series = series.decode("latin-1") if isinstance(series, bytes) else series
         if not image.size or not isinstance(masks, (list, tuple)) or not isinstance(series, str):
             raise InputError(
                 f"'{where}' is no case; expected an image with pixels, a list of masks and a text"
@@ -76,7 +79,7 @@ def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSam
 
 
 def _mask(mask: Any, where: str) -> np.ndarray:
-    values = _array(mask)
+    values = mask if isinstance(mask, np.ndarray) else _array(mask, where)
     if values is None or not np.isin(values, (0, 1)).all():
         raise InputError(f"'{where}' has a mask with other values than 0 and 1")
     return np.asarray(values != 0)
@@ -147,17 +150,25 @@ class _Type:
 
 
 class _Array:
-    """Stands for numpy.ndarray while a pickle is read."""
+    """Stands for numpy.ndarray while a pickle is read; made into numbers when it is needed, if ever."""
 
-    array: np.ndarray | None = None
+    state: tuple[Any, ...] | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, by_columns, content = state
-        self.array = kind.read(content).reshape(shape, order="F" if by_columns else "C")
+        self.state = state
+
+    def read(self) -> np.ndarray:
+        _, shape, kind, by_columns, content = self.state or (1, (0,), _Type("u1"), False, b"")
+        return kind.read(content).reshape(shape, order="F" if by_columns else "C")  # type: ignore[no-any-return]
 
 
-def _array(value: Any) -> np.ndarray | None:
-    return value.array if isinstance(value, _Array) else None
+def _array(value: Any, where: str) -> np.ndarray | None:
+    try:
+        return value.read() if isinstance(value, _Array) else None
+    except _RefusedError as error:
+        raise InputError(f"'{where}' {error}") from error
+    except Exception as error:  # broken states
+        raise InputError(f"'{where}' holds a broken array: {error}") from error
 
 
 def _empty(kind: Any, shape: Any, code: Any) -> _Array:

@@ -280,14 +280,15 @@ class MrPrism(Method):
     ) -> Float[Tensor, "B C H W"]:
         """Log-odds of the masks' fusion as one recurrence sees it.
 
-        For a rater who is absent stands what DivP says they would mark, once they have been counted elsewhere.
-        Otherwise each image's consensus would lean the way of those who happen to be there.
+        For a rater who is absent stands what DivP says they would mark, once they have been counted on other
+        images ("band"). Otherwise each image's consensus would lean the way of those who happen to be there.
         """
         confidence = step.confidence
         if self.trust == "mask":
             confidence = read_masks(masks, rated, step.segmentation)
         counted = self.counted[min(step.round, self.recurrences - 1)] != EQUAL
-        masks = torch.where(rated[..., None, None], masks, step.raters.sigmoid())
+        drawn = (step.raters > 0).float() if self.target == "self" else step.raters.sigmoid()
+        masks = torch.where(rated[..., None, None], masks, drawn)
         rated = rated | (counted & rated.any(1, keepdim=True))
         return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
 

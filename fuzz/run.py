@@ -112,9 +112,10 @@ def with_atheris(name: str, target: Target, seconds: int) -> None:
 
     def one(data: bytes) -> None:
         target(data)
-        gathered = max(0.0, held() - begun)  # by atheris's own traces, up to 15 kB for each input
-        if peak() - gathered > MEMORY:
-            raise MemoryError(f"{peak():.0f} MiB, of which atheris at most {gathered:.0f}")
+        if (most := peak()) > MEMORY:
+            gathered = max(0.0, held() - begun)  # by atheris's own traces, up to 15 kB for each input
+            if most - gathered > MEMORY:
+                raise MemoryError(f"{most:.0f} MiB, of which atheris at most {gathered:.0f}")
 
     finds = HERE / "finds"
     finds.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ import struct
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from mrprism.datasets.table import read_table
 from mrprism.errors import InputError
 from mrprism.evaluate import read_example
 from mrprism.images import read_image, read_labels, read_mask, read_values
+from mrprism.sample import MultiRaterSample
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,11 @@ def _nrrd_file() -> Target:
 # --- layouts: one file of a good tree is replaced -----------------------------------------------
 
 
+def _read_all(samples: Iterable[MultiRaterSample]) -> None:
+    for sample in samples:
+        assert sample.masks.shape[2:] == sample.image.shape[1:]
+
+
 def _layout(kind: str, good: str, file: str, **options: Any) -> Target:
     @functools.cache
     def tree() -> Path:
@@ -140,8 +146,7 @@ def _layout(kind: str, good: str, file: str, **options: Any) -> Target:
 
     def read(data: bytes) -> None:
         (tree() / file).write_bytes(data)
-        for sample in DATASETS[kind](tree(), **options).samples:
-            assert sample.masks.shape[2:] == sample.image.shape[1:]
+        _read_all(DATASETS[kind](tree(), **options).samples)
 
     return Target(lambda: [_kept(tree() / file)], read)
 
@@ -154,8 +159,7 @@ def _kept(path: Path) -> bytes:
 def _pickle(data: bytes) -> None:
     path = scratch() / "lidc.pickle"
     path.write_bytes(data)
-    for sample in DATASETS["lidc"](path, pickle="yes").samples:
-        assert sample.masks.shape[2:] == sample.image.shape[1:]
+    _read_all(DATASETS["lidc"](path, pickle="yes").samples)
 
 
 def _pickle_seeds() -> list[bytes]:
@@ -171,8 +175,7 @@ def _manifest() -> Target:
     def read(data: bytes) -> None:
         (tree() / "dataset.json").write_bytes(data)
         check_dataset(tree()).as_html()
-        for sample in open_dataset(tree()):
-            assert sample.masks.shape[2:] == sample.image.shape[1:]
+        _read_all(open_dataset(tree()))
 
     return Target(lambda: [_kept(tree() / "dataset.json")], read)
 

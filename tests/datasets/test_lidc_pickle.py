@@ -63,7 +63,7 @@ class Attack:
         ({"a": case(1, masks=[picture(1)] * 4)}, "a mask with other values than 0 and 1"),
         ({"a": case(1, masks=[blob(1).T] * 4)}, "expected the same"),
         ({"a": case(1, image="x")}, "has no image of one plane"),
-        ({"a": case(1, image=np.array([[None]]))}, "holds values of the type O8; expected numbers only"),
+        ({"a": case(1, image=np.array([[None]]))}, "has no image of one plane"),
         ({"a": case(1, image=np.zeros((0, 5)))}, "is no case; expected an image with pixels"),
         ({"a": case(1, masks=4)}, "is no case; expected an image with pixels, a list of masks"),
     ],
@@ -103,7 +103,7 @@ def test_a_broken_array_is_refused_and_crashes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.pkl: a' holds a broken array: cannot reshape"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))
     (tmp_path / "x.pkl").write_bytes(content.replace(b"\x8c\x02u1", b"\x8c\x02O8"))
-    with pytest.raises(InputError, match="holds values of the type O8; expected numbers only"):
+    with pytest.raises(InputError, match="has no image of one plane"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))
 
 

@@ -53,10 +53,10 @@ def read(
     values = parse_labels(labels) if labels else {}
     files = {p.name: _masks(p, structure, list(values)) for p in others}
     for rater, found in files.items():
-        other = [path.name for path in _files(source / rater)] if not found else []
+        other = None if found else next(_files(source / rater), None)
         if other:
             raise InputError(
-                f"'{source / rater}' holds no mask but '{other[0]}'; expected beside '{images}' a folder of masks "
+                f"'{source / rater}' holds no mask but '{other.name}'; expected beside '{images}' a folder of masks "
                 "for each rater, empty where a rater has drawn nothing yet"
             )
         strange = sorted(name for name, _ in found if name not in pictures)

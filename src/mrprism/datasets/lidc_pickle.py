@@ -163,10 +163,11 @@ class _Array:
 
 
 def _array(value: Any, where: str) -> np.ndarray | None:
+    """None for what is no array of numbers."""
     try:
         return value.read() if isinstance(value, _Array) else None
-    except _RefusedError as error:
-        raise InputError(f"'{where}' {error}") from error
+    except _RefusedError:
+        return None
     except Exception as error:  # broken states
         raise InputError(f"'{where}' holds a broken array: {error}") from error
 

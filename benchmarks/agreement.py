@@ -23,7 +23,7 @@ from statsmodels.stats.inter_rater import aggregate_raters
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
 
 from mrprism.agreement import fleiss_kappa, icc, krippendorff_alpha
-from mrprism.patterns import count_patterns
+from mrprism.core.patterns import count_patterns
 
 RATERS = 5
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from mrprism.core.patterns import count_patterns, paint
 from mrprism.fusion import FUSIONS, staple_labels
 from mrprism.fusion.files import fuse_files
-from mrprism.patterns import count_patterns, paint
 
 RATERS = 5
 

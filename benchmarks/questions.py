@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 import mrprism
-from mrprism.batch import Batch
-from mrprism.methods import METHODS
-from mrprism.methods.mrprism import MrPrism, Recurrence
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods import METHODS
+from mrprism.learn.methods.mrprism import MrPrism, Recurrence
 
 SEEDS = (0, 1, 2)
 STRUCTURES = ("disc", "cup")

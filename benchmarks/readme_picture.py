@@ -17,8 +17,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from mrprism.evaluate import Example, read_example
 from mrprism.metrics import dice
+from mrprism.metrics.scores import Example, read_example
 from mrprism.report.pictures import rater_colour
 
 FOUND, TRUTH = "#12e2f0", "white"

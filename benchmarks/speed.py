@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import torch
 
-from mrprism.batch import Batch
-from mrprism.methods.fused_label import FusedLabel
-from mrprism.methods.method import Method
-from mrprism.methods.mrprism import MrPrism
-from mrprism.sample import Task
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods.fused_label import FusedLabel
+from mrprism.learn.methods.method import Method
+from mrprism.learn.methods.mrprism import MrPrism
 
 TASK = Task(channels=3, structures=("disc", "cup"), raters=tuple("abcdefg"))
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from mrprism.datasets import DATASETS
-from mrprism.methods.mrprism import fuse_share, log_odds, read_masks
+from mrprism.core.sample import MultiRaterSample
+from mrprism.layouts import DATASETS
+from mrprism.learn.methods.mrprism import fuse_share, log_odds, read_masks
 from mrprism.metrics.overlap import dice
-from mrprism.sample import MultiRaterSample
 
 SETS = ("1", "3", "4", "6")
 

@@ -30,16 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/datasets"))
 from faults import inputs
 from layouts import LAYOUTS
 
-from mrprism.datasets import DATASETS, open_dataset, write_dataset
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+from mrprism.datasets import open_dataset, write_dataset
 from mrprism.datasets.check import check_dataset
-from mrprism.datasets.coco import unpack
-from mrprism.datasets.label_studio import unpack_brush
-from mrprism.datasets.shapes import ellipse, polygon, rectangle
-from mrprism.datasets.table import read_table
-from mrprism.errors import InputError
-from mrprism.evaluate import read_example
 from mrprism.images import read_image, read_labels, read_mask, read_values
-from mrprism.sample import MultiRaterSample
+from mrprism.layouts import DATASETS
+from mrprism.layouts.coco import unpack
+from mrprism.layouts.label_studio import unpack_brush
+from mrprism.layouts.shapes import ellipse, polygon, rectangle
+from mrprism.layouts.table import read_table
+from mrprism.metrics.scores import read_example
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _example_seeds() -> list[bytes]:
 
 
 def _run_folder(data: bytes) -> None:
-    from mrprism.run import Run, read_tensors
+    from mrprism.learn.run import Run, read_tensors
 
     folder = scratch() / "run"
     folder.mkdir(exist_ok=True)
@@ -233,9 +234,9 @@ def _run_folder(data: bytes) -> None:
 
 
 def _run_seeds() -> list[bytes]:
-    import mrprism.run  # torch takes seconds to import, before the clock runs
+    import mrprism.learn.run  # torch takes seconds to import, before the clock runs
 
-    assert mrprism.run
+    assert mrprism.learn.run
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     config = b'{"method":"mrprism","task":{"channels":1,"structures":["a"],"raters":["b"]},"dataset":"x",'
     config += b'"dataset_hash":"","train":[],"val":[],"test":[]}'

@@ -14,8 +14,8 @@ import pytest
 
 import mrprism
 from mrprism.cli import call
-from mrprism.methods import METHODS, method_class
-from mrprism.methods.method import Method
+from mrprism.learn.methods import METHODS, method_class
+from mrprism.learn.methods.method import Method
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -99,7 +99,7 @@ def test_the_readme_works_on_a_folder_of_ones_own(
 
 def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, line, test = blocks("CONTRIBUTING.md")
-    module = ModuleType("mrprism.methods.agreed_pixels")
+    module = ModuleType("mrprism.learn.methods.agreed_pixels")
     exec(compile(code, "CONTRIBUTING.md", "exec", dont_inherit=True), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     (added,) = eval(f"{{{line}}}").items()
@@ -114,7 +114,7 @@ def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatc
     )
     assert mrprism.load_run(run).predict(data[0]).probability.shape == (2, 32, 32)
 
-    from mrprism.loading import collate
+    from mrprism.learn.loading import collate
 
     method: Method = module.AgreedPixels(data.task, backbone="small").eval()
     batch = collate([data[0]])

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrprism.errors import InputError
-from mrprism.evaluate import (
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.metrics import METRICS
+from mrprism.metrics.scores import (
     Row,
     pick_examples,
     read_example,
@@ -18,9 +21,6 @@ from mrprism.evaluate import (
     write_example,
     write_table,
 )
-from mrprism.metrics import METRICS
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(channels=1, structures=("disc", "cup"), raters=("Ann, MD", "Bo", "Cy"))
 

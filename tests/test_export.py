@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from mrprism.cli import call
-from mrprism.datasets import DATASETS, Dataset, FileSample, open_dataset, write_dataset
-from mrprism.errors import InputError
-from mrprism.export import TARGETS, export_dataset
-from mrprism.export.coco import run_lengths
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets import Dataset, FileSample, open_dataset, write_dataset
 from mrprism.fusion import FUSIONS
 from mrprism.images import Geometry, read_labels, read_mask, read_values, write_image
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.layouts import DATASETS
+from mrprism.layouts.writers import TARGETS, export_dataset
+from mrprism.layouts.writers.coco import run_lengths
 
 needs_dicom = pytest.mark.skipif(find_spec("highdicom") is None, reason="needs the extra 'dicom'")
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mrprism.cli import call
-from mrprism.errors import InputError
-from mrprism.predict import load
-from mrprism.run import Run, RunConfig, build_method, tensor_bytes
-from mrprism.sample import Task
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.learn.predict import load
+from mrprism.learn.run import Run, RunConfig, build_method, tensor_bytes
 
 pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
 pytest.importorskip("onnx", reason="the extra 'export' is not installed")
@@ -23,7 +23,7 @@ pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
 
 import onnxruntime
 
-from mrprism.export.network import export_network
+from mrprism.learn.to_onnx import export_network
 
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))
 SIZE = 64

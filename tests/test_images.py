@@ -12,18 +12,18 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images import (
     Geometry,
     read_image,
     read_labels,
     read_mask,
     read_values,
-    write_file,
     write_image,
     write_mask,
     write_probability,
 )
+from mrprism.output.files import write_file
 
 RNG = np.random.default_rng(0)
 

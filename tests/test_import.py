@@ -62,7 +62,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 def test_a_function_keeps_its_name_when_its_file_is_imported() -> None:
-    module = importlib.import_module("mrprism.train")
+    module = importlib.import_module("mrprism.learn.train")
     assert isinstance(module, ModuleType)
     assert mrprism.train is module.train
     assert mrprism.report is importlib.import_module("mrprism.report").build_report

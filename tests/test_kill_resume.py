@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 PROGRAM = """
 import sys
 from mrprism.cli import call
-from mrprism.methods import METHODS
+from mrprism.learn.methods import METHODS
 from toy import TOYS
 METHODS.update(TOYS)
 sys.exit(call(sys.argv[1:]))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from toy import samples
 
-from mrprism.errors import InputError
-from mrprism.loading import (
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+from mrprism.learn.loading import (
     Cases,
     Change,
     apply_changes,
@@ -28,7 +29,6 @@ from mrprism.loading import (
     steps_per_epoch,
     training_batches,
 )
-from mrprism.sample import MultiRaterSample
 
 
 def cases(count: int = 10, size: int = 20) -> Cases:

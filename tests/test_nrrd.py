@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images import read_image, read_labels, read_mask
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrprism.errors import InputError
-from mrprism.patterns import (
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import (
     ABSENT,
     PatternTable,
     count_patterns,

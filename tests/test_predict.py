@@ -15,13 +15,13 @@ import torch
 from toy import SMALL, TASK, TOYS, Toy, dataset, register, samples
 
 from mrprism.cli import call
+from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, write_dataset
-from mrprism.errors import InputError
-from mrprism.evaluate import read_example, read_table
 from mrprism.images import read_image, read_mask
-from mrprism.predict import Predictor, evaluate, load, predict_files
-from mrprism.run import Run
-from mrprism.train import train
+from mrprism.learn.predict import Predictor, evaluate, load, predict_files
+from mrprism.learn.run import Run
+from mrprism.learn.train import train
+from mrprism.metrics.scores import read_example, read_table
 
 pytestmark = pytest.mark.usefixtures("toys")
 

@@ -17,19 +17,20 @@ from PIL import Image as Pillow
 from torch import Tensor
 from toy import TASK, TOYS, dataset
 
-from mrprism.batch import Batch
-from mrprism.datasets import DATASETS, Dataset
-from mrprism.loading import resize_sample
-from mrprism.losses import ssim
-from mrprism.methods import METHODS, mrprism
-from mrprism.methods.aggnet import AggNet
-from mrprism.methods.diagnosis_first import DiagnosisFirst, fuse_under
-from mrprism.methods.max_mig import MaxMIG, mutual_information_loss
-from mrprism.methods.mrprism import MrPrism
-from mrprism.methods.multiple_hypotheses import MultipleHypotheses
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets import Dataset
+from mrprism.layouts import DATASETS
+from mrprism.learn.batch import Batch
+from mrprism.learn.loading import resize_sample
+from mrprism.learn.losses import ssim
+from mrprism.learn.methods import METHODS, mrprism
+from mrprism.learn.methods.aggnet import AggNet
+from mrprism.learn.methods.diagnosis_first import DiagnosisFirst, fuse_under
+from mrprism.learn.methods.max_mig import MaxMIG, mutual_information_loss
+from mrprism.learn.methods.mrprism import MrPrism
+from mrprism.learn.methods.multiple_hypotheses import MultipleHypotheses
+from mrprism.learn.train import train
 from mrprism.metrics import METRICS
-from mrprism.sample import MultiRaterSample, Task
-from mrprism.train import train
 
 HERE = Path(__file__).parent
 CONTRACT, CONFUSIONS, MRNET = (

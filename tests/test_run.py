@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy import TASK, Toy
 
-from mrprism.errors import InputError
-from mrprism.methods import METHODS
-from mrprism.run import (
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.learn.methods import METHODS
+from mrprism.learn.run import (
     Progress,
     Run,
     RunConfig,
@@ -21,7 +22,6 @@ from mrprism.run import (
     save_checkpoint,
     tensor_bytes,
 )
-from mrprism.sample import Task
 
 pytestmark = pytest.mark.usefixtures("toys")
 

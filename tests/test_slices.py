@@ -14,16 +14,16 @@ from toy import SMALL, dataset, register
 from volumes import SHAPE, TASK, geometry, volume_dataset, volumes
 
 from mrprism.cli import call
+from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, FileSample, open_dataset
-from mrprism.errors import InputError
 from mrprism.images import Geometry
-from mrprism.loading import Cases, training_batches
-from mrprism.planes import PlaneFile
-from mrprism.predict import evaluate, load, predict_files
-from mrprism.run import Run
-from mrprism.slice_cases import SliceCases
-from mrprism.slicing import PLANES, Slicing, cut_volume, most_drawn, slice_of
-from mrprism.train import train
+from mrprism.images.planes import PlaneFile
+from mrprism.images.slicing import PLANES, Slicing, cut_volume, most_drawn, slice_of
+from mrprism.learn.loading import Cases, training_batches
+from mrprism.learn.predict import evaluate, load, predict_files
+from mrprism.learn.run import Run
+from mrprism.learn.slice_cases import SliceCases
+from mrprism.learn.train import train
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -220,7 +220,7 @@ def test_a_volume_stored_the_other_way_round_gets_the_same_answer(run: Run) -> N
 
 
 def test_volumes_are_scored_whole_and_shown_in_a_slice(run: Run) -> None:
-    from mrprism.evaluate import read_example
+    from mrprism.metrics.scores import read_example
 
     data = volume_dataset()
     rows = evaluate(run, data, device="cpu")

@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import load_file
 from toy import SMALL, TASK, Toy, dataset, samples
 
-from mrprism.batch import Batch
 from mrprism.cli import call
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
 from mrprism.datasets import Dataset, write_dataset
-from mrprism.errors import InputError
-from mrprism.loading import Cases
-from mrprism.methods import METHODS
-from mrprism.prediction import Prediction
-from mrprism.run import Run
-from mrprism.train import resume, train
-from mrprism.validation import validate
+from mrprism.learn.batch import Batch
+from mrprism.learn.loading import Cases
+from mrprism.learn.methods import METHODS
+from mrprism.learn.run import Run
+from mrprism.learn.train import resume, train
+from mrprism.learn.validation import validate
 
 pytestmark = pytest.mark.usefixtures("toys")
 

@@ -19,13 +19,13 @@ from volumes import TASK, volumes
 
 from mrprism.agreement.pictures import outline
 from mrprism.cli import call
-from mrprism.colours import CONFIDENCE_COLOURS, rater_colour
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import open_dataset, write_dataset
-from mrprism.errors import InputError
+from mrprism.images.slicing import Slicing
 from mrprism.metrics.overlap import dice
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample
-from mrprism.slicing import Slicing
+from mrprism.output.colours import CONFIDENCE_COLOURS, rater_colour
 
 pytest.importorskip("fastapi", reason="the extra 'view' is not installed")
 from fastapi.testclient import TestClient

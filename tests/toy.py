@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrprism.batch import Batch
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset
-from mrprism.methods import METHODS
-from mrprism.methods.method import Method
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods import METHODS
+from mrprism.learn.methods.method import Method
 
 TASK = Task(channels=1, structures=("disc", "cup"), raters=("ann", "bob", "cy"))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrprism.core.sample import Task
 from mrprism.datasets import Dataset, FileSample
 from mrprism.images import Geometry
-from mrprism.sample import Task
 
 TASK = Task(channels=1, structures=("disc", "cup"), raters=("ann", "bob", "cy"))
 SHAPE = (7, 20, 24)  # D, H, W

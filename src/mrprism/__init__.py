@@ -27,55 +27,55 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mrprism.agreement.agree import agree as agree
     from mrprism.compare.build import compare as compare
-    from mrprism.datasets import DATASETS as DATASETS
+    from mrprism.core.errors import InputError as InputError
+    from mrprism.core.prediction import Prediction as Prediction
+    from mrprism.core.sample import MultiRaterSample as MultiRaterSample
+    from mrprism.core.sample import Task as Task
     from mrprism.datasets import Dataset as Dataset
     from mrprism.datasets import open_dataset as open_dataset
     from mrprism.datasets import write_dataset as write_dataset
     from mrprism.datasets.check import check_dataset as check_dataset
     from mrprism.datasets.simulate import phantom_dataset as phantom
-    from mrprism.errors import InputError as InputError
     from mrprism.fusion import FUSIONS as FUSIONS
     from mrprism.fusion.cases import fuse_case as fuse_case
     from mrprism.fusion.cases import fuse_cases as fuse
-    from mrprism.methods import METHODS as METHODS
+    from mrprism.layouts import DATASETS as DATASETS
+    from mrprism.learn.methods import METHODS as METHODS
+    from mrprism.learn.predict import evaluate as evaluate
+    from mrprism.learn.predict import load as load_run
+    from mrprism.learn.predict import predict_files as predict
+    from mrprism.learn.run import Run as Run
+    from mrprism.learn.train import resume as resume
+    from mrprism.learn.train import train as train
     from mrprism.metrics import METRICS as METRICS
-    from mrprism.predict import evaluate as evaluate
-    from mrprism.predict import load as load_run
-    from mrprism.predict import predict_files as predict
-    from mrprism.prediction import Prediction as Prediction
     from mrprism.report import build_report as report
     from mrprism.report.plot_case import plot_case as plot_case
-    from mrprism.run import Run as Run
-    from mrprism.sample import MultiRaterSample as MultiRaterSample
-    from mrprism.sample import Task as Task
-    from mrprism.train import resume as resume
-    from mrprism.train import train as train
 
 API = {  # name here: where it lives, "module:name" or just the module
-    "DATASETS": "datasets",
+    "DATASETS": "layouts",
     "Dataset": "datasets",
     "FUSIONS": "fusion",
-    "InputError": "errors",
-    "METHODS": "methods",
+    "InputError": "core.errors",
+    "METHODS": "learn.methods",
     "METRICS": "metrics",
-    "MultiRaterSample": "sample",
-    "Prediction": "prediction",
-    "Run": "run",
-    "Task": "sample",
+    "MultiRaterSample": "core.sample",
+    "Prediction": "core.prediction",
+    "Run": "learn.run",
+    "Task": "core.sample",
     "agree": "agreement.agree",
     "check_dataset": "datasets.check",
     "compare": "compare.build",
-    "evaluate": "predict",
+    "evaluate": "learn.predict",
     "fuse": "fusion.cases:fuse_cases",
     "fuse_case": "fusion.cases",
-    "load_run": "predict:load",
+    "load_run": "learn.predict:load",
     "open_dataset": "datasets",
     "phantom": "datasets.simulate:phantom_dataset",
     "plot_case": "report.plot_case",
-    "predict": "predict:predict_files",
+    "predict": "learn.predict:predict_files",
     "report": "report:build_report",
-    "resume": "train",
-    "train": "train",
+    "resume": "learn.train",
+    "train": "learn.train",
     "write_dataset": "datasets",
 }
 

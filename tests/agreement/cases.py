@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.core.sample import MultiRaterSample, Task
 
 
 @dataclass

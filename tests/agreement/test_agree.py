@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from mrprism.agreement import against_others, agree, fleiss_kappa
 from mrprism.agreement.case import bias_of, measure, overlap_of
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import count_patterns, merge
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.metrics.distance import hd95
-from mrprism.patterns import count_patterns, merge
-from mrprism.sample import MultiRaterSample, Task
 
 from .cases import Shelf, drawn_by, shelf
 

@@ -11,7 +11,7 @@ from statsmodels.stats.inter_rater import cohens_kappa as sm_cohen
 from statsmodels.stats.inter_rater import fleiss_kappa as sm_fleiss
 
 from mrprism.agreement import cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
-from mrprism.patterns import PatternTable, count_patterns, merge
+from mrprism.core.patterns import PatternTable, count_patterns, merge
 
 ALL = (fleiss_kappa, gwet_ac1, krippendorff_alpha)
 

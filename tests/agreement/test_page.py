@@ -15,9 +15,9 @@ from mrprism.agreement.findings import answer, finding, identical
 from mrprism.agreement.pictures import disagreement, outline, panel
 from mrprism.agreement.write import report, write_agreement
 from mrprism.cli import call
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
 from mrprism.images import write_mask
-from mrprism.sample import MultiRaterSample, Task
 
 from .cases import Shelf, disc, drawn_by, shelf
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mrprism.agreement import spread_test, within_spread
-from mrprism.errors import InputError
-from mrprism.sample import Task
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
 
 from .cases import Shelf, disc, drawn_by, shelf
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mrprism.compare.plan import Budget, Plan, Wanted, write_plan
-from mrprism.evaluate import FINAL, MEAN, RATER, REFERENCE, Row, write_table
-from mrprism.sample import Task
+from mrprism.core.sample import Task
+from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE, Row, write_table
 
 TASK = Task(channels=3, structures=("disc",), raters=("ann", "bob"))
 CASES = tuple(f"case{i:02d}" for i in range(12))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mrprism.batch import Batch
 from mrprism.compare.candidates import PLAIN, TABLES, Candidate, Slot, choose
-from mrprism.errors import InputError
-from mrprism.methods import METHODS
-from mrprism.methods.mrprism import MrPrism
-from mrprism.sample import Task
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods import METHODS
+from mrprism.learn.methods.mrprism import MrPrism
 
 
 def keys(methods: str, has_reference: bool = False) -> list[str]:

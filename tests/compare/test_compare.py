@@ -20,11 +20,11 @@ from volumes import volumes
 from mrprism import cli
 from mrprism.compare import Budget, compare
 from mrprism.compare.plan import read_plan
+from mrprism.core.errors import InputError
 from mrprism.datasets import write_dataset
 from mrprism.datasets.phantom import phantom, phantom_task
-from mrprism.errors import InputError
-from mrprism.evaluate import read_table
-from mrprism.run import Run
+from mrprism.learn.run import Run
+from mrprism.metrics.scores import read_table
 
 BUDGET = Budget(epochs=1, size=32, batch_size=4, backbone="small")
 SMALL = ["--epochs", "1", "--size", "32", "--batch-size", "4", "--backbone", "small", "--device", "cpu"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mrprism.compare.build import write_comparison
-from mrprism.evaluate import FINAL, Row, write_example
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample
+from mrprism.metrics.scores import FINAL, Row, write_example
 
 from .folder import CASES, TASK, make_plan, make_run
 

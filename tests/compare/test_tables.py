@@ -17,8 +17,8 @@ from mrprism.compare.formats import escape, to_csv, to_latex, to_markdown
 from mrprism.compare.page import outlines_best
 from mrprism.compare.results import read_comparison
 from mrprism.compare.tables import Table, make_tables
-from mrprism.errors import InputError
-from mrprism.evaluate import FINAL, MEAN, RATERS, REFERENCE, Row
+from mrprism.core.errors import InputError
+from mrprism.metrics.scores import FINAL, MEAN, RATERS, REFERENCE, Row
 
 from .folder import CASES, make_plan, make_run
 

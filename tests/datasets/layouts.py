@@ -12,9 +12,9 @@ from PIL import Image as Pillow
 from scipy import ndimage
 from trees import blob, nifti, picture, png
 
-from mrprism.export.coco import annotation
-from mrprism.export.seg_nrrd import segmentation as seg_nrrd
 from mrprism.images import Geometry
+from mrprism.layouts.writers.coco import annotation
+from mrprism.layouts.writers.seg_nrrd import segmentation as seg_nrrd
 
 SHAPE = (8, 9, 4)  # x, y, z
 AFFINE = np.diag([0.8, 0.8, 2.5, 1.0])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from trees import blob, cases, nifti, picture
 
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.layouts import DATASETS
 
 AFFINE = np.diag([0.8, 0.8, 2.0, 1.0])
 SHAPE = (6, 5, 4)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from trees import blob, cases, nifti, picture, png
 
-from mrprism.datasets import DATASETS
+from mrprism.core.errors import InputError
 from mrprism.datasets.dataset import FileSample
-from mrprism.errors import InputError
+from mrprism.layouts import DATASETS
 
 # --- QUBIQ --------------------------------------------------------------------------------------
 

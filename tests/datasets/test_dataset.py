@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset, FileSample, open_dataset, write_dataset
-from mrprism.errors import InputError
 from mrprism.images import read_image, write_image, write_mask
-from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(channels=3, structures=("disc", "cup"), raters=("ann", "bob", "cy"))
 

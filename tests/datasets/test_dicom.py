@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrprism.cli import call
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
 import pydicom

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrprism.datasets import DATASETS, Dataset, open_dataset
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import FileSample
-from mrprism.errors import InputError
-from mrprism.export import export_dataset
 from mrprism.images import Geometry
-from mrprism.sample import Task
+from mrprism.layouts import DATASETS
+from mrprism.layouts.writers import export_dataset
 
 pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
 import highdicom as hd

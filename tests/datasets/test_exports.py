@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from trees import blob, cases, nifti, picture, png
 
-from mrprism.datasets import DATASETS, open_dataset, write_dataset
+from mrprism.core.errors import InputError
+from mrprism.datasets import open_dataset, write_dataset
 from mrprism.datasets.dataset import FileSample
-from mrprism.errors import InputError
+from mrprism.layouts import DATASETS
 
 # --- a folder for each rater --------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image as Pillow
 
 from mrprism.cli import call
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import open_dataset, write_dataset
 from mrprism.datasets.check import check_dataset
 from mrprism.datasets.manifest import schema
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample, Task
 
 TASK = Task(channels=1, structures=("disc", "cup"), raters=("ann", "bob", "cy"))
 ROOT = Path(__file__).parents[2]

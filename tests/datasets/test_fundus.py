@@ -10,9 +10,9 @@ from PIL import Image as Pillow
 from scipy import ndimage
 from trees import blob, cases, picture, png
 
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+from mrprism.layouts import DATASETS
 
 HEADER = ",imgName,maskName,label,center,xmin,ymin,xmax,ymax,width,height,discFlag,rater\n"
 

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mrprism.core.errors import InputError
 from mrprism.datasets import open_dataset
 from mrprism.datasets.check import check_dataset
-from mrprism.datasets.coco import unpack
-from mrprism.datasets.label_studio import unpack_brush
 from mrprism.datasets.manifest import schema
-from mrprism.errors import InputError
 from mrprism.images import read_image, read_labels
 from mrprism.images.nrrd import read_nrrd
+from mrprism.layouts.coco import unpack
+from mrprism.layouts.label_studio import unpack_brush
 
 
 def test_a_killed_import_is_started_again(tmp_path: Path) -> None:

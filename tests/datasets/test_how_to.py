@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from mrprism.cli import call
-from mrprism.datasets import DATASETS
-from mrprism.datasets.layout import natural
+from mrprism.datasets.tree import natural
+from mrprism.layouts import DATASETS
 
 FOLDER = Path(__file__).parents[2] / "docs/how-to"
 PAGES = [FOLDER / "your-own-folder.md", *sorted(FOLDER.glob("import-*.md"))]

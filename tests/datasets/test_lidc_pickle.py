@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from trees import blob, cases, picture
 
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.layouts import DATASETS
 
 read = DATASETS["lidc"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.layouts import DATASETS
 
 pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
 import pydicom

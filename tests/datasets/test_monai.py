@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from trees import blob, cases, nifti, picture, png
 
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.layouts import DATASETS
 
 read = DATASETS["monai"]
 

@@ -10,13 +10,13 @@ import pytest
 from scipy import ndimage
 
 from mrprism.cli import call
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.overlay import lay_raters
 from mrprism.datasets.phantom import fundus, phantom, phantom_task
 from mrprism.datasets.raters import SCENARIOS
 from mrprism.datasets.simulate import SPLITS, phantom_dataset
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample
 
 
 def same(a: MultiRaterSample, b: MultiRaterSample) -> bool:

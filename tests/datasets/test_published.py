@@ -10,9 +10,10 @@ from PIL import Image as Pillow
 from trees import blob, cases, picture, png
 
 from mrprism.cli import call
-from mrprism.datasets import DATASETS, open_dataset
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+from mrprism.datasets import open_dataset
+from mrprism.layouts import DATASETS
 
 DATA = Path(os.environ.get("MRPRISM_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the development data folder (MRPRISM_DATA)")

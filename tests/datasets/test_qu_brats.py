@@ -7,8 +7,9 @@ import pytest
 from trees import cases, nifti, picture
 
 from mrprism.cli import call
-from mrprism.datasets import DATASETS, open_dataset
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.datasets import open_dataset
+from mrprism.layouts import DATASETS
 
 read = DATASETS["qu-brats"]
 SHAPE = (6, 5, 4)

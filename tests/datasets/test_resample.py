@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from mrprism.cli import call
-from mrprism.datasets import DATASETS, open_dataset
+from mrprism.core.errors import InputError
+from mrprism.datasets import open_dataset
 from mrprism.datasets.check import check_dataset
-from mrprism.errors import InputError
 from mrprism.images import Geometry, read_mask
 from mrprism.images.resample import resample_image, resample_labels
+from mrprism.layouts import DATASETS
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

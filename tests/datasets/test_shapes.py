@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
 
-from mrprism.datasets.shapes import ellipse, polygon, rectangle
+from mrprism.layouts.shapes import ellipse, polygon, rectangle
 
 
 @pytest.mark.parametrize("seed", range(20))

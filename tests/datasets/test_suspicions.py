@@ -15,11 +15,11 @@ from PIL import Image as Pillow
 from scipy.ndimage import binary_dilation
 
 from mrprism.cli import call
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
 from mrprism.datasets.check import Check, check_dataset
 from mrprism.datasets.phantom import phantom, phantom_task
 from mrprism.datasets.suspicions import odd_shape
-from mrprism.sample import MultiRaterSample, Task
 
 SCENARIOS = ("symmetric", "crowd", "majority", "anonymous", "missing")
 R1, R2, R3, R4 = range(4)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from trees import blob, cases, picture, png
 
-from mrprism.datasets import DATASETS
-from mrprism.datasets.coco import unpack
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.layouts import DATASETS
+from mrprism.layouts.coco import unpack
 
 SQUARE = [2, 1, 5, 1, 5, 4, 2, 4]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from trees import blob, cases, nifti, picture, png
 
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images.nrrd import read_nrrd
+from mrprism.layouts import DATASETS
 
 RNG = np.random.default_rng(0)
 

@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image as Pillow
 
-from mrprism.datasets import Source
+from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.dataset import check_sample
-from mrprism.sample import MultiRaterSample
+from mrprism.layouts import Source
 
 
 def png(path: Path, array: np.ndarray) -> np.ndarray:

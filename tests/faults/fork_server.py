@@ -21,7 +21,7 @@ from toy import TOYS
 
 from mrprism.cli import VERBS, call
 from mrprism.compare import launch, one_run
-from mrprism.methods import METHODS
+from mrprism.learn.methods import METHODS
 
 PATIENCE = 900.0  # seconds after which a command is taken to hang
 

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from mrprism.cli import call
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
-from mrprism.sample import MultiRaterSample, Task
 
 SIZE = (12, 10)
 TASK = Task(channels=1, structures=("disc", "cup"), raters=("ann", "bob", "cy"))

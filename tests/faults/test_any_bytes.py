@@ -22,8 +22,8 @@ from targets import TARGETS
 
 from faults.inputs import COMMANDS, GOOD
 from mrprism.cli.import_ import _converted, _pair
-from mrprism.datasets import DATASETS
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.layouts import DATASETS
 
 LAYOUTS = [name for name, command in COMMANDS.items() if command.startswith("import")]
 few = settings(

@@ -24,7 +24,7 @@ from toy import TOYS
 from faults import inputs
 from faults.test_bad_inputs import arguments, content
 from mrprism.cli import call
-from mrprism.methods import METHODS
+from mrprism.learn.methods import METHODS
 
 try:
     import resource
@@ -327,13 +327,13 @@ def test_a_skipped_batch_leaves_no_trace(tmp_path: Path) -> None:
     """Weights and running means are those of a training that never saw the batch's losses."""
     from toy import dataset
 
-    from mrprism.train import train
+    from mrprism.learn.train import train
 
     options: dict[str, Any] = {"size": 20, "batch_size": 2, "device": "cpu", "quiet": True, "select": "last"}
     run = train(
         dataset(8), "toy", tmp_path / "a", epochs=1, nan="skip", options={"fail": "case03"}, **options
     )
-    from mrprism.run import load_method
+    from mrprism.learn.run import load_method
 
     assert all(bool(tensor.isfinite().all()) for tensor in load_method(run).state_dict().values())
     assert (run.result() or pytest.fail("no result")).skipped in (0, 1)

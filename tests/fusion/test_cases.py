@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from mrprism.cli import call
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
-from mrprism.errors import InputError
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_cases, pool_skill, skill_counts, skill_table
 from mrprism.images import read_image, read_mask
-from mrprism.sample import MultiRaterSample, Task
 
 TRUE_SKILL = np.array([[0.95, 0.97], [0.8, 0.99], [0.6, 0.9], [0.9, 0.7]])  # sensitivity, specificity
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from mrprism.cli import call
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import count_patterns
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.files import RULES, NiftiMask, fuse_files
-from mrprism.patterns import count_patterns
 
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.7, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1]])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.fusion import FUSIONS
 
 ALL = pytest.mark.parametrize("name", FUSIONS)

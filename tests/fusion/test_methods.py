@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.fusion import FUSIONS, vote_labels
 
 examples = settings(deadline=None, max_examples=25)

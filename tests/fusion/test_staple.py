@@ -8,11 +8,11 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import count_patterns
 from mrprism.fusion import FUSIONS, staple_labels
 from mrprism.fusion.smoothing import mean_field
 from mrprism.fusion.staple import fuse_with_skill, staple, staple_table
-from mrprism.patterns import count_patterns
 
 examples = settings(deadline=None, max_examples=20)
 

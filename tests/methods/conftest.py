@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrprism.networks.encoder import BACKBONES
+from mrprism.learn.networks.encoder import BACKBONES
 
 BACKBONES["tiny"] = ((1, 1, 1, 1), (16, 16, 16, 16))
 BACKBONES["narrow"] = ((1, 1, 1, 1), (16, 16, 32, 64))  # room for a condition in the deepest features

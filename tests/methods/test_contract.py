@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrprism.batch import Batch
-from mrprism.errors import InputError
-from mrprism.loading import collate
-from mrprism.methods import METHODS, check_needs, method_class
-from mrprism.methods.method import Method
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.loading import collate
+from mrprism.learn.methods import METHODS, check_needs, method_class
+from mrprism.learn.methods.method import Method
 
 # every method as it comes, and the options that change what it computes
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in METHODS} | {

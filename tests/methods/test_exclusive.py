@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from mrprism.errors import InputError
-from mrprism.methods.exclusive import Classes, confusion_counts, evidence, rows_to_one, through, vote_share
-from mrprism.sample import MultiRaterSample
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+from mrprism.learn.methods.exclusive import (
+    Classes,
+    confusion_counts,
+    evidence,
+    rows_to_one,
+    through,
+    vote_share,
+)
 
 
 def sample(masks: np.ndarray, rated: np.ndarray | None = None) -> MultiRaterSample:

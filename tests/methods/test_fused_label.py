@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrprism.batch import Batch
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
 from mrprism.fusion import FUSIONS
-from mrprism.losses import LOSSES, LossName
-from mrprism.methods.deep_ensemble import DeepEnsemble
-from mrprism.methods.fuse import Fuse
-from mrprism.methods.fused_label import FusedLabel
-from mrprism.methods.mc_dropout import MCDropout
-from mrprism.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.losses import LOSSES, LossName
+from mrprism.learn.methods.deep_ensemble import DeepEnsemble
+from mrprism.learn.methods.fuse import Fuse
+from mrprism.learn.methods.fused_label import FusedLabel
+from mrprism.learn.methods.mc_dropout import MCDropout
 
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))
 

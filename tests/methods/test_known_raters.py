@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mrprism.batch import Batch
-from mrprism.methods.aggnet import AggNet
-from mrprism.methods.confusion_matrix import ConfusionMatrix
-from mrprism.methods.crowd_layer import CrowdLayer
-from mrprism.methods.exclusive import Classes, confusion_counts, rows_to_one, vote_share
-from mrprism.methods.max_mig import MaxMIG, MaxMIGForecaster, mutual_information_loss
-from mrprism.methods.method import Method
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods.aggnet import AggNet
+from mrprism.learn.methods.confusion_matrix import ConfusionMatrix
+from mrprism.learn.methods.crowd_layer import CrowdLayer
+from mrprism.learn.methods.exclusive import Classes, confusion_counts, rows_to_one, vote_share
+from mrprism.learn.methods.max_mig import MaxMIG, MaxMIGForecaster, mutual_information_loss
+from mrprism.learn.methods.method import Method
 
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy", "dan"))
 # P(drawn | true) over background, rim, cup

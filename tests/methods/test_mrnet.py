@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrprism.batch import Batch
-from mrprism.methods.mrnet import MRNet, SoftAttention, convolved, draw_expertise, weighted_vote
-from mrprism.sample import Task
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods.mrnet import MRNet, SoftAttention, convolved, draw_expertise, weighted_vote
 
 TASK = Task(1, ("disc",), ("wide", "narrow"))
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrprism.batch import Batch
-from mrprism.errors import InputError
-from mrprism.methods.mrprism import (
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods.mrprism import (
     MrPrism,
     agreement,
     fuse_log_odds,
@@ -19,7 +20,6 @@ from mrprism.methods.mrprism import (
     read_masks,
     settle,
 )
-from mrprism.sample import Task
 
 TASK = Task(channels=3, structures=("disc", "cup"), raters=("a", "b", "c", "d"))
 

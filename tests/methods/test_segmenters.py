@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mrprism.batch import Batch
-from mrprism.errors import InputError
-from mrprism.methods.agnet import guided_filter
-from mrprism.methods.beal import contour, entropy
-from mrprism.methods.diagnosis_first import DiagnosisFirst, fuse_under
-from mrprism.methods.multiple_hypotheses import one_rater, pulled
-from mrprism.methods.posal import smoothness, squared_dice
-from mrprism.methods.wdnet import WDNet, left_out
-from mrprism.sample import Task
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.methods.agnet import guided_filter
+from mrprism.learn.methods.beal import contour, entropy
+from mrprism.learn.methods.diagnosis_first import DiagnosisFirst, fuse_under
+from mrprism.learn.methods.multiple_hypotheses import one_rater, pulled
+from mrprism.learn.methods.posal import smoothness, squared_dice
+from mrprism.learn.methods.wdnet import WDNet, left_out
 
 
 def test_no_head_is_scored_on_its_own_rater() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from mrprism.evaluate import pick_examples, score, write_example, write_table
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.metrics.scores import pick_examples, score, write_example, write_table
 
 STRUCTURES = ("disc", "cup")
 RATERS = ("Abe", "Barnes", "Castillo", "Diaz", "Eriksen", "Fofana", "Grimm")

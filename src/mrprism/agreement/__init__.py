@@ -1,6 +1,6 @@
 """How much raters differ: statistics of masks, and whether a candidate is within their spread.
 
-Every statistic of pixels is arithmetic on the vote patterns of `mrprism.patterns`; no torch.
+Every statistic of pixels is arithmetic on the vote patterns of `mrprism.core.patterns`; no torch.
 """
 
 from mrprism.agreement.agree import Agreement, agree

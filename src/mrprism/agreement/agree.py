@@ -13,8 +13,8 @@ from mrprism.agreement.case import CaseMeasures, combine, measure, pairs
 from mrprism.agreement.cases import Cases, patient
 from mrprism.agreement.ratio import row_mean
 from mrprism.agreement.structure import StructureAgreement, summarise
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.agreement.cases import Cases
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images import format_of, read_mask
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from mrprism.agreement.chance import Tally, tally
 from mrprism.agreement.ratio import ratio
+from mrprism.core.patterns import PatternTable, count_patterns
 from mrprism.metrics.distance import hd95, pairwise_hd95
-from mrprism.patterns import PatternTable, count_patterns
 
 Spacing = tuple[float, ...] | None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.core.sample import MultiRaterSample, Task
 
 
 @runtime_checkable

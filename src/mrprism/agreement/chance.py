@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from mrprism.agreement.ratio import ratio
-from mrprism.patterns import PatternTable
+from mrprism.core.patterns import PatternTable
 
 
 class Tally(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrprism.agreement.bootstrap import Estimate
 from mrprism.agreement.spread import Spread
-from mrprism.colours import rater_colour
+from mrprism.output.colours import rater_colour
 
 DASH = "–"
 NAME_ENDS = 8  # letters kept at each end of a long name

@@ -26,8 +26,8 @@ from mrprism.agreement.pictures import Panel, panel
 from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
 from mrprism.agreement.tables import WITHOUT_PERSONS
-from mrprism.colours import rater_colour
-from mrprism.templates import templates
+from mrprism.output.colours import rater_colour
+from mrprism.output.templates import templates
 
 LISTED = 30  # cases in the table before the fold
 PANELS = 2  # structures shown of a case

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from mrprism.sample import MultiRaterSample
+from mrprism.core.sample import MultiRaterSample
 
 LARGEST = 480  # pixels along the longer side of an embedded image
 HEAT = np.array([(253, 231, 76), (244, 140, 50), (196, 30, 58)], float)  # few disagree ... half against half

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float
 from mrprism.agreement.bootstrap import Estimate, estimate, mean, resample
 from mrprism.agreement.case import dice
 from mrprism.agreement.cases import Cases, patient
-from mrprism.errors import InputError
-from mrprism.patterns import count_patterns
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import count_patterns
 
 NULL_MARGIN = (
     "the candidate's mean Dice to the readers is lower than the readers' mean Dice among themselves by "

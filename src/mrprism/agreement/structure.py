@@ -14,7 +14,7 @@ from mrprism.agreement.chance import Tally, cohen_kappa, fleiss_of, gwet_of, kri
 from mrprism.agreement.ratio import ratio, row_mean
 from mrprism.agreement.spread import Spread, spread_test
 from mrprism.agreement.volumes import ICC_KINDS, bland_altman_of, complete, icc_of
-from mrprism.sample import Task
+from mrprism.core.sample import Task
 
 PAIRS_AT_ONCE = 512  # bounds the memory of resampling when there are hundreds of raters
 OF_SUMS: dict[str, Callable[[Tally], np.ndarray]] = {

@@ -11,7 +11,7 @@ from mrprism.agreement.cases import Cases
 from mrprism.agreement.page import page
 from mrprism.agreement.spread import Spread
 from mrprism.agreement.tables import Row, spread_row, to_csv
-from mrprism.images import write_file
+from mrprism.output.files import write_file
 
 PAGE, NUMBERS = "agreement.html", "agreement.json"
 

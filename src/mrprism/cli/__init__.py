@@ -35,7 +35,7 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code: 0 done, 2 bad input, 130 interrupted."""
-    from mrprism.errors import InputError
+    from mrprism.core.errors import InputError
 
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
     from mrprism.agreement import Agreement, Spread

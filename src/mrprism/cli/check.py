@@ -32,7 +32,7 @@ def run(
         mrprism check cells/ --out cells.html
     """
     from mrprism.datasets.check import check_dataset
-    from mrprism.images import write_file
+    from mrprism.output.files import write_file
 
     check = check_dataset(dataset)
     if out is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
     from mrprism.compare import Budget

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mrprism.evaluate import Row
+    from mrprism.metrics.scores import Row
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def run(
     from rich.console import Console
 
     from mrprism.datasets.simulate import phantom_dataset
-    from mrprism.evaluate import read_table
-    from mrprism.predict import evaluate
+    from mrprism.learn.predict import evaluate
+    from mrprism.learn.train import train
+    from mrprism.metrics.scores import read_table
     from mrprism.report import build_report
-    from mrprism.train import train
 
     size, started = QUICK if quick else FULL, time.monotonic()
     console = Console(highlight=False, soft_wrap=True)
@@ -112,8 +112,8 @@ def run(
 def _fused(data: Path) -> dict[str, list[Row]]:
     """Scores of fusions that are shown the test images' own masks, as MrPrism's fusion is."""
     from mrprism.datasets import open_dataset
-    from mrprism.evaluate import score
     from mrprism.fusion.cases import fuse_cases
+    from mrprism.metrics.scores import score
 
     dataset = open_dataset(data)
     test = dataset.subset([name for name, split in dataset.splits.items() if split == "test"])
@@ -133,7 +133,7 @@ def _table(tables: Mapping[str, list[Row]], fused: Mapping[str, list[Row]]) -> T
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from mrprism.evaluate import FINAL, summarise
+    from mrprism.metrics.scores import FINAL, summarise
 
     table = Table(box=SIMPLE_HEAD)
     table.add_column("on test images", no_wrap=True)
@@ -160,7 +160,7 @@ def _table(tables: Mapping[str, list[Row]], fused: Mapping[str, list[Row]]) -> T
 
 def _trust(rows: Sequence[Row]) -> str:
     """Whom MrPrism trusts, the most trusted first."""
-    from mrprism.evaluate import RATER, summarise
+    from mrprism.metrics.scores import RATER, summarise
 
     trust: dict[str, list[float]] = {}
     for summary in summarise(rows):

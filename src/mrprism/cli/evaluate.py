@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from mrprism.evaluate import Row, Summary
-    from mrprism.run import Run
+    from mrprism.learn.run import Run
+    from mrprism.metrics.scores import Row, Summary
 
 SHOWN = ("soft_dice", "dice", "ece", "brier", "hd95")
 
@@ -49,7 +49,7 @@ def show_scores(
     from rich.console import Console
     from rich.progress import Progress
 
-    from mrprism.predict import evaluate
+    from mrprism.learn.predict import evaluate
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
@@ -68,7 +68,7 @@ def show_scores(
 
 
 def _summaries(rows: Sequence[Row]) -> list[dict[str, object]]:
-    from mrprism.evaluate import summarise
+    from mrprism.metrics.scores import summarise
 
     def plain(value: object) -> object:
         return None if isinstance(value, float) and math.isnan(value) else value
@@ -80,8 +80,8 @@ def _print_table(rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mrprism.evaluate import FINAL, MEAN, REFERENCE, summarise
     from mrprism.metrics import METRICS
+    from mrprism.metrics.scores import FINAL, MEAN, REFERENCE, summarise
 
     cases = len({row.case for row in rows})
     table = Table(title=f"{cases} cases, mean ± standard deviation over cases")

@@ -48,9 +48,9 @@ def run(
     if to == "onnx":
         _export_network(source, out, raters, soft, as_json)
         return
+    from mrprism.core.errors import InputError
     from mrprism.datasets import open_dataset
-    from mrprism.errors import InputError
-    from mrprism.export import TARGETS, export_dataset
+    from mrprism.layouts.writers import TARGETS, export_dataset
 
     if to not in TARGETS:
         raise InputError(f"unknown target '{to}'; known: {', '.join(TARGETS)}, onnx")
@@ -71,8 +71,8 @@ def run(
 
 
 def _export_network(run: Path, out: Path, raters: str, soft: bool, as_json: bool) -> None:
-    from mrprism.errors import InputError
-    from mrprism.export.network import export_network
+    from mrprism.core.errors import InputError
+    from mrprism.learn.to_onnx import export_network
 
     if raters != "each" or soft:
         raise InputError("--raters and --soft belong to masks; onnx hands on the network of a run")

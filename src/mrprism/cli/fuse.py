@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
     from mrprism.fusion.cases import SkillRow

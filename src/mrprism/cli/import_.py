@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
 
 
 def run(
@@ -56,8 +56,9 @@ def run(
 
         mrprism import list
     """
-    from mrprism.datasets import DATASETS, write_dataset
-    from mrprism.datasets.in_place import write_in_place
+    from mrprism.datasets import write_dataset
+    from mrprism.layouts import DATASETS
+    from mrprism.layouts.in_place import write_in_place
 
     if kind == "list":
         for key, reader in DATASETS.items():

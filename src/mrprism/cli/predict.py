@@ -38,8 +38,8 @@ def run(
 
         mrprism predict runs/ct scan.nii.gz series/ --window -160:240 --out outlines
     """
-    from mrprism.datasets.source import parse_window
-    from mrprism.predict import predict_files
+    from mrprism.layouts.source import parse_window
+    from mrprism.learn.predict import predict_files
 
     def each(folder: Path, skipped: bool) -> None:
         print(f"{folder}{'  (done already)' if skipped else ''}", file=sys.stderr if as_json else sys.stdout)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 
 def run(
@@ -85,8 +85,8 @@ def run(
         mrprism train --resume runs/prism
     """
     from mrprism.cli.evaluate import show_scores
-    from mrprism.train import resume as go_on
-    from mrprism.train import train
+    from mrprism.learn.train import resume as go_on
+    from mrprism.learn.train import train
 
     if resume is not None and out is not None:
         raise InputError("--resume goes on in the run folder it names: leave out --out")
@@ -133,7 +133,7 @@ def run(
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    from mrprism.methods.options import parse_options
+    from mrprism.learn.methods.options import parse_options
 
     try:
         return parse_options(given)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
     from mrprism.viewer.view import View
@@ -55,7 +55,7 @@ def run(
 
 
 def _of_run(path: Path, dataset: Path | None, device: str | None) -> View:
-    from mrprism.predict import dataset_of, load
+    from mrprism.learn.predict import dataset_of, load
     from mrprism.viewer.view import View
 
     predictor = load(path, device)

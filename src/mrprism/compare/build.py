@@ -19,9 +19,9 @@ from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, r
 from mrprism.compare.results import read_comparison
 from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
+from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
-from mrprism.errors import InputError
-from mrprism.images import remove_leftovers, write_file
+from mrprism.output.files import remove_leftovers, write_file
 
 MOST_READ = 200  # test cases looked at to pick those that are shown
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mrprism.errors import InputError
-from mrprism.evaluate import FINAL
-from mrprism.methods import METHODS
-from mrprism.methods.options import parse_options
+from mrprism.core.errors import InputError
+from mrprism.learn.methods import METHODS
+from mrprism.learn.methods.options import parse_options
+from mrprism.metrics.scores import FINAL
 from mrprism.report.reading import LABELS, METHOD_NAMES
 
 Given = Literal["image", "masks"]  # of a run's scores: those from images alone, or the others

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from mrprism.compare.candidates import CEILING, Given
 from mrprism.compare.results import Comparison, Result, mean_seconds
 from mrprism.compare.tables import CEILING_LABEL, Table
-from mrprism.evaluate import FINAL, MEAN, RATER, REFERENCE
 from mrprism.metrics.overlap import above, dice
+from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE
 from mrprism.report import pictures
 from mrprism.report.findings import mean_of, number
 from mrprism.report.pictures import Flat, Panel, Window

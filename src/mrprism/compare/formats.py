@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 from mrprism.compare.tables import Cell, Line, Table
-from mrprism.evaluate import REFERENCE
 from mrprism.metrics import METRICS
+from mrprism.metrics.scores import REFERENCE
 from mrprism.report.findings import DASH, number
 
 READS = {"image": "image", "masks": "masks it is scored on", "both": "image, and masks it is scored on"}

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from mrprism.compare.plan import Job
-from mrprism.images import write_file
+from mrprism.output.files import write_file
 
 On = Literal["local", "ray"]
 Submit = Callable[[Job], "Future[str | None]"]  # the future gives why the run failed, None if it did not

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from mrprism.compare.plan import Cost, Job
+from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
-from mrprism.errors import InputError
-from mrprism.evaluate import write_example
-from mrprism.images import remove_leftovers, write_file
-from mrprism.loading import collate, resize_sample
-from mrprism.predict import Predictor, evaluate, load
-from mrprism.run import Run
-from mrprism.train import resume, train
+from mrprism.learn.loading import collate, resize_sample
+from mrprism.learn.predict import Predictor, evaluate, load
+from mrprism.learn.run import Run
+from mrprism.learn.train import resume, train
+from mrprism.metrics.scores import write_example
+from mrprism.output.files import remove_leftovers, write_file
 
 TIMED = 20  # predictions whose median says how long one takes
 

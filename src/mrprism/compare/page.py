@@ -10,17 +10,17 @@ from pathlib import Path
 from markupsafe import Markup
 
 from mrprism import __version__
-from mrprism.colours import rater_colour
 from mrprism.compare import figures
 from mrprism.compare.candidates import Given
 from mrprism.compare.formats import explanation
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against
 from mrprism.compare.tables import Column, Table
-from mrprism.evaluate import REFERENCE
 from mrprism.metrics import METRICS
+from mrprism.metrics.scores import REFERENCE
+from mrprism.output.colours import rater_colour
+from mrprism.output.templates import templates
 from mrprism.report.findings import number
-from mrprism.templates import templates
 
 HERE = Path(__file__).parent
 STYLES = (HERE.parent / "report" / "style.css", HERE / "compare.css")

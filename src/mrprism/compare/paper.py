@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrprism.colours import rater_colour
 from mrprism.compare import figures
 from mrprism.compare.figures import RaterTable, ShownCase
 from mrprism.compare.page import results_of, widest
 from mrprism.compare.results import Comparison
 from mrprism.compare.tables import Table
-from mrprism.images import write_file
+from mrprism.output.colours import rater_colour
+from mrprism.output.files import write_file
 from mrprism.report.plot_case import FOUND, REFERENCE, outline
 
 if TYPE_CHECKING:

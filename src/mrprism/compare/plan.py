@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mrprism import __version__
 from mrprism.compare.candidates import Candidate, Choice
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
 from mrprism.datasets import Dataset
-from mrprism.errors import InputError
-from mrprism.images import write_file
-from mrprism.loading import Augment, Split, split_cases
-from mrprism.methods import check_needs, method_class
-from mrprism.run import Run, RunConfig, build_method, read_model
-from mrprism.sample import Task
-from mrprism.slicing import Plane
+from mrprism.images.slicing import Plane
+from mrprism.learn.loading import Augment, Split, split_cases
+from mrprism.learn.methods import check_needs, method_class
+from mrprism.learn.run import Run, RunConfig, build_method, read_model
+from mrprism.output.files import write_file
 
 FILE = "compare.json"
 FORMAT: Literal["mrprism-comparison/1"] = "mrprism-comparison/1"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mrprism.compare.candidates import PLAIN, SPREAD, TABLES, Candidate, Given, Slot, TableOfContents
 from mrprism.compare.plan import Cost, Plan, read_plan
-from mrprism.errors import InputError
-from mrprism.evaluate import FINAL, MEAN, RATERS, REFERENCE, Example, read_example
+from mrprism.core.errors import InputError
+from mrprism.metrics.scores import FINAL, MEAN, RATERS, REFERENCE, Example, read_example
 from mrprism.report.reading import Entry, RunFolder, read_run
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from mrprism.compare.candidates import CEILING, SPREAD, Slot, TableOfContents
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against, Competitor, Verdict, judge, over_seeds
-from mrprism.evaluate import FINAL, MEAN, RATERS, REFERENCE
 from mrprism.metrics import METRICS
+from mrprism.metrics.scores import FINAL, MEAN, RATERS, REFERENCE
 from mrprism.report.findings import mean_of
 from mrprism.report.reading import Entry, Key
 

@@ -1,8 +1,6 @@
-"""Data sets: a folder with a `dataset.json`, and readers that turn other layouts into one."""
+"""A data set: a folder with a `dataset.json`, opened, checked and written; drawn ones with simulated raters."""
 
 from mrprism.datasets.dataset import Dataset, FileSample, open_dataset
-from mrprism.datasets.readers import DATASETS
-from mrprism.datasets.source import Source
 from mrprism.datasets.write import write_dataset
 
-__all__ = ["DATASETS", "Dataset", "FileSample", "Source", "open_dataset", "write_dataset"]
+__all__ = ["Dataset", "FileSample", "open_dataset", "write_dataset"]

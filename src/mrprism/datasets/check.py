@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mrprism.core.errors import InputError
 from mrprism.datasets.dataset import read_case_image, read_drawn, read_votes, task_of
 from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path
 from mrprism.datasets.suspicions import SHARED, Look, odd_shape, suspicions
-from mrprism.errors import InputError
 from mrprism.images import ImageFile
-from mrprism.templates import templates
+from mrprism.output.templates import templates
 
 
 @dataclass

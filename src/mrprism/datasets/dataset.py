@@ -9,13 +9,13 @@ from typing import overload
 
 import numpy as np
 
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Samples, Task
+from mrprism.core.types import Image, Votes
 from mrprism.datasets.grid import aligned
 from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
 from mrprism.datasets.open_image import open_image
-from mrprism.errors import InputError
 from mrprism.images import Geometry, ImageFile, read_labels, read_mask
-from mrprism.sample import MultiRaterSample, Samples, Task
-from mrprism.types import Image, Votes
 
 
 @dataclass(frozen=True)

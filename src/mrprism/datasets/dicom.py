@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mrprism.datasets.layout import entries
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.datasets.tree import entries
 from mrprism.images import Geometry, limit_pixels
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between DICOM's left-posterior-superior and ours

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images import FromFile, ImageFile
 from mrprism.images.resample import resample_image, resample_labels
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images import follows_links
 
 ALLOWED = "set MRPRISM_FOLLOW_LINKS=1 if these links are yours"

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mrprism.core.errors import InputError
 from mrprism.datasets.links import ALLOWED, leads_outside
-from mrprism.errors import InputError
 from mrprism.images import limit_text
 
 FORMAT: Literal["mrprism-dataset/1"] = "mrprism-dataset/1"

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.raters import SCENARIOS, draw_raters
-from mrprism.errors import InputError
-from mrprism.sample import MultiRaterSample, Task
 
 
 def lay_raters(

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.core.types import Image, Reference
 from mrprism.datasets.raters import SCENARIOS, Scenario, draw_raters
-from mrprism.errors import InputError
 from mrprism.images import limit_pixels
-from mrprism.sample import MultiRaterSample, Task
-from mrprism.types import Image, Reference
 
 STRUCTURES = ("disc", "cup")
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from mrprism.types import Masks, Rated, Reference
+from mrprism.core.types import Masks, Rated, Reference
 
 
 @dataclass(frozen=True)

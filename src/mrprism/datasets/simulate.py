@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.dataset import Dataset, FileSample, open_dataset
 from mrprism.datasets.overlay import lay_raters
 from mrprism.datasets.phantom import phantom, phantom_task
 from mrprism.datasets.write import write_dataset
-from mrprism.sample import MultiRaterSample
 
 # Of every ten cases in turn; four cases have all three, and a longer data set begins with a shorter one.
 SPLITS = ("train", "test", "train", "val", "train", "test", "train", "train", "test", "train")

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dataset import FileSample, check_sample
 from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Manifest
-from mrprism.errors import InputError
-from mrprism.images import write_file, write_image, write_mask
-from mrprism.sample import MultiRaterSample, Task
+from mrprism.images import write_image, write_mask
+from mrprism.output.files import write_file
+from mrprism.output.folders import complete_folder
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
 
@@ -68,43 +65,6 @@ def write_dataset(
     return out
 
 
-@contextmanager
-def complete_folder(out: Path, what: str = "") -> Iterator[Path]:
-    """A folder to write into, which takes the name ``out`` only when all is written and on the disk.
-
-    What a killed run left is removed by the next one; after an error nothing is left.
-
-    Args:
-        what: What is written, for the message, with a space behind it.
-
-    Raises:
-        InputError: ``out`` holds something, or the disk refuses.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"'{out}' exists already; expected a new or empty folder")
-    unfinished = out.parent / f".{out.name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        _flush(unfinished)
-        if out.exists():
-            out.rmdir()
-        os.replace(unfinished, out)
-    except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        why = error.strerror or error
-        where = Path(error.filename or out)
-        full = error.errno in _FULL  # copying names the file that is read, whichever of the two failed
-        if not (full or where.is_relative_to(unfinished) or out.is_relative_to(where)):
-            raise InputError(f"cannot read '{error.filename}': {why}") from error
-        raise InputError(f"cannot write {what}'{out}': {why}") from error
-    except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-
-
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `dataset.json`, leaving out what is not set."""
     document = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
@@ -125,17 +85,6 @@ def safe_name(name: str, taken: set[str]) -> str:
         candidate = f"{plain}-{number}"
     taken.add(candidate.lower())
     return candidate
-
-
-def _flush(folder: Path) -> None:
-    """Bring every file to the disk; far quicker after writing than file by file."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def _write_cases(

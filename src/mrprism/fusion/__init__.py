@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mrprism.core.prediction import Prediction
 from mrprism.fusion.dawid_skene import dawid_skene
 from mrprism.fusion.jaccard_mean import jaccard_mean
 from mrprism.fusion.shape_average import shape_average
 from mrprism.fusion.simple import simple
 from mrprism.fusion.staple import LabelFusion, staple, staple_labels
 from mrprism.fusion.voting import LabelVote, best_rater, majority, soft_vote, vote_labels, weighted
-from mrprism.prediction import Prediction
 
 Fusion = Callable[..., Prediction]  # (masks (R, C, *space) bool, rated (R, C) bool, **options)
 

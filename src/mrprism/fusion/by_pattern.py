@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 
-from mrprism.errors import InputError
-from mrprism.patterns import ABSENT, PatternTable, Region, grow, paint, size_of, survey
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import ABSENT, PatternTable, Region, grow, paint, size_of, survey
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 
 MARGIN = 10  # pixels around everything marked that belong to the region of interest
 

@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import betaincinv
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import PatternTable
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Samples
+from mrprism.core.types import Masks, Probability, Rated
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.by_pattern import MARGIN, confusion_counts, each_structure, survey_region
 from mrprism.fusion.em import expectation_maximisation
 from mrprism.fusion.staple import fuse_with_skill, pseudo_pixels
-from mrprism.patterns import PatternTable
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Samples
-from mrprism.types import Masks, Probability, Rated
 
 POOLED = ("staple", "dawid-skene")  # the methods whose skill can be shared by all cases
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrprism.core.patterns import PatternTable
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, fuse_by_pattern
 from mrprism.fusion.em import expectation_maximisation
 from mrprism.fusion.staple import pseudo_pixels
-from mrprism.patterns import PatternTable
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
 
 
 def dawid_skene(

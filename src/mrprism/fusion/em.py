@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int, Int64
 from numpy.typing import NDArray
 
+from mrprism.core.patterns import ABSENT
 from mrprism.fusion.by_pattern import rates
-from mrprism.patterns import ABSENT
 
 _TINY = 1e-300  # stands for a probability of zero under the logarithm
 

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import PatternTable, Region, paint_blocks
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, confusion_counts, survey_region
 from mrprism.fusion.dawid_skene import dawid_skene_rule
@@ -28,7 +29,6 @@ from mrprism.fusion.simple import simple_rule
 from mrprism.fusion.staple import staple_rule
 from mrprism.fusion.voting import best_rater_rule, majority_rule, soft_vote_rule, weighted_rule
 from mrprism.images import Geometry, NiftiWriter, format_of, read_mask, write_mask, write_probability
-from mrprism.patterns import PatternTable, Region, paint_blocks
 
 RULES: dict[str, Callable[..., PatternFusion]] = {  # fusions that need the pattern table alone
     "soft-vote": soft_vote_rule,

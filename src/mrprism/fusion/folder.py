@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Samples, Task
 from mrprism.fusion.by_pattern import MARGIN
 from mrprism.fusion.cases import (
     PooledSkill,
@@ -36,9 +38,8 @@ from mrprism.fusion.cases import (
     skill_counts,
     skill_table,
 )
-from mrprism.images import remove_leftovers, write_file, write_mask, write_probability
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Samples, Task
+from mrprism.images import write_mask, write_probability
+from mrprism.output.files import remove_leftovers, write_file
 
 
 @dataclass(frozen=True)

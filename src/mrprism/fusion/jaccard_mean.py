@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from mrprism.core.patterns import ABSENT, PatternTable
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, confusion_counts, fuse_by_pattern, rates
-from mrprism.patterns import ABSENT, PatternTable
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
 
 _SAME = 1e-12  # differences of mean Jaccard below this are rounding
 

@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from mrprism.core.patterns import ABSENT, PatternTable, grow, survey
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 from mrprism.fusion.by_pattern import (
     MARGIN,
     confusion_counts,
@@ -16,9 +19,6 @@ from mrprism.fusion.by_pattern import (
     rates,
     survey_region,
 )
-from mrprism.patterns import ABSENT, PatternTable, grow, survey
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
 
 _SAME = 1e-9  # pixels; mean distances below this are zero but for rounding
 

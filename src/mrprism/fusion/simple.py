@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import ABSENT, PatternTable
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 from mrprism.fusion.by_pattern import (
     MARGIN,
     PatternFusion,
@@ -14,9 +17,6 @@ from mrprism.fusion.by_pattern import (
     rates,
     vote_fraction,
 )
-from mrprism.patterns import ABSENT, PatternTable
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
 
 
 def simple(

@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import PatternTable, paint
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, each_structure, fuse_by_pattern, survey_region
 from mrprism.fusion.em import Estimate, expectation_maximisation, posterior_given
 from mrprism.fusion.smoothing import mean_field
-from mrprism.patterns import PatternTable, paint
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
 
 _MOST_CONFUSION = 1 << 27  # entries of all confusion matrices together: 1 GB
 

@@ -14,7 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import ABSENT, PatternTable, count_patterns, paint
+from mrprism.core.prediction import Prediction
+from mrprism.core.types import Masks, Rated
 from mrprism.fusion.by_pattern import (
     MARGIN,
     PatternFusion,
@@ -24,9 +27,6 @@ from mrprism.fusion.by_pattern import (
     rates,
     vote_fraction,
 )
-from mrprism.patterns import ABSENT, PatternTable, count_patterns, paint
-from mrprism.prediction import Prediction
-from mrprism.types import Masks, Rated
 
 Tie = Literal["background", "foreground"]
 

@@ -21,7 +21,6 @@ from mrprism.images.geometry import Geometry
 from mrprism.images.limits import LIMITS, follows_links, limit_archive, limit_pixels, limit_text
 from mrprism.images.nifti import NiftiWriter
 from mrprism.images.reading import FORMATS, format_of, read_image, read_labels, read_mask, read_values
-from mrprism.images.replace import remove_leftovers, write_file
 from mrprism.images.writing import write_image, write_mask, write_probability
 
 __all__ = [
@@ -44,9 +43,7 @@ __all__ = [
     "read_labels",
     "read_mask",
     "read_values",
-    "remove_leftovers",
     "scale",
-    "write_file",
     "write_image",
     "write_mask",
     "write_probability",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images.content import Raw
 from mrprism.images.limits import limit_growth, limit_pixels
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.types import Image
 from mrprism.images.geometry import Geometry
-from mrprism.types import Image
 
 Window = tuple[float, float]
 

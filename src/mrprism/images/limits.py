@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 
 DEFLATE = 1032  # no deflate stream grows by more than this factor
 _CHUNK = 1 << 20

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images.content import Raw
 from mrprism.images.geometry import Geometry
 from mrprism.images.limits import DEFLATE, exhaust, limit_pixels, take
-from mrprism.images.replace import replacing
+from mrprism.output.files import replacing
 
 
 def read_nifti(path: Path) -> Raw:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images.content import Raw
 from mrprism.images.geometry import Geometry
 from mrprism.images.limits import limit_pixels, take

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.images.bitmaps import read_pillow, read_tiff
 from mrprism.images.content import ImageFile, LabelFile, MaskFile, Raw, ValueFile, Window, scale
 from mrprism.images.limits import first_line

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
+from mrprism.core.types import Image
 from mrprism.images.bitmaps import png, tiff
 from mrprism.images.content import FromFile
 from mrprism.images.geometry import Geometry
 from mrprism.images.nifti import write_nifti
 from mrprism.images.reading import FORMATS, suffix_of
-from mrprism.images.replace import write_file
-from mrprism.types import Image
+from mrprism.output.files import write_file
 
 
 def write_mask(

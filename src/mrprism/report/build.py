@@ -11,15 +11,15 @@ from typing import Any
 from markupsafe import Markup
 
 from mrprism import __version__
-from mrprism.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
-from mrprism.errors import InputError
-from mrprism.evaluate import FINAL, MEAN, REFERENCE, pick_examples
-from mrprism.images import write_file
+from mrprism.core.errors import InputError
 from mrprism.metrics import METRICS
+from mrprism.metrics.scores import FINAL, MEAN, REFERENCE, pick_examples
+from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
+from mrprism.output.files import write_file
+from mrprism.output.templates import templates
 from mrprism.report import findings, pictures, plots, reading
 from mrprism.report.pictures import Flat, Panel, Window
 from mrprism.report.reading import Entry, Key, RunFolder
-from mrprism.templates import templates
 
 HERE = Path(__file__).parent
 MOST_STEPS = 4  # recurrences shown side by side

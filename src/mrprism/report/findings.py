@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrprism.evaluate import FINAL, MEAN, RATER, REFERENCE
 from mrprism.metrics import METRICS, Difference, paired_difference
+from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE
 from mrprism.report.reading import Entry, Key
 
 DASH = "–"

@@ -17,8 +17,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from mrprism.colours import rater_colour
-from mrprism.evaluate import Example
+from mrprism.metrics.scores import Example
+from mrprism.output.colours import rater_colour
 
 LARGEST, LARGEST_MAP = 640, 400  # pixels along the longer side that an embedded image or map keeps
 

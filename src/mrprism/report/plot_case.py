@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrprism.colours import rater_colour
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample
+from mrprism.output.colours import rater_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

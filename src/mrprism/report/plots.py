@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from mrprism.evaluate import MEAN, REFERENCE
 from mrprism.metrics import reliability
+from mrprism.metrics.scores import MEAN, REFERENCE
 from mrprism.report.findings import change, mean_of
 from mrprism.report.reading import Entry, Key
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mrprism.errors import InputError
-from mrprism.evaluate import FINAL, RATER, Example, Row, read_example, read_table
+from mrprism.core.errors import InputError
+from mrprism.metrics.scores import FINAL, RATER, Example, Row, read_example, read_table
 
 MAIN = "mrprism"  # the method a report is about, where it is among the runs
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.agreement.case import measure, pairs
+from mrprism.core.errors import InputError
 from mrprism.datasets.dataset import Dataset, FileSample, read_case_image, read_drawn, read_votes
 from mrprism.datasets.dicom import read_series
 from mrprism.datasets.manifest import Case, Manifest
 from mrprism.datasets.open_image import is_series
-from mrprism.errors import InputError
 from mrprism.images import ImageFile, Window, format_of, read_values
-from mrprism.planes import PlaneFile
-from mrprism.slicing import PLANES, Cut, Slicing
+from mrprism.images.planes import PlaneFile
+from mrprism.images.slicing import PLANES, Cut, Slicing
 
 _ENOUGH = 1_000_000  # values from which the first window is estimated
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
-from mrprism.errors import InputError
+from mrprism.core.errors import InputError
 from mrprism.viewer.view import View
 
 ADDRESS = "127.0.0.1"

@@ -10,14 +10,14 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from mrprism.agreement.pictures import outline
-from mrprism.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset
-from mrprism.errors import InputError
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_case, known
-from mrprism.prediction import Prediction
-from mrprism.sample import MultiRaterSample, Task
-from mrprism.slicing import Slicing, cut_volume
+from mrprism.images.slicing import Slicing, cut_volume
+from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.viewer.opened import OpenCase, mean_dice
 from mrprism.viewer.pictures import colour_stops, heat_png, image_png
 

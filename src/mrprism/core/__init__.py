@@ -1,0 +1,1 @@
+"""What all the rest speaks of: a task, a case and its masks, a prediction, the one error; arrays alone."""

@@ -1,0 +1,44 @@
+"""What the rest of mrprism talks about: a task, and one image with what its raters drew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mrprism.core.types import Image, Masks, Rated, Reference
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is being outlined, and by whom; saved with the weights."""
+
+    channels: int
+    structures: tuple[str, ...]
+    raters: tuple[str, ...]
+    anonymous: bool = False  # raters are slots, not the same persons from case to case
+
+
+@dataclass(frozen=True)
+class MultiRaterSample:
+    """One image and what each rater drew on it.
+
+    A rater who did not do a structure is absent (``rated`` is False and the mask is all
+    False and never read); a rater who looked and saw nothing is empty (``rated`` is True).
+    """
+
+    name: str
+    image: Image
+    masks: Masks
+    rated: Rated
+    reference: Reference | None = None  # an arbitrated mask, kept apart from the raters
+    group: str | None = None  # the patient; None: the case stands for itself
+    split: str | None = None  # "train", "val" or "test" where the data set fixes it
+    diagnosis: int | None = None  # a case label such as glaucoma, 0 or 1
+    spacing_mm: tuple[float, ...] | None = None  # one per axis of `space`
+
+
+if TYPE_CHECKING:
+    Samples = Sequence[MultiRaterSample]
+else:
+    Samples = Sequence  # checkers of types at run time would read a file to see what is in it

@@ -1,0 +1,89 @@
+"""Arrays that grow plane by plane in a temporary file instead of in memory.
+
+The files lie in the folder for temporary files (the environment's TMPDIR decides), have no name there, and
+are gone when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from typing import Any
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.images.slicing import Cut
+
+
+class PlaneFile:
+    """Arrays of one shape and type, appended one by one and read back by position."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype, self._count = shape, dtype, 0
+        try:
+            self._file = tempfile.TemporaryFile(prefix="mrprism-")  # noqa: SIM115 (closed with this object)
+        except OSError as error:
+            raise InputError(f"cannot make a temporary file: {error.strerror or error}") from error
+        weakref.finalize(self, self._file.close)
+
+    def append(self, plane: np.ndarray) -> int:
+        """Write one more array; its position.
+
+        Raises:
+            InputError: The disk is full.
+        """
+        if plane.shape != self.shape:
+            raise ValueError(f"expected an array of shape {self.shape}, not {plane.shape}")
+        try:
+            self._file.write(np.ascontiguousarray(plane, self.dtype).data)
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"cannot write temporary files to {tempfile.gettempdir()}: {error.strerror or error}; "
+                "set TMPDIR to a folder with more room"
+            ) from error
+        self._count += 1
+        return self._count - 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.array(self.mapped()[index])
+
+    def mapped(self) -> np.ndarray:
+        """All of it (position, *shape), mapped from the file; memory is given back with the array."""
+        return np.memmap(self._file, self.dtype, "r", shape=(self._count, *self.shape))
+
+
+class Stack:
+    """A map of a volume (*lead, D, H, W), kept slice by slice in a file.
+
+    An index counts along the leading axes and gives an array; `numpy.asarray` reads all of it.
+    """
+
+    def __init__(self, first: np.ndarray, cut: Cut) -> None:
+        """Begin with the first slice (*lead, row, column)."""
+        self.planes, self.cut = PlaneFile(first.shape, first.dtype), cut
+        self.append(first)
+
+    def append(self, plane: np.ndarray) -> None:
+        """The next slice."""
+        self.planes.append(plane)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._whole().shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.array(self._whole()[index], order="C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._whole(), dtype=dtype, order="C")
+
+    def _whole(self) -> np.ndarray:
+        return self.cut.back(np.moveaxis(self.planes.mapped(), 0, -3))

@@ -1,0 +1,264 @@
+"""BIDS derivatives: `sub-X/[ses-Y/]anat/..._desc-RATER_dseg.nii.gz` or `..._label-NAME_desc-RATER_mask.nii.gz`.
+
+BIDS has no entity for the rater, so it is named: `desc` unless told. A rater without a file for an
+image did not do it; an image without any is left out. `mask` files hold one structure each, named by `label`; `dseg` files are label maps
+whose values are named in a `dseg.tsv` beside them or in a folder above. Each mask goes with the image
+whose entities are all among its own, the more the better.
+
+Names in side files that `mrprism export` wrote (Rater, Structure, Case) are used as they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets.manifest import Case, Drawn
+from mrprism.datasets.tree import entries, folders, natural
+from mrprism.images import ImageFile, read_image
+from mrprism.layouts.marks import read_json
+from mrprism.layouts.source import InPlace, Source, assemble, parse_window, structures_of
+from mrprism.layouts.table import read_table
+
+_ENDING = r"\.nii(?:\.gz)?"
+_OF_IMAGES = ("desc", "res")  # entities that an image may have and its masks lack
+_PROCESSING = {"preproc", "brain", "smooth", "orig", "coreg", "ref", "aseg", "aparcaseg", "hmc"}
+
+
+def read(
+    source: Path,
+    *,
+    rater: str = "desc",
+    images: str = "",
+    suffix: str = "",
+    structure: str = "object",
+    window: str = "",
+    resample: str = "no",
+) -> Source:
+    """Read one derivative.
+
+    Args:
+        rater: The entity that names the rater.
+        images: Folder of the raw data set, if it is neither this one nor the one whose `derivatives`
+            this one lies in.
+        suffix: Which image, such as T1w, where there are several.
+        structure: Name for masks without a `label`.
+        window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
+    """
+    files = list(_files(source))
+    notes: list[str] = []
+    drawings = [found for file in files if (found := _drawing(file, source, rater, structure, notes))]
+    if not drawings:
+        raise InputError(f"'{source}' has no mask or dseg file with the entity '{rater}-'")
+    root = _raw(source, images)
+    pictures = [file for file in _files(root) if file.suffix not in ("mask", "dseg", "probseg")]
+    if suffix:
+        pictures = [file for file in pictures if file.suffix == suffix]
+    cases: dict[_File, list[_Drawing]] = {}
+    for drawing in drawings:
+        cases.setdefault(_picture(drawing, rater, pictures, root), []).append(drawing)
+    _once(cases)
+    raters = sorted({drawing.rater for drawing in drawings}, key=natural)
+    structures = dict.fromkeys(name for drawing in drawings for name in drawing.labels)
+    first = read_image(min(cases, key=lambda file: natural(str(file.path))).path)
+    task = Task(len(first.array), tuple(structures), tuple(raters))
+    samples = _samples(task, cases, window, resample)
+    here = _in_place(cases, window)
+    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes, here=here)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A name taken apart: `sub-01_ses-2_T1w.nii.gz` is {sub: 01, ses: 2} and T1w."""
+
+    path: Path
+    entities: tuple[tuple[str, str], ...]
+    suffix: str
+
+    def get(self, key: str) -> str | None:
+        return dict(self.entities).get(key)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A rater's file."""
+
+    file: _File
+    rater: str
+    labels: dict[str, tuple[int, ...]]  # a mask's one structure has no values
+    case: str | None  # as the side file has it
+
+
+def _files(folder: Path) -> Iterator[_File]:
+    """Every NIfTI file of a subject, at any depth; other derivatives that lie in this folder excepted."""
+    inside = folders(folder, but=("derivatives", "sourcedata", "code"))
+    for path in (path for part in inside for path in entries(part)):
+        match = re.fullmatch(rf"(sub-.+)_([A-Za-z0-9]+){_ENDING}", path.name)
+        if match and path.is_file():
+            yield _File(path, _entities(match[1], path), match[2])
+
+
+def _entities(text: str, path: Path) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("-") for part in text.split("_")]
+    if any(not value for _, _, value in pairs):
+        raise InputError(
+            f"'{path}' is not named as BIDS wants it: expected entity-value pairs, then a suffix"
+        )
+    return tuple((key, value) for key, _, value in pairs)
+
+
+def _drawing(file: _File, source: Path, entity: str, structure: str, notes: list[str]) -> _Drawing | None:
+    if file.suffix not in ("mask", "dseg", "probseg"):
+        return None
+    rater = file.get(entity)
+    if file.suffix == "probseg" or rater is None:
+        why = "holds probabilities" if file.suffix == "probseg" else f"has no entity '{entity}-'"
+        notes.append(f"'{file.path.name}' {why} and was left out")
+        return None
+    if rater in _PROCESSING:
+        raise InputError(
+            f"'{file.path}' has '{entity}-{rater}', which names a kind of processing and no rater; "
+            "expected -o rater= and the entity that names the rater"
+        )
+    beside = _side(file.path)
+    if file.suffix == "mask":
+        name = str(beside.get("Structure") or file.get("label") or structure)
+        labels: dict[str, tuple[int, ...]] = {name: ()}
+    else:
+        labels = _table(file, source)
+    return _Drawing(file, str(beside.get("Rater") or rater), labels, beside.get("Case"))
+
+
+def _side(path: Path) -> dict[str, Any]:
+    beside = path.with_name(re.sub(rf"{_ENDING}$", ".json", path.name))
+    content = read_json(beside) if beside.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f"'{beside}' is not a side file: expected an object")
+    return content
+
+
+def _table(file: _File, source: Path) -> dict[str, tuple[int, ...]]:
+    """The names of a label map's values, from the nearest `dseg.tsv` whose entities are all its own."""
+    for folder in file.path.parents:
+        for path in sorted(folder.glob("*dseg.tsv"), key=lambda p: len(p.name), reverse=True):
+            stem = path.name.removesuffix("dseg.tsv").removesuffix("_")
+            if set(_entities(stem, path) if stem else ()) <= set(file.entities):
+                return _labels(path)
+        if folder == source:
+            break
+    raise InputError(f"'{file.path}' has no dseg.tsv beside it or above that names its values")
+
+
+def _labels(path: Path) -> dict[str, tuple[int, ...]]:
+    labels: dict[str, tuple[int, ...]] = {}
+    for row in read_table(path, "index", "name", separator="\t"):
+        try:
+            value = int(row["index"])
+        except ValueError:
+            raise InputError(f"'{path}' has the index '{row['index']}'; expected whole numbers") from None
+        if value:
+            labels[row["name"]] = (*labels.get(row["name"], ()), value)
+    return labels
+
+
+def _raw(source: Path, images: str) -> Path:
+    if images:
+        return Path(images)
+    for above in source.resolve().parents:
+        if above.name == "derivatives":
+            return above.parent
+    return source
+
+
+def _picture(drawing: _Drawing, rater: str, pictures: list[_File], root: Path) -> _File:
+    own = {pair for pair in drawing.file.entities if pair[0] != rater}
+    fitting = [
+        file
+        for file in pictures
+        if file.get("sub") == drawing.file.get("sub")
+        and {pair for pair in file.entities if pair[0] not in _OF_IMAGES} <= own
+    ]
+    if not fitting:
+        raise InputError(
+            f"'{drawing.file.path}' has no image in '{root}'; expected the raw data set there, or -o images="
+        )
+    most = max(_common(file, own) for file in fitting)
+    best = [file for file in fitting if _common(file, own) == most]
+    if len(best) > 1:
+        raise InputError(
+            f"'{drawing.file.path}' may belong to '{best[0].path.name}' or '{best[1].path.name}'; "
+            f"expected -o suffix= one of {', '.join(sorted({file.suffix for file in best}))}"
+        )
+    return best[0]
+
+
+def _common(file: _File, own: set[tuple[str, str]]) -> int:
+    return len(own & set(file.entities))
+
+
+def _once(cases: dict[_File, list[_Drawing]]) -> None:
+    for drawings in cases.values():
+        seen: dict[tuple[str, str], _Drawing] = {}
+        for drawing in drawings:
+            for structure in drawing.labels:
+                first = seen.setdefault((drawing.rater, structure), drawing)
+                if first is not drawing:
+                    raise InputError(
+                        f"'{first.file.path}' and '{drawing.file.path.name}' are both '{structure}' "
+                        f"by '{drawing.rater}'; expected one of them"
+                    )
+
+
+def _name(picture: _File, drawings: list[_Drawing]) -> str:
+    """A case is called after what distinguishes its image, unless a side file knows better."""
+    kept = [f"{key}-{value}" for key, value in picture.entities if key not in _OF_IMAGES]
+    return drawings[0].case or "_".join(kept)
+
+
+def _in_place(cases: dict[_File, list[_Drawing]], window: str) -> InPlace | None:
+    """The cases as they lie, if they are masks only, or label maps with one table."""
+    drawings = [drawing for found in cases.values() for drawing in found]
+    first = drawings[0].labels if drawings[0].file.suffix == "dseg" else {}
+    if any((d.labels if d.file.suffix == "dseg" else {}) != first for d in drawings):
+        return None
+    placed = []
+    for picture, found in sorted(cases.items(), key=lambda item: natural(item[0].path.name)):
+        masks: dict[str, Drawn] = {}
+        for drawing in found:
+            path = str(drawing.file.path)
+            known = masks.setdefault(drawing.rater, path if first else {})
+            if isinstance(known, dict):
+                known.update(dict.fromkeys(drawing.labels, path))
+        name = _name(picture, found)
+        placed.append(Case(name=name, image=str(picture.path), masks=masks, group=picture.get("sub")))
+    return InPlace(placed, first, parse_window(window))
+
+
+def _samples(
+    task: Task, cases: dict[_File, list[_Drawing]], window: str, resample: str
+) -> Iterator[MultiRaterSample]:
+    for picture, drawings in sorted(cases.items(), key=lambda item: natural(item[0].path.name)):
+        image = read_image(picture.path, window=parse_window(window))
+        if len(image.array) != task.channels:
+            raise InputError(f"'{picture.path}' has {len(image.array)} channels; others have {task.channels}")
+        masks = {
+            (drawing.rater, structure): mask
+            for drawing in drawings
+            for structure, mask in _masks(drawing, image, resample).items()
+        }
+        yield assemble(
+            task, _name(picture, drawings), image.array, masks, group=picture.get("sub"), like=image
+        )
+
+
+def _masks(drawing: _Drawing, image: ImageFile, resample: str) -> dict[str, np.ndarray]:
+    labels = next(iter(drawing.labels)) if drawing.file.suffix == "mask" else drawing.labels
+    return structures_of(drawing.file.path, labels, image, resample=resample)

@@ -1,0 +1,115 @@
+"""Drishti-GS1: optic disc and cup; how many of four experts marked each pixel, not who.
+
+Forms: the original (`Drishti-GS1_files/{Training,Test}` with `SoftMap/*_{ODsegSoftmap,cupsegSoftmap}.png`,
+grey 0, 64, 128, 191, 255 for 0 to 4 experts), and crops with `images`, `od_votes`, `oc_votes` (0 to 4)
+and `meta.json`. Single experts cannot be recovered, so the votes are kept as votes; the reference is
+what more than half (three of four) marked. Simulated raters can be laid over that reference.
+
+Source: Sivaswamy et al., JSM Biomedical Imaging Data Papers 2(1), 2015. Research use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.datasets.dataset import FileSample
+from mrprism.datasets.tree import entries, matching, needed, subfolder
+from mrprism.images import read_image, read_labels
+from mrprism.layouts.marks import read_json
+from mrprism.layouts.source import Source
+
+VOTERS = 4
+STRUCTURES = ("disc", "cup")
+_SOFTMAP = np.full(256, -1, dtype=np.int16)
+_SOFTMAP[[0, 64, 128, 191, 255]] = range(VOTERS + 1)
+
+
+def read(source: Path, *, raters: str | None = None, seed: int = 0) -> Source:
+    """Read either form.
+
+    Args:
+        raters: A scenario of simulated raters (crowd, symmetric, ...) drawn over the reference;
+            None for votes alone.
+    """
+    cases = _crops(source) if (source / "meta.json").is_file() else _original(source)
+    task = Task(3, STRUCTURES, ())
+    notes = ["votes of four experts; single experts cannot be told apart"]
+    if raters is None:
+        return Source("drishti", task, cases, notes=notes)
+    from mrprism.datasets.overlay import lay_raters  # needs SciPy, which is slow to import
+
+    task, samples = lay_raters(cases, task, raters, seed=seed)
+    notes.append(f"raters are simulated: scenario {raters}, seed {seed}")
+    return Source(f"drishti-{raters}", task, samples, notes=notes)
+
+
+def _crops(root: Path) -> Iterator[FileSample]:
+    try:
+        meta = read_json(root / "meta.json")
+        splits = {name: str(fact["split"]) for name, fact in meta.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"'{root / 'meta.json'}' is not as expected: {error}") from error
+    for match, path in matching(needed(root, "images"), r"(.+)\.png"):
+        name = match[1]
+        votes = [_votes(root / folder / f"{name}.png", softmap=False) for folder in ("od_votes", "oc_votes")]
+        yield _sample(name, path, votes, splits.get(name, ""))
+
+
+def _original(root: Path) -> Iterator[FileSample]:
+    root = subfolder(root, "Drishti-GS1_files") or root
+    parts = [(split, subfolder(root, split)) for split in ("Training", "Test")]
+    if all(folder is None for _, folder in parts):
+        raise InputError(f"folder '{root}' has neither 'Training' nor 'Test'; expected Drishti-GS1's layout")
+    for split, folder in parts:
+        drawn = subfolder(folder, "GT", f"{split}_GT") if folder else None
+        if folder is None or drawn is None:
+            continue
+        images = needed(folder, "Images")
+        images = subfolder(images, "ALL") or images
+        for case in (p for p in entries(drawn) if p.is_dir()):
+            maps = needed(case, "SoftMap")
+            votes = [
+                _votes(maps / f"{case.name}_{part}.png", softmap=True)
+                for part in ("ODsegSoftmap", "cupsegSoftmap")
+            ]
+            yield _sample(case.name, images / f"{case.name}.png", votes, split)
+
+
+def _votes(path: Path, softmap: bool) -> np.ndarray:
+    values = read_labels(path).array
+    if softmap:
+        wrong = np.setdiff1d(values, np.flatnonzero(_SOFTMAP >= 0))
+        if len(wrong):
+            raise InputError(
+                f"soft map '{path}' holds the grey value {wrong[0]}; expected 0, 64, 128, 191, 255"
+            )
+        values = _SOFTMAP[values]
+    if values.max(initial=0) > VOTERS or values.min(initial=0) < 0:
+        raise InputError(f"votes '{path}' reach {values.max()}; expected 0 to {VOTERS}")
+    return values.astype(np.uint8)
+
+
+def _sample(name: str, path: Path, votes: list[np.ndarray], split: str) -> FileSample:
+    image = read_image(path).array
+    for structure, count in zip(STRUCTURES, votes, strict=True):
+        if count.shape != image.shape[1:]:
+            raise InputError(
+                f"{structure} votes of '{name}' have the size {count.shape}, "
+                f"their image '{path}' {image.shape[1:]}"
+            )
+    counts = np.stack(votes)
+    return FileSample(
+        name=name,
+        image=image,
+        masks=np.zeros((0, len(STRUCTURES), *image.shape[1:]), dtype=bool),
+        rated=np.zeros((0, len(STRUCTURES)), dtype=bool),
+        reference=2 * counts > VOTERS,
+        split={"training": "train", "test": "test"}.get(split.lower()),
+        votes=counts,
+        voters=VOTERS,
+    )

@@ -1,0 +1,76 @@
+"""A data set that stays where it lies: only the manifest is written, beside files that need no conversion."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mrprism.core.errors import InputError
+from mrprism.datasets.manifest import FORMAT, MANIFEST, OWN, Case, Drawn, Manifest, load
+from mrprism.datasets.write import channel_names
+from mrprism.images import follows_links
+from mrprism.layouts.source import Source
+from mrprism.output.files import write_file
+
+
+def write_in_place(source: Source, out: Path, *, name: str) -> None:
+    """Write a manifest that names the files of a data set where they are.
+
+    Args:
+        out: A new file, `dataset.json` or `mrprism.json`, in the folder that holds them or in one above it.
+
+    Raises:
+        InputError: The layout needs conversion, ``out`` is there already, or a file lies outside its folder.
+    """
+    here, task = source.here, source.task
+    if here is None:
+        raise InputError(f"'{name}' has files that must be converted; expected a new folder to write to")
+    if out.name not in (MANIFEST, OWN):
+        raise InputError(f"'{out}' would not be found again; expected the name {MANIFEST} or {OWN}")
+    if out.exists():
+        raise InputError(f"'{out}' exists already; expected a new file")
+    real = os.path.abspath if follows_links() else os.path.realpath
+    root = Path(real(out.parent))
+
+    def inside(path: str) -> str:
+        full = Path(real(path))
+        if not full.is_relative_to(root):
+            raise InputError(
+                f"'{path}' lies outside '{out.parent}'; expected '{out.name}' in a folder above it"
+            )
+        return full.relative_to(root).as_posix()
+
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        channels=list(source.channels or channel_names(task.channels)),
+        structures=list(task.structures),
+        raters=list(task.raters),
+        anonymous=task.anonymous,
+        labels={structure: list(values) for structure, values in here.labels.items()} or None,
+        window=here.window,
+        description="\n".join(source.notes) or None,
+        cases=[_moved(case, inside) for case in here.cases],
+    )
+    document = manifest.model_dump(mode="json", exclude_none=True)
+    write_file(out, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    _, faults = load(out)
+    if faults:
+        out.unlink()
+        raise InputError(faults[0].sentence)
+
+
+def _moved(case: Case, inside: Callable[[str], str]) -> Case:
+    def drawn(found: Drawn) -> Drawn:
+        return inside(found) if isinstance(found, str) else {s: inside(path) for s, path in found.items()}
+
+    image = inside(case.image) if isinstance(case.image, str) else [inside(path) for path in case.image]
+    return case.model_copy(
+        update={
+            "image": image,
+            "masks": {rater: drawn(found) for rater, found in case.masks.items()},
+            "reference": None if case.reference is None else drawn(case.reference),
+        }
+    )

@@ -1,0 +1,208 @@
+"""MONAI datalist: a JSON file with `training`, `validation` and `test`, each a list of images and labels.
+
+A datalist knows no raters, so where they stand must be said, in one of three ways:
+- ``raters=label_*``: a key for each rater; what the star stands for is the name;
+- ``rater=reader``: an item for each rater, named under this key; items of one image are one case;
+- ``raters=label``: a list under this key, its places the raters 1, 2, ...; null is missing.
+A key that is absent or null is missing. Paths start at the file's folder and may not leave it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets.manifest import Case
+from mrprism.datasets.tree import matching, natural, stem
+from mrprism.images import format_of, read_image
+from mrprism.layouts.marks import read_json
+from mrprism.layouts.source import (
+    InPlace,
+    Source,
+    assemble,
+    parse_labels,
+    parse_window,
+    structures_of,
+    together,
+)
+from mrprism.layouts.table import inside
+
+_SPLITS = {"training": "train", "validation": "val", "test": "test"}
+
+
+def read(
+    source: Path,
+    *,
+    raters: str = "",
+    rater: str = "",
+    image: str = "image",
+    label: str = "label",
+    structure: str = "object",
+    labels: str = "",
+    group: str = "",
+    window: str = "",
+    resample: str = "no",
+) -> Source:
+    """Read a datalist, or the one in a folder.
+
+    Args:
+        raters: The keys of the raters' masks, such as label_*, or the one key of a list.
+        rater: The key that names an item's rater; its mask then stands under ``label``.
+        image: The key of the image; a list of files is its channels.
+        structure: Name of the one structure.
+        labels: For label maps, such as "disc:1+2,cup:2".
+        group: The key of the patient.
+        window: "low:high" in file values, for CT.
+        resample: "yes" brings masks that lie on another grid onto that of their image.
+    """
+    if bool(raters) == bool(rater):
+        raise InputError(
+            "where does a datalist keep its raters? expected -o raters=label_* for a key each, "
+            "-o raters=label for a list, or -o rater=KEY for an item each"
+        )
+    file = _datalist(source)
+    notes: list[str] = []
+    cases: dict[tuple[Path, ...], _Case] = {}
+    for split, item in _items(file, notes):
+        paths = tuple(inside(file.parent, text, file) for text in _texts(item.get(image), file))
+        if not paths:
+            raise InputError(f"'{file}' has an item without '{image}': {sorted(item)}")
+        case = cases.setdefault(paths, _Case(split, str(item[group]) if item.get(group) else None))
+        if case.split != split:
+            raise InputError(f"'{file}' has '{paths[0]}' both in {case.split} and in {split}")
+        for name, text in _drawn(item, raters, rater, label, file):
+            if name in case.masks:
+                raise InputError(f"'{file}' has two masks of '{paths[0]}' by '{name}'")
+            case.masks[name] = inside(file.parent, text, file)
+    found = sorted({name for case in cases.values() for name in case.masks}, key=natural)
+    if not found:
+        raise InputError(f"'{file}' has no mask under '{raters or label}'")
+    values = parse_labels(labels) if labels else {}
+    first = next(iter(cases))
+    channels = sum(len(read_image(path).array) for path in first)
+    task = Task(channels, tuple(values) or (structure,), tuple(found))
+    samples = _samples(task, cases, values, window, resample, file)
+    kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first[0]) or "", "png")
+    here = InPlace(_placed(task, cases, values, file), values, parse_window(window))
+    return Source(stem(file), task, samples, image_format=kind, notes=notes, here=here)
+
+
+@dataclass
+class _Case:
+    split: str
+    group: str | None
+    masks: dict[str, Path] = field(default_factory=dict)  # by rater
+
+
+def _datalist(source: Path) -> Path:
+    if not source.is_dir():
+        return source
+    files = [path for _, path in matching(source, r".+\.json")]
+    if len(files) != 1:
+        raise InputError(f"folder '{source}' has {len(files)} JSON files; expected the datalist itself")
+    return files[0]
+
+
+def _items(file: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    document = read_json(file)
+    if not isinstance(document, dict) or not any(key in document for key in _SPLITS):
+        raise InputError(f"'{file}' is no MONAI datalist: expected 'training', 'validation' or 'test' in it")
+    for key, split in _SPLITS.items():
+        listed = document.get(key, [])
+        if not isinstance(listed, list):
+            raise InputError(f"'{file}' has no list under '{key}'")
+        bare = sum(isinstance(item, str) for item in listed)
+        if bare:
+            notes.append(f"{bare} images of '{key}' have no masks and were left out")
+        for item in listed:
+            if isinstance(item, dict):
+                yield split, item
+            elif not isinstance(item, str):
+                raise InputError(f"'{file}' has '{item}' under '{key}'; expected an image with its labels")
+
+
+def _texts(value: Any, file: Path) -> list[str]:
+    listed = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(text, str) and text for text in listed):
+        raise InputError(f"'{file}' has '{value}' where the name of a file is expected")
+    return listed
+
+
+def _drawn(
+    item: dict[str, Any], raters: str, rater: str, label: str, file: Path
+) -> Iterator[tuple[str, str]]:
+    """The raters of an item and their files."""
+    if rater:
+        if item.get(rater) in (None, ""):
+            raise InputError(f"'{file}' has an item without '{rater}': {sorted(item)}")
+        found = {str(item[rater]): item.get(label)}
+    elif "*" in raters:
+        pattern = "(.+)".join(re.escape(part) for part in raters.split("*", 1))
+        found = {m[1]: value for key, value in item.items() if (m := re.fullmatch(pattern, key))}
+    else:
+        listed = item.get(raters)
+        if listed is not None and not isinstance(listed, list):
+            raise InputError(f"'{file}' has '{listed}' under '{raters}'; expected a list, one mask a rater")
+        found = {f"rater {number}": value for number, value in enumerate(listed or [], start=1)}
+    for name, value in found.items():
+        texts = _texts(value, file)
+        if len(texts) > 1:
+            raise InputError(f"'{file}' has {len(texts)} files of '{name}'; expected one label map")
+        for text in texts:
+            yield name, text
+
+
+def _names(cases: Iterable[tuple[Path, ...]], file: Path) -> list[str]:
+    """After the images; with their folders where these are needed to tell them apart."""
+    firsts = [paths[0] for paths in cases]
+    plain = [stem(path) for path in firsts]
+    return [
+        name if plain.count(name) == 1 else path.relative_to(file.parent).with_name(name).as_posix()
+        for name, path in zip(plain, firsts, strict=True)
+    ]
+
+
+def _placed(
+    task: Task, cases: dict[tuple[Path, ...], _Case], values: dict[str, tuple[int, ...]], file: Path
+) -> list[Case]:
+    """The cases as they lie."""
+    return [
+        Case(
+            name=name,
+            image=str(paths[0]) if len(paths) == 1 else [str(path) for path in paths],
+            masks={
+                rater: str(path) if values else {task.structures[0]: str(path)}
+                for rater, path in case.masks.items()
+            },
+            group=case.group,
+            split=case.split,  # type: ignore[arg-type]
+        )
+        for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True)
+    ]
+
+
+def _samples(
+    task: Task,
+    cases: dict[tuple[Path, ...], _Case],
+    values: dict[str, tuple[int, ...]],
+    window: str,
+    resample: str,
+    file: Path,
+) -> Iterator[MultiRaterSample]:
+    drawn = values or task.structures[0]
+    for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True):
+        parts = [read_image(path, window=parse_window(window)) for path in paths]
+        image = together(parts, resample=resample)
+        if len(image) != task.channels:
+            raise InputError(f"'{paths[0]}' has {len(image)} channels; others have {task.channels}")
+        masks = {
+            (rater, structure): mask
+            for rater, path in case.masks.items()
+            for structure, mask in structures_of(path, drawn, parts[0], resample=resample).items()
+        }
+        yield assemble(task, name, image, masks, group=case.group, split=case.split, like=parts[0])

@@ -1,0 +1,168 @@
+"""What a reader of another layout returns, and how it puts a case together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets import grid
+from mrprism.datasets.dataset import FileSample
+from mrprism.datasets.grid import size
+from mrprism.datasets.manifest import Case
+from mrprism.images import FromFile, Geometry, ImageFile, Window, read_labels, read_mask
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """What a manifest says of files that can stay where they are."""
+
+    cases: list[Case]  # paths as the reader found them
+    labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    window: Window | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in another layout, its cases read one at a time."""
+
+    name: str
+    task: Task
+    samples: Iterable[MultiRaterSample]
+    channels: tuple[str, ...] | None = None
+    image_format: str = "png"
+    notes: list[str] = field(default_factory=list)  # what was decided or left out; grows while reading
+    here: InPlace | None = None  # where nothing need be converted
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """Knows how large a pixel is, and where in the patient."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None: ...
+    @property
+    def geometry(self) -> Geometry | None: ...
+
+
+def assemble(
+    task: Task,
+    name: str,
+    image: np.ndarray,
+    masks: Mapping[tuple[str, str], np.ndarray],
+    reference: Mapping[str, np.ndarray] | None = None,
+    *,
+    like: Placed | None = None,
+    **facts: Any,
+) -> FileSample:
+    """A case from the masks there are, by rater and structure; whatever is not given was not rated.
+
+    Args:
+        reference: Left out if it lacks a structure.
+        like: The file the image is from; tells spacing and place.
+        facts: More that is known of the case.
+    """
+    if like is not None:
+        facts |= {"spacing_mm": like.spacing_mm, "geometry": like.geometry}
+    space = image.shape[1:]
+    drawn = np.zeros((len(task.raters), len(task.structures), *space), dtype=bool)
+    rated = np.zeros(drawn.shape[:2], dtype=bool)
+    for (rater, structure), mask in masks.items():
+        key = task.raters.index(rater), task.structures.index(structure)
+        drawn[key], rated[key] = mask, True
+    whole = reference is not None and all(structure in reference for structure in task.structures)
+    arbitrated = np.stack([reference[s] for s in task.structures]) if reference and whole else None
+    return FileSample(name, image, drawn, rated, arbitrated, **facts)
+
+
+def fitting(array: np.ndarray, path: Path | str, image: np.ndarray, image_path: Path | str) -> np.ndarray:
+    """The mask, if it has the size of its image."""
+    if array.shape != image.shape[1:]:
+        raise InputError(
+            f"mask '{path}' has the size {size(array.shape)}, its image '{image_path}' "
+            f"{size(image.shape[1:])}; expected the same"
+        )
+    return array
+
+
+def aligned(drawn: FromFile, image: ImageFile, *, resample: str = "no") -> np.ndarray:
+    """The mask, if it has the size of its image and lies where it lies.
+
+    Args:
+        resample: "yes" brings one that lies elsewhere onto the grid of its image.
+    """
+    return grid.aligned(drawn, image, resample=resample == "yes").array
+
+
+def structures_of(
+    path: Path,
+    labels: str | Mapping[str, tuple[int, ...]],
+    image: ImageFile,
+    *,
+    resample: str = "no",
+) -> dict[str, np.ndarray]:
+    """What a file draws on an image: the one structure that is named, or those of a label map.
+
+    Args:
+        labels: The structure of a mask; or the values of each structure of a label map.
+        resample: As for `aligned`.
+    """
+    if isinstance(labels, str):
+        return {labels: aligned(read_mask(path), image, resample=resample)}
+    return split_labels(aligned(read_labels(path), image, resample=resample), labels, path)
+
+
+def together(parts: Sequence[ImageFile], *, resample: str = "no") -> np.ndarray:
+    """The channels of one image, each from files of its own, if all lie on the grid of the first.
+
+    Args:
+        resample: "yes" brings those that lie elsewhere onto that grid, linearly.
+    """
+    first, *others = parts
+    what = "channel '{}'"
+    arrays = [grid.aligned(part, first, what, resample=resample == "yes").array for part in others]
+    return np.concatenate([first.array, *arrays])
+
+
+def parse_window(text: str) -> Window | None:
+    """Read "low:high"; nothing for an empty text."""
+    if not text:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise InputError(f"window '{text}' is not understood; expected LOW:HIGH, such as -160:240") from None
+    if not low < high:
+        raise InputError(f"window '{text}' does not rise; expected LOW:HIGH, such as -160:240")
+    return low, high
+
+
+def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
+    """Read "disc:1+2,cup:2": the values that make up each structure."""
+    labels = {}
+    try:
+        for part in text.split(","):
+            structure, values = part.rsplit(":", 1)
+            labels[structure.strip()] = tuple(int(v) for v in values.split("+"))
+    except ValueError:
+        raise InputError(f"labels '{text}' are not understood; expected such as disc:1+2,cup:2") from None
+    return labels
+
+
+def split_labels(
+    array: np.ndarray, labels: Mapping[str, tuple[int, ...]], path: Path | str
+) -> dict[str, np.ndarray]:
+    """The structures of a label map, which may hold no other value than theirs and 0."""
+    known = {0}.union(*labels.values())
+    unknown = sorted({int(v) for v in np.unique(array)} - known)
+    if unknown:
+        raise InputError(
+            f"label map '{path}' holds the values {', '.join(map(str, unknown[:6]))}; "
+            f"expected {', '.join(map(str, sorted(known)))}"
+        )
+    return {structure: np.isin(array, values) for structure, values in labels.items()}

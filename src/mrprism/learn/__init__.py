@@ -1,0 +1,1 @@
+"""All that needs torch: batches, networks, methods, training, runs and their predictions."""

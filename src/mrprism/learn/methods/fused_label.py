@@ -1,0 +1,107 @@
+"""A plain U-Net on one mask per image: the baselines everybody starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.fusion import FUSIONS
+from mrprism.learn.batch import Batch
+from mrprism.learn.losses import LOSSES, LossName
+from mrprism.learn.methods.fuse import fuse_batch
+from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.unet import UNet
+
+LABELS = ("soft-vote", "majority", "label-sampling", "reference")
+
+
+class FusedLabel(Method):
+    """The shared U-Net trained on one fused label.
+
+    `label` is "soft-vote" (the mean of the masks), "label-sampling" (one rater's mask, drawn anew each time;
+    Jensen et al., MICCAI 2019), "rater:NAME" (one named rater), "reference" (the arbitrated mask: a ceiling)
+    or any fusion of `mrprism.fusion.FUSIONS`, such as "majority" (the hard vote) and "staple". Fusions are
+    made of each batch's masks as augmented: what moves a mask moves its fusion. `loss` is one of
+    `mrprism.learn.losses.LOSSES`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        label: str = "soft-vote",
+        loss: LossName = "bce+dice",
+        backbone: str = "resnet34",
+        encoder_weights: Path | None = None,
+    ) -> None:
+        super().__init__(task)
+        self.rater = _named(label, task) if label.startswith("rater:") else None
+        if self.rater is None and label not in (*LABELS, *FUSIONS):
+            known = [*LABELS, "rater:NAME", *(name for name in FUSIONS if name not in LABELS)]
+            raise InputError(f"unknown label '{label}'; known: {', '.join(known)}")
+        self.label = label
+        self.loss: LossName = loss
+        self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
+
+    def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
+        super().prepare(samples)
+        self.check_label(samples)
+
+    def check_label(self, samples: Sequence[MultiRaterSample]) -> None:
+        """Refuse training cases of which none has the label."""
+        if self.label == "reference" and all(sample.reference is None for sample in samples):
+            raise InputError(
+                "label 'reference' needs cases with a reference mask, and no training case has one"
+            )
+        if self.rater is not None and not any(sample.rated[self.rater].any() for sample in samples):
+            raise InputError(f"{self.label.removeprefix('rater:')} rated no training case")
+
+    def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        target, known = self.targets(batch)
+        if known.any():
+            each = self.unet(batch.image)[known][:, None], target[known][:, None]
+            yield {self.loss: LOSSES[self.loss](*each)}
+
+    def predict(self, batch: Batch) -> Prediction:
+        return Prediction(probability=self.unet(batch.image).sigmoid())
+
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The label (B, C, H, W), and which cases and structures (B, C) have one."""
+        masks, rated = batch.masks, batch.rated
+        assert masks is not None and rated is not None
+        masks = masks.masked_fill(~rated[..., None, None], 0.0)
+        votes = masks.sum(1)
+        voters = rated.sum(1)
+        some = voters > 0
+        if self.label == "soft-vote":
+            return votes / voters.clamp(min=1)[..., None, None], some
+        if self.label == "majority":
+            return (2 * votes > voters[..., None, None]).float(), some
+        if self.label == "label-sampling":
+            drawn = torch.multinomial((rated.float() + 1e-9 * ~rated).transpose(1, 2).flatten(0, 1), 1)
+            choice = drawn.view(len(masks), 1, -1, 1, 1).expand(-1, 1, -1, *masks.shape[-2:])
+            return masks.gather(1, choice)[:, 0], some
+        if self.label == "reference":
+            assert batch.reference is not None
+            known = ~batch.reference.isnan().flatten(2).any(-1)
+            return batch.reference.nan_to_num(), known
+        if self.rater is not None:
+            return masks[:, self.rater], rated[:, self.rater]
+        fused, known, _ = fuse_batch(self.label, masks, rated)
+        return fused, known
+
+
+def _named(label: str, task: Task) -> int:
+    """Which rater `rater:NAME` is."""
+    name = label.removeprefix("rater:")
+    if task.anonymous:
+        raise InputError(f"label '{label}' names a rater, but the raters of this data set are anonymous")
+    if name not in task.raters:
+        raise InputError(f"there is no rater '{name}'; known: {', '.join(task.raters)}")
+    return task.raters.index(name)

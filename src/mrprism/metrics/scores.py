@@ -1,0 +1,348 @@
+"""Predictions to one tidy table: a row for each case, structure, recurrence, target and metric.
+
+The table is all a report or a comparison reads of how good a run is; nothing is computed again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.images import limit_archive
+from mrprism.metrics import METRICS
+from mrprism.output.files import write_file
+
+REFERENCE = "reference"  # the arbitrated mask
+MEAN = "mean of raters"  # the share of votes of those who did the structure
+RATERS = "raters"  # all their masks, as a set
+RATER = "rater:"  # followed by the rater's name: one mask alone
+FINAL = "final"  # the answer of a method; "Rec0", "Rec1", ... are the recurrences on the way
+
+
+class Row(NamedTuple):
+    """One number, and all that says what it is."""
+
+    case: str
+    group: str  # the patient, or the case where none is known
+    structure: str
+    recurrence: str
+    target: str
+    metric: str
+    value: float  # NaN: the metric is not defined here, such as a distance to an empty outline
+    reads: str = "image"  # what the method looked at: "image", "masks" or "both"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a probability is held against: votes out of a number of raters, one out of one if hard."""
+
+    name: str
+    votes: np.ndarray
+    raters: int
+
+
+def score(
+    prediction: Prediction,
+    sample: MultiRaterSample,
+    task: Task | None = None,
+    *,
+    reads: str = "image",
+    metrics: Collection[str] | None = None,
+    targets: Collection[str] | None = None,
+) -> list[Row]:
+    """Everything that can be said of one prediction, one number a row.
+
+    Each structure is scored by itself. Recurrences and the final answer are held against the
+    reference and the mean of the raters who did the structure, the final answer also against
+    each rater. What the prediction or the sample lacks gives no row; a metric that is not
+    defined for a case gives NaN.
+
+    Args:
+        prediction: One case, at the sample's own size.
+        task: Gives the names of structures and raters; without it they are numbered from 1.
+        reads: What the method was shown. A method that reads masks is scored against masks it
+            has seen, so its rows never share a column with the others.
+        metrics: Names from `METRICS`; all when None.
+        targets: Of "reference", "mean of raters", "raters" and "rater" (each alone); all when None.
+
+    Raises:
+        ValueError: The prediction is of another size than the sample, or a name is unknown.
+    """
+    wanted = _wanted(metrics, targets)
+    raters, structures = sample.masks.shape[:2]
+    if prediction.probability.shape != sample.masks.shape[1:]:
+        raise ValueError(
+            f"the prediction of {sample.name} has shape {prediction.probability.shape}, "
+            f"its masks have {sample.masks.shape[1:]}"
+        )
+    names = task or Task(
+        channels=len(sample.image),
+        structures=tuple(f"structure {c + 1}" for c in range(structures)),
+        raters=tuple(f"rater {r + 1}" for r in range(raters)),
+    )
+    rows = []
+    for c, structure in enumerate(names.structures):
+        for recurrence, target, metric, value in _numbers(prediction, sample, names, c, wanted):
+            rows.append(
+                Row(
+                    sample.name,
+                    sample.group or sample.name,
+                    structure,
+                    recurrence,
+                    target,
+                    metric,
+                    value,
+                    reads,
+                )
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    metrics: frozenset[str]
+    targets: frozenset[str]
+
+    def of(self, needs: str) -> Iterator[str]:
+        return (name for name, metric in METRICS.items() if name in self.metrics and metric.needs == needs)
+
+
+def _wanted(metrics: Collection[str] | None, targets: Collection[str] | None) -> _Wanted:
+    known_targets = (REFERENCE, MEAN, RATERS, "rater")
+    for given, known in ((metrics, tuple(METRICS)), (targets, known_targets)):
+        for name in given or ():
+            if name not in known:
+                raise ValueError(f"unknown name '{name}'; known: {', '.join(known)}")
+    return _Wanted(
+        frozenset(METRICS if metrics is None else metrics),
+        frozenset(known_targets if targets is None else targets),
+    )
+
+
+def _numbers(
+    prediction: Prediction, sample: MultiRaterSample, task: Task, c: int, wanted: _Wanted
+) -> Iterator[tuple[str, str, str, float]]:
+    """Recurrence, target, metric and value of everything about structure `c`."""
+    final = prediction.probability[c]
+    steps = ((f"Rec{i}", step[c]) for i, step in enumerate(prediction.steps))  # a volume's are on the disk
+    for recurrence, probability in itertools.chain(steps, [(FINAL, final)]):
+        for target in _common_targets(sample, c, wanted):
+            for name in wanted.of("probability"):
+                yield recurrence, target.name, name, _value(name, probability, target, sample)
+    drawn = [r for r in range(len(sample.masks)) if sample.rated[r, c]]
+    if "rater" in wanted.targets:
+        for r in drawn:
+            target = Target(RATER + task.raters[r], sample.masks[r, c].astype(np.uint8), 1)
+            for name in wanted.of("probability"):
+                if METRICS[name].each_rater:
+                    yield FINAL, target.name, name, _value(name, final, target, sample)
+        yield from _about_raters(prediction, sample, task, c, wanted)
+    draws = prediction.draws if prediction.draws is not None else prediction.raters
+    if RATERS in wanted.targets and draws is not None and drawn:
+        for name in wanted.of("draws"):
+            yield FINAL, RATERS, name, METRICS[name].function(draws[:, c], sample.masks[drawn, c])
+
+
+def _common_targets(sample: MultiRaterSample, c: int, wanted: _Wanted) -> Iterator[Target]:
+    if REFERENCE in wanted.targets and sample.reference is not None:
+        yield Target(REFERENCE, sample.reference[c].astype(np.uint8), 1)
+    rated = sample.rated[:, c]
+    if MEAN in wanted.targets and rated.any():
+        yield Target(MEAN, sample.masks[rated, c].sum(axis=0, dtype=np.int32), int(rated.sum()))
+
+
+def _value(name: str, probability: np.ndarray, target: Target, sample: MultiRaterSample) -> float:
+    return METRICS[name].function(probability, target.votes, target.raters, sample.spacing_mm)
+
+
+def _about_raters(
+    prediction: Prediction, sample: MultiRaterSample, task: Task, c: int, wanted: _Wanted
+) -> Iterator[tuple[str, str, str, float]]:
+    """How well each rater is imitated, how far trusted, and how good they are in truth."""
+    for r, name in enumerate(task.raters):
+        for metric in wanted.of("confidence"):
+            if prediction.confidence is not None:
+                yield FINAL, RATER + name, metric, METRICS[metric].function(prediction.confidence[r, c])
+        if not sample.rated[r, c]:
+            continue
+        for metric in wanted.of("raters"):
+            if prediction.raters is not None:
+                imitated = np.asarray(prediction.raters[r, c] > 0.5)
+                yield FINAL, RATER + name, metric, METRICS[metric].function(imitated, sample.masks[r, c])
+        for metric in wanted.of("masks"):
+            if sample.reference is not None:
+                value = METRICS[metric].function(sample.masks[r, c], sample.reference[c])
+                yield FINAL, RATER + name, metric, value
+
+
+class Summary(NamedTuple):
+    """A metric over the cases of a table."""
+
+    structure: str
+    recurrence: str
+    target: str
+    metric: str
+    reads: str
+    mean: float
+    sd: float  # over cases, n - 1 in the denominator; NaN for a single case
+    n: int  # cases with a value
+    missing: int  # cases where the value is NaN
+
+
+def summarise(rows: Iterable[Row]) -> list[Summary]:
+    """Mean and spread over cases, NaN left out and counted, in the order of the rows."""
+    values: dict[tuple[str, str, str, str, str], list[float]] = {}
+    for row in rows:
+        key = (row.structure, row.recurrence, row.target, row.metric, row.reads)
+        values.setdefault(key, []).append(row.value)
+    summaries = []
+    for key, all_values in values.items():
+        known = np.array([value for value in all_values if not math.isnan(value)])
+        mean = float(known.mean()) if len(known) else math.nan
+        sd = float(known.std(ddof=1)) if len(known) > 1 else math.nan
+        summaries.append(Summary(*key, mean, sd, len(known), len(all_values) - len(known)))
+    return summaries
+
+
+def write_table(rows: Iterable[Row], path: str | Path) -> None:
+    """Write rows as CSV, whole or not at all; numbers come back exactly."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    writer.writerows([*row[:6], repr(float(row.value)), row.reads] for row in rows)
+    write_file(path, text.getvalue().encode())
+
+
+def read_table(path: str | Path) -> list[Row]:
+    """Read what `write_table` wrote.
+
+    Raises:
+        InputError: The file is missing, no table, or damaged; the line is named.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: evaluate the run first") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a table: {error}") from None
+    if not lines or tuple(lines[0]) != Row._fields:
+        raise InputError(f"{path} is no table of scores: its first line should be {','.join(Row._fields)}")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            case, group, structure, recurrence, target, metric, value, reads = line
+            rows.append(Row(case, group, structure, recurrence, target, metric, float(value), reads))
+        except ValueError:
+            raise InputError(f"{path} is damaged at line {number}: {','.join(line)[:80]!r}") from None
+    return rows
+
+
+def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
+    """The best, the median and the worst case of a table by Dice of the final answer, and the first.
+
+    The mean over structures counts, against the reference where there is one and the mean of
+    raters elsewhere; of a method scored in two ways, the answer from the image. The first by
+    name is the same for every method, so pictures of it can be laid side by side. Small tables
+    give fewer cases.
+
+    Returns:
+        "best", "median", "worst" and "first" to the names of cases.
+    """
+    seen = {row.reads for row in rows}
+    reads = "image" if "image" in seen else next(iter(sorted(seen)), "image")
+    final = [row for row in rows if (row.recurrence, row.metric, row.reads) == (FINAL, "dice", reads)]
+    reference = [row for row in final if row.target == REFERENCE]
+    dices: dict[str, list[float]] = {}
+    for row in reference or [row for row in final if row.target == MEAN]:
+        if not math.isnan(row.value):
+            dices.setdefault(row.case, []).append(row.value)
+    ranked = sorted(dices, key=lambda case: (-float(np.mean(dices[case])), case))
+    if not ranked:
+        return {}
+    roles = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1], "first": min(ranked)}
+    picked: dict[str, str] = {}
+    for role, case in roles.items():
+        if case not in picked.values():
+            picked[role] = case
+    return picked
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test case with what a method made of it; axes as in the sample and the prediction."""
+
+    name: str
+    image: np.ndarray
+    masks: np.ndarray
+    rated: np.ndarray
+    probability: np.ndarray
+    reference: np.ndarray | None = None
+    raters: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    steps: tuple[np.ndarray, ...] = ()
+
+
+def write_example(path: str | Path, sample: MultiRaterSample, prediction: Prediction) -> None:
+    """Keep a case for pictures, as one .npz file; probabilities are rounded to 16 bits."""
+
+    def rounded(value: Any) -> np.ndarray:
+        return np.asarray(value, dtype=np.float16)
+
+    arrays: dict[str, Any] = {
+        "name": np.array(sample.name),
+        "image": rounded(sample.image),
+        "masks": sample.masks,
+        "rated": sample.rated,
+        "probability": rounded(prediction.probability),
+    }
+    if sample.reference is not None:
+        arrays["reference"] = sample.reference
+    for field in ("raters", "confidence"):
+        if (value := getattr(prediction, field)) is not None:
+            arrays[field] = rounded(value)
+    if prediction.steps:
+        arrays["steps"] = rounded(np.stack(prediction.steps))
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_file(path, content.getvalue())
+
+
+def read_example(path: str | Path) -> Example:
+    """Read what `write_example` wrote.
+
+    Raises:
+        InputError: The file is damaged or holds something else.
+    """
+    path = Path(path)
+    try:
+        limit_archive(path)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        floats = {
+            key: arrays[key].astype(np.float32)
+            for key in ("image", "probability", "raters", "confidence", "steps")
+            if key in arrays
+        }
+        return Example(
+            name=str(arrays.get("name", path.stem)),
+            masks=arrays["masks"].astype(bool),
+            rated=arrays["rated"].astype(bool),
+            reference=arrays["reference"].astype(bool) if "reference" in arrays else None,
+            steps=tuple(floats.pop("steps", ())),
+            **floats,
+        )
+    except Exception as error:  # a damaged archive fails in many ways
+        raise InputError(f"{path} is no example case: {error or type(error).__name__}") from None

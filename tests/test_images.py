@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from mrprism.core.errors import InputError
 from mrprism.images import (
     Geometry,
+    parse_colour,
     read_image,
     read_labels,
     read_mask,
@@ -410,3 +411,47 @@ def test_an_even_vote_is_not_above_half_in_a_png_either(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_values(tmp_path / "p.png").array > 65535 / 2, [[False, False, True], [True, False, True]]
     )
+
+
+# --- masks that need to be told how they are meant ------------------------------------------------
+
+
+def test_a_threshold_reads_smeared_and_soft_masks(tmp_path: Path) -> None:
+    drawn = np.zeros((64, 64), np.uint8)
+    drawn[13:40, 22:47] = 255
+    Pillow.fromarray(drawn).save(tmp_path / "a.jpg", quality=60)
+    with pytest.raises(InputError, match="-o threshold=128"):
+        read_mask(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.jpg", threshold=128.0).array, drawn > 0)
+    soft = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    nib.save(nib.Nifti1Image(soft, np.eye(4)), tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.nii", threshold=0.5).array, soft.T >= 0.5)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="expected a number"):
+            read_mask(tmp_path / "a.jpg", threshold=wrong)
+
+
+def test_a_colour_picks_one_structure_of_a_drawing(tmp_path: Path) -> None:
+    drawn = np.zeros((6, 8, 3), np.uint8)
+    drawn[1:3, 1:4] = (255, 0, 0)
+    drawn[3:5, 4:7] = (0, 255, 0)
+    Pillow.fromarray(drawn).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="-o colour="):
+        read_mask(tmp_path / "a.png")
+    red = read_mask(tmp_path / "a.png", colour=parse_colour("#ff0000")).array
+    np.testing.assert_array_equal(red, (drawn == (255, 0, 0)).all(axis=2))
+    assert red.sum() == 6
+    assert not read_mask(tmp_path / "a.png", colour=(0, 0, 255)).array.any()
+    with pytest.raises(InputError, match="one of them"):
+        read_mask(tmp_path / "a.png", colour=(0, 0, 255), threshold=3.0)
+
+
+@pytest.mark.parametrize(("text", "colour"), [("#ff8000", (255, 128, 0)), ("0,7,255", (0, 7, 255))])
+def test_colours_are_read(text: str, colour: tuple[int, int, int]) -> None:
+    assert parse_colour(text) == colour
+
+
+@pytest.mark.parametrize("text", ["", "red", "#ff", "1,2", "1,2,3,4", "-1,0,0", "#gg0000", "ff00000"])
+def test_what_is_no_colour_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not understood; expected such as #ff0000"):
+        parse_colour(text)

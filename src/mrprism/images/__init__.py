@@ -20,12 +20,22 @@ from mrprism.images.content import FromFile, ImageFile, LabelFile, MaskFile, Val
 from mrprism.images.geometry import Geometry
 from mrprism.images.limits import LIMITS, follows_links, limit_archive, limit_pixels, limit_text
 from mrprism.images.nifti import NiftiWriter
-from mrprism.images.reading import FORMATS, format_of, read_image, read_labels, read_mask, read_values
+from mrprism.images.reading import (
+    FORMATS,
+    Colour,
+    format_of,
+    parse_colour,
+    read_image,
+    read_labels,
+    read_mask,
+    read_values,
+)
 from mrprism.images.writing import write_image, write_mask, write_probability
 
 __all__ = [
     "FORMATS",
     "LIMITS",
+    "Colour",
     "FromFile",
     "Geometry",
     "ImageFile",
@@ -39,6 +49,7 @@ __all__ = [
     "limit_archive",
     "limit_pixels",
     "limit_text",
+    "parse_colour",
     "read_image",
     "read_labels",
     "read_mask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ FORMATS = {
     ".nrrd": "nrrd",
     ".nhdr": "nrrd",
 }
+Colour = tuple[int, int, int]  # red, green, blue
+_REPAIR_GREY = "if what is bright is the structure, import with -o threshold=128 or another value"
+_REPAIR_LABELS = "if it is a label map, import with -o labels=NAME:VALUE; if not, with -o threshold=VALUE"
 _PIECE = 1 << 20  # pixels
 _PILLOW_ONLY = {".bmp": "bmp", ".gif": "gif", ".ppm": "ppm", ".pgm": "ppm"}  # read, never written
 
@@ -36,13 +40,7 @@ def read_image(path: str | Path, *, window: Window | None = None) -> ImageFile:
             infinite values.
     """
     raw = _decode(Path(path))
-    pixels = raw.pixels
-    if raw.channel_axis is None:
-        pixels = pixels[None]
-    elif raw.channel_axis != 0:
-        pixels = np.moveaxis(pixels, raw.channel_axis, 0)
-    if raw.alpha and len(pixels) in (2, 4):
-        pixels = pixels[:-1]
+    pixels = _channels(raw)
     return ImageFile(
         scale(pixels, raw.path, window, raw.by_type), raw.spacing_mm, raw.geometry, raw.format, raw.path
     )
@@ -86,21 +84,60 @@ def read_values(path: str | Path) -> ValueFile:
     return ValueFile(pixels, raw.spacing_mm, raw.geometry, raw.format, raw.path)
 
 
-def read_mask(path: str | Path) -> MaskFile:
+def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colour | None = None) -> MaskFile:
     """Read the mask of one structure: 0 is background, the one other value is the structure.
 
+    Args:
+        threshold: In the file's own values: what is at or above it is the structure, all else background.
+            For masks with soft or smeared edges; of colours the mean of the channels counts.
+        colour: Red, green and blue as the file holds them: pixels of exactly this colour are the structure.
+            For drawings with one colour a structure.
+
     Raises:
-        InputError: As `read_labels`, or there are grey values besides 0 and one other.
+        InputError: As `read_labels`, or there are grey values besides 0 and one other, and neither of the
+            options says what they mean; both options are given; a colour is asked of a grey file.
     """
+    if threshold is not None and colour is not None:
+        raise InputError(
+            f"mask '{path}' cannot be read by threshold and by colour at once; expected one of them"
+        )
+    if threshold is not None:
+        raw = _decode(Path(path))
+        return _mask_file(raw, _brightness(raw) >= _finite(threshold, "threshold"))
+    if colour is not None:
+        raw = _decode(Path(path))
+        return _mask_file(raw, _of_colour(raw, colour))
     labels = read_labels(path)
     values = _distinct(labels.array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         shown = ", ".join(str(v) for v in values[:6]) + (", ..." if len(values) > 6 else "")
         hint = " (JPEG smears the edges of masks; export PNG)" if labels.format == "jpeg" else ""
         raise InputError(
-            f"mask '{labels.path}' has grey values {shown}; expected 0 and at most one other value{hint}"
+            f"mask '{labels.path}' has grey values {shown}; expected 0 and at most one other value{hint}; "
+            f"{_REPAIR_GREY if len(values) > 3 else _REPAIR_LABELS}"
         )
     return MaskFile(labels.array != 0, labels.spacing_mm, labels.geometry, labels.format, labels.path)
+
+
+def parse_colour(text: str) -> Colour:
+    """Read a colour: "#ff0000", "ff0000" or "255,0,0".
+
+    Raises:
+        InputError: It is none of these.
+    """
+    digits = text.strip().removeprefix("#")
+    parts = digits.split(",") if "," in digits else [digits[i : i + 2] for i in (0, 2, 4)]
+    try:
+        values = [int(part, 10 if "," in digits else 16) for part in parts]
+        if len(values) != 3 or not all(0 <= value <= 65535 for value in values):
+            raise ValueError
+        if "," not in digits and len(digits) != 6:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"colour '{text}' is not understood; expected such as #ff0000 or 255,0,0 (red, green, blue)"
+        ) from None
+    return values[0], values[1], values[2]
 
 
 def format_of(path: str | Path) -> str | None:
@@ -157,10 +194,44 @@ def _one_channel(raw: Raw) -> np.ndarray:
             pixels = pixels[:-1]
         if any(not np.array_equal(pixels[0], other) for other in pixels[1:]):
             raise InputError(
-                f"mask '{raw.path}' has {len(pixels)} different channels; expected one value per pixel"
+                f"mask '{raw.path}' has {len(pixels)} different channels; expected one value per pixel; "
+                "if one colour is the structure, import with -o colour=#ff0000 or another"
             )
         pixels = pixels[0]
     return np.ascontiguousarray(pixels)
+
+
+def _mask_file(raw: Raw, mask: np.ndarray) -> MaskFile:
+    return MaskFile(np.ascontiguousarray(mask), raw.spacing_mm, raw.geometry, raw.format, raw.path)
+
+
+def _finite(number: float, what: str) -> float:
+    if not math.isfinite(number):
+        raise InputError(f"{what} is {number}; expected a number")
+    return number
+
+
+def _brightness(raw: Raw) -> np.ndarray:
+    """One value a pixel: of colours their mean."""
+    channels = _channels(raw)
+    return np.asarray(channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64))
+
+
+def _of_colour(raw: Raw, colour: Colour) -> np.ndarray:
+    channels = _channels(raw)
+    if len(channels) == 1:
+        channels = np.broadcast_to(channels, (3, *channels.shape[1:]))
+    if len(channels) != 3:
+        raise InputError(f"mask '{raw.path}' has {len(channels)} channels; expected red, green and blue")
+    return np.asarray(
+        np.logical_and.reduce([channel == value for channel, value in zip(channels, colour, strict=True)])
+    )
+
+
+def _channels(raw: Raw) -> np.ndarray:
+    """The pixels as (channel, *space), without transparency."""
+    pixels = raw.pixels[None] if raw.channel_axis is None else np.moveaxis(raw.pixels, raw.channel_axis, 0)
+    return pixels[:-1] if raw.alpha and len(pixels) in (2, 4) else pixels
 
 
 def _examples(array: np.ndarray) -> str:

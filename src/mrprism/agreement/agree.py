@@ -2,69 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-from jaxtyping import Float
 
 from mrprism.agreement.bootstrap import resample
-from mrprism.agreement.case import CaseMeasures, combine, measure, pairs
+from mrprism.agreement.case import CaseMeasures, combine, measure
 from mrprism.agreement.cases import Cases, patient
-from mrprism.agreement.ratio import row_mean
-from mrprism.agreement.structure import StructureAgreement, summarise
+from mrprism.agreement.result import Agreement
+from mrprism.agreement.structure import summarise
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How much the raters of a data set differ.
-
-    Where a value is undefined (0/0) it is NaN here, null in JSON and empty in CSV, and counted.
-    """
-
-    name: str
-    task: Task
-    cases: tuple[str, ...]
-    patients: tuple[str | None, ...]
-    unit: str  # of sizes: "mm²", "mm³", "px" or "voxels"
-    distance_unit: str  # "mm" or "px"
-    structures: tuple[StructureAgreement, ...]
-    seed: int
-    resamples: int
-    margin: float
-    groups: int  # patients there are to resample
-
-    def __getitem__(self, structure: str) -> StructureAgreement:
-        return next(part for part in self.structures if part.structure == structure)
-
-    def matrix(self, structure: str, statistic: str) -> Float[np.ndarray, "R R"]:
-        """A statistic of every two raters (`dice`, `hd95`, `cohen_kappa`); NaN on the diagonal."""
-        raters = len(self.task.raters)
-        square = np.full((raters, raters), np.nan)
-        first, second = pairs(raters)
-        square[first, second] = square[second, first] = self[structure].pairs[statistic].value
-        return square
-
-    def hardest(self) -> list[int]:
-        """Places of the cases, those people most disagree on first (mean pairwise Dice, over structures)."""
-        scores = np.stack([part.cases["dice"] for part in self.structures])
-        score = row_mean(scores.T)
-        order = np.argsort(np.where(np.isnan(score), np.inf, score), kind="stable")
-        return [int(i) for i in order if not np.isnan(score[i])]
-
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Tidy tables by name: `overall`, `pairs`, `raters`, `spread`, `cases`, `sizes`."""
-        from mrprism.agreement.tables import tables
-
-        return tables(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """The tables and what they were made with, ready for `json.dumps` (undefined: None)."""
-        from mrprism.agreement.tables import to_json
-
-        return to_json(self)
 
 
 def agree(

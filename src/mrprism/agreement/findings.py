@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mrprism.agreement.agree import Agreement
 from mrprism.agreement.case import pairs
 from mrprism.agreement.charts import percent, words
+from mrprism.agreement.result import Agreement
 from mrprism.agreement.spread import Spread
 from mrprism.agreement.structure import StructureAgreement
 

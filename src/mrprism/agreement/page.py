@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from mrprism.agreement.agree import Agreement
 from mrprism.agreement.bootstrap import Estimate
 from mrprism.agreement.case import pairs
 from mrprism.agreement.cases import Cases
@@ -23,9 +22,9 @@ from mrprism.agreement.charts import (
 )
 from mrprism.agreement.findings import answer, finding, identical
 from mrprism.agreement.pictures import Panel, panel
+from mrprism.agreement.result import WITHOUT_PERSONS, Agreement
 from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
-from mrprism.agreement.tables import WITHOUT_PERSONS
 from mrprism.output.colours import rater_colour
 from mrprism.output.templates import templates
 

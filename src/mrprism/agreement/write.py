@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrprism.agreement.agree import Agreement
 from mrprism.agreement.cases import Cases
 from mrprism.agreement.page import page
+from mrprism.agreement.result import Agreement, Row, spread_row, to_csv
 from mrprism.agreement.spread import Spread
-from mrprism.agreement.tables import Row, spread_row, to_csv
 from mrprism.output.files import write_file
 
 PAGE, NUMBERS = "agreement.html", "agreement.json"

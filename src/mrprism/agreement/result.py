@@ -1,20 +1,21 @@
-"""An `Agreement` as tidy tables: one row a statistic, a pair, a rater, a case or a size."""
+"""What was found: an `Agreement`, and itself as tidy tables with a row a statistic, pair, rater, case or size."""
 
 from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mrprism.agreement.bootstrap import LEVEL, Estimate
 from mrprism.agreement.case import pairs
+from mrprism.agreement.ratio import row_mean
 from mrprism.agreement.spread import NULL_EXCHANGE, Spread
-
-if TYPE_CHECKING:
-    from mrprism.agreement.agree import Agreement
-    from mrprism.agreement.structure import StructureAgreement
+from mrprism.agreement.structure import StructureAgreement
+from mrprism.core.sample import Task
 
 Row = dict[str, Any]
 IN_SIZES = {"any_rater", "all_raters", "majority", "dissent", "ties", "size", "size_difference"}
@@ -24,6 +25,52 @@ WITHOUT_PERSONS = (
     "(rater against rater, bias, leave-one-rater-out, Cohen, Bland–Altman, ICC2 and ICC3, within the "
     "readers' spread) would mean nothing and are left out."
 )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much the raters of a data set differ.
+
+    Where a value is undefined (0/0) it is NaN here, null in JSON and empty in CSV, and counted.
+    """
+
+    name: str
+    task: Task
+    cases: tuple[str, ...]
+    patients: tuple[str | None, ...]
+    unit: str  # of sizes: "mm²", "mm³", "px" or "voxels"
+    distance_unit: str  # "mm" or "px"
+    structures: tuple[StructureAgreement, ...]
+    seed: int
+    resamples: int
+    margin: float
+    groups: int  # patients there are to resample
+
+    def __getitem__(self, structure: str) -> StructureAgreement:
+        return next(part for part in self.structures if part.structure == structure)
+
+    def matrix(self, structure: str, statistic: str) -> Float[np.ndarray, "R R"]:
+        """A statistic of every two raters (`dice`, `hd95`, `cohen_kappa`); NaN on the diagonal."""
+        raters = len(self.task.raters)
+        square = np.full((raters, raters), np.nan)
+        first, second = pairs(raters)
+        square[first, second] = square[second, first] = self[structure].pairs[statistic].value
+        return square
+
+    def hardest(self) -> list[int]:
+        """Places of the cases, those people most disagree on first (mean pairwise Dice, over structures)."""
+        scores = np.stack([part.cases["dice"] for part in self.structures])
+        score = row_mean(scores.T)
+        order = np.argsort(np.where(np.isnan(score), np.inf, score), kind="stable")
+        return [int(i) for i in order if not np.isnan(score[i])]
+
+    def tables(self) -> dict[str, list[Row]]:
+        """Tidy tables by name: `overall`, `pairs`, `raters`, `spread`, `cases`, `sizes`."""
+        return tables(self)
+
+    def to_json(self) -> Row:
+        """The tables and what they were made with, ready for `json.dumps` (undefined: None)."""
+        return to_json(self)
 
 
 def tables(agreement: Agreement) -> dict[str, list[Row]]:

@@ -1,7 +1,7 @@
 """What is fuzzed: everything that reads bytes from outside. Any bytes are read, or refused with an InputError.
 
 Each target has sound inputs to begin with (seeds) and a function that is given the bytes. The trees of published
-layouts are those of tests/faults/inputs.py and tests/datasets/layouts.py, with one file replaced.
+layouts are those of tests/faults/inputs.py and tests/layouts/layouts.py, with one file replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/datasets"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/layouts"))
 
 from faults import inputs
 from layouts import LAYOUTS

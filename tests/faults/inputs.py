@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,8 +382,7 @@ def qu_brats(root: Path) -> None:
 
 
 def dicom_seg(root: Path) -> None:
-    """By the helpers of the DICOM tests, in whose folder they lie."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+    """By the helpers of the DICOM tests."""
     from slices import segmentation, series
 
     volume = picture(0, (3, 6, 5)).astype(np.int16)

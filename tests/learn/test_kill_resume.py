@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 PROGRAM = """
 import sys
@@ -50,7 +50,7 @@ def arguments(data: Path, out: Path, wait: float) -> list[str]:
 
 
 def start(command: list[str], more: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE), **(more or {})}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), **(more or {})}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *command],
         env=environment,

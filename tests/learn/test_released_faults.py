@@ -32,11 +32,11 @@ from mrprism.learn.methods.multiple_hypotheses import MultipleHypotheses
 from mrprism.learn.train import train
 from mrprism.metrics import METRICS
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 CONTRACT, CONFUSIONS, MRNET = (
-    f"methods/test_{name}.py::test_" for name in ("contract", "known_raters", "mrnet")
+    f"learn/methods/test_{name}.py::test_" for name in ("contract", "known_raters", "mrnet")
 )
-SEGMENTERS, STAPLE, ENERGY = "methods/test_segmenters.py::", "fusion/test_staple.py::", "metrics/test_"
+SEGMENTERS, STAPLE, ENERGY = "learn/methods/test_segmenters.py::", "fusion/test_staple.py::", "metrics/test_"
 
 FAULTS = (
     # learning from several raters
@@ -68,7 +68,7 @@ FAULTS = (
     ("MRNet", "has six raters, two structures and 256 pixels in the code", f"{CONTRACT}shapes_and_ranges_hold"),
     ("MRNet", "resizes label maps with Pillow's smooth default and asks for exact values after",
      "test_resizing_keeps_the_size_of_disc_and_cup"),
-    ("MRNet", "ignores the arbitrated mask of RIGA", "datasets/test_fundus.py::test_riga_disc_region"),
+    ("MRNet", "ignores the arbitrated mask of RIGA", "layouts/test_fundus.py::test_riga_disc_region"),
     ("DiagnosisFirst", "makes one or three maps of trust, not one a rater",
      "test_trust_is_one_map_a_rater_and_only_weighs_their_masks"),
     ("DiagnosisFirst in MrPrism's code", "changes the image and fuses nothing",
@@ -79,9 +79,9 @@ FAULTS = (
     ("MrPrism", "shuffles the labels of one side, not the confidences of both",
      "test_shuffling_asks_nothing_of_a_divp_that_is_right"),
     ("MrPrism", "builds a learning-rate schedule and never steps it",
-     "test_train.py::test_cosine_and_clipping"),
+     "learn/test_train.py::test_cosine_and_clipping"),
     ("MrPrism", "drops the last, smaller batch when scoring",
-     "test_loading.py::test_plain_batches_are_whole_and_unchanged"),
+     "learn/test_loading.py::test_plain_batches_are_whole_and_unchanged"),
     # segmentation
     ("AGNet", "mixes two normalisations of the attention and takes an absolute value",
      f"{SEGMENTERS}test_the_guided_filter_is_weighted_least_squares"),
@@ -117,14 +117,14 @@ FAULTS = (
      f"{ENERGY}diversity.py::test_energy_distance_by_loops"),
     ("D-Persona", "sorts LIDC's raters by area, in test cases too", "test_lidcs_raters_are_not_sorted_by_area"),
     ("MRNet, MrPrism, D-Persona", "choose the weights on the test cases",
-     "test_loading.py::test_fixed_parts_are_kept_and_validation_is_drawn_from_training"),
+     "learn/test_loading.py::test_fixed_parts_are_kept_and_validation_is_drawn_from_training"),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("test", sorted({test for _, _, test in FAULTS}))
 def test_every_fault_has_its_test(test: str) -> None:
     file, _, name = test.rpartition("::")
-    tree = ast.parse((HERE / (file or Path(__file__).name)).read_text(encoding="utf-8"))
+    tree = ast.parse((TESTS / file if file else Path(__file__)).read_text(encoding="utf-8"))
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 

@@ -200,7 +200,7 @@ def test_tensorboard_is_fed_through_accelerate(tmp_path: Path) -> None:
     assert list((run.path / "tracking").rglob("events.*"))
 
 
-# --- stopping and resuming, in this process (tests/test_kill_resume.py kills another one)
+# --- stopping and resuming, in this process (tests/learn/test_kill_resume.py kills another one)
 
 
 def test_a_stop_saves_and_resuming_gives_the_very_same_run(

@@ -1,6 +1,6 @@
 """The how-to pages about layouts: every tree is made, every command run, and what they show compared.
 
-    python tests/datasets/test_how_to.py      # writes trees and outputs into the pages anew
+    python tests/layouts/test_how_to.py      # writes trees and outputs into the pages anew
 
 A tree is a `text` block whose first line is a folder; a folder that is not there yet is made by
 `layouts.py`. Of commands in `console` blocks the output is shown, except for `check`, which has a page of

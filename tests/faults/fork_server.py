@@ -115,10 +115,10 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in (
         *(f"cli.{module}" for module, _ in VERBS.values()),
-        "export",
+        "layouts.writers",
         "fusion.folder",
         "report",
-        "train",
+        "learn.train",
     ):
         importlib.import_module(f"mrprism.{name}")
     METHODS.update(TOYS)

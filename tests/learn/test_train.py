@@ -300,7 +300,7 @@ def test_the_command_refuses_in_one_sentence(
 def test_a_full_disk_ends_the_command_with_a_sentence(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrprism import run as run_module
+    from mrprism.learn import run as run_module
 
     write = run_module.write_file
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from mrprism.core.sample import MultiRaterSample
+from mrprism.output.colours import BLANK
 
 LARGEST = 480  # pixels along the longer side of an embedded image
 HEAT = np.array([(253, 231, 76), (244, 140, 50), (196, 30, 58)], float)  # few disagree ... half against half
@@ -49,6 +50,8 @@ def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
     rated = sample.rated[:, structure]
     masks = sample.masks[:, structure] & rated.reshape(-1, *[1] * (sample.masks.ndim - 2))
     image, where = sample.image, None
+    if image is None:
+        image = np.broadcast_to(np.float32(BLANK), (3, *sample.space))  # three channels: shown as it is
     if masks.ndim == 4:
         votes = masks.sum(axis=0)
         disputed = np.minimum(votes, rated.sum() - votes).sum(axis=(1, 2))

@@ -70,13 +70,18 @@ def _show_summary(console: Any, summary: dict[str, Any]) -> None:
     facts.add_row("data set", summary["name"])
     facts.add_row("cases", f"{summary['cases']}, of {summary['groups']} patients or single cases")
     facts.add_row("splits", many(summary["splits"]))
-    facts.add_row("image sizes", many(summary["sizes"]))
+    if summary["images"] < summary["cases"]:
+        some = f"{summary['images']} of {summary['cases']} cases; the others have masks only"
+        facts.add_row("images", some if summary["images"] else "none, masks only")
+    facts.add_row("image sizes" if summary["images"] else "mask sizes", many(summary["sizes"]))
     facts.add_row("spacing, mm", many(summary["spacing_mm"]))
-    facts.add_row("channels", ", ".join(summary["channels"]))
+    facts.add_row("channels", ", ".join(summary["channels"]) or "none")
     kind = "anonymous slots" if summary["anonymous"] else "named"
     facts.add_row("raters", f"{len(summary['raters'])}, {kind}" if summary["raters"] else "none")
     facts.add_row("missing masks", f"{summary['missing_masks']} of {summary['expected_masks']}")
     facts.add_row("references", str(summary["references"]))
+    if summary["read_again"]:
+        facts.add_row("masks drawn again", many(summary["read_again"]))
     for key in ("votes", "diagnoses"):
         if summary[key]:
             facts.add_row(key, many(summary[key]) if isinstance(summary[key], dict) else str(summary[key]))

@@ -13,6 +13,7 @@ from mrprism.compare.candidates import Candidate, Choice
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset
+from mrprism.datasets.dataset import need_images
 from mrprism.images.slicing import Plane
 from mrprism.learn.loading import Augment, Split, split_cases
 from mrprism.learn.methods import check_needs, method_class
@@ -96,6 +97,7 @@ def make_plan(
     Raises:
         InputError: A setting is wrong, a method has no such option, or nothing can run.
     """
+    need_images(dataset, "comparing")
     if dataset.root is None:
         raise InputError("a comparison needs a data set on disk, for its runs are processes of their own")
     split = split_of(dataset, budget.split_seed)

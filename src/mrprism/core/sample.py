@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mrprism.core.errors import InputError
 from mrprism.core.types import Image, Masks, Rated, Reference
 
 
@@ -20,15 +21,26 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One further reading of a case: what the same raters drew when they were asked again."""
+
+    masks: Masks
+    rated: Rated
+
+
+@dataclass(frozen=True)
 class MultiRaterSample:
     """One image and what each rater drew on it.
 
     A rater who did not do a structure is absent (``rated`` is False and the mask is all
     False and never read); a rater who looked and saw nothing is empty (``rated`` is True).
+
+    A case may have masks only, as reader studies hand on what may not be shown: its ``image`` is
+    None, its size that of the masks (``space``). What needs the pixels asks for ``picture``.
     """
 
     name: str
-    image: Image
+    image: Image | None
     masks: Masks
     rated: Rated
     reference: Reference | None = None  # an arbitrated mask, kept apart from the raters
@@ -36,6 +48,25 @@ class MultiRaterSample:
     split: str | None = None  # "train", "val" or "test" where the data set fixes it
     diagnosis: int | None = None  # a case label such as glaucoma, 0 or 1
     spacing_mm: tuple[float, ...] | None = None  # one per axis of `space`
+    readings: tuple[Reading, ...] = ()  # second, third, ... reading; never mixed into votes and fusions
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Pixels along each axis: rows and columns, or slices, rows and columns."""
+        return self.masks.shape[2:]
+
+    @property
+    def picture(self) -> Image:
+        """The image, for what cannot do without.
+
+        Raises:
+            InputError: The case has none.
+        """
+        if self.image is None:
+            raise InputError(
+                f"case '{self.name}' has masks only and no image; learning and predicting need the image"
+            )
+        return self.image
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.datasets.dataset import read_case_image, read_drawn, read_votes, task_of
+from mrprism.datasets.dataset import (
+    further_readings,
+    read_case_image,
+    read_drawn,
+    read_grid,
+    read_votes,
+    reading_of,
+    task_of,
+)
 from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path
 from mrprism.datasets.suspicions import SHARED, Look, odd_shape, suspicions
 from mrprism.images import ImageFile
@@ -95,6 +103,8 @@ class _Seen:
         self.masks = np.zeros(shape, dtype=int)
         self.empty = np.zeros(shape, dtype=int)
         self.shared = np.zeros((shape[0], shape[0]), dtype=int)  # cases both outlined something on
+        self.again = np.zeros(shape, dtype=int)  # masks of further readings
+        self.copied = np.zeros(shape, dtype=int)  # of them the very mask of the first reading
         self.sizes: Counter[str] = Counter()
         self.spacings: Counter[str] = Counter()
         self.pictures: defaultdict[str, list[Case]] = defaultdict(list)
@@ -111,11 +121,15 @@ class _Seen:
         present = done.any(axis=1).astype(int)
         self.shared += np.outer(present, present)
 
-    def image(self, case: Case, image: ImageFile) -> str:
-        """Take note of an image; returns its fingerprint."""
+    def grid(self, case: Case, image: ImageFile) -> None:
+        """Take note of the size of a case."""
         self.sizes[" × ".join(str(n) for n in image.array.shape[1:])] += 1
         spacing = case.spacing_mm or image.spacing_mm
         self.spacings["unknown" if spacing is None else " × ".join(f"{s:.4g}" for s in spacing)] += 1
+
+    def image(self, case: Case, image: ImageFile) -> str:
+        """Take note of an image; returns its fingerprint."""
+        self.grid(case, image)
         picture = hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
         self.pictures[picture].append(case)
         return picture
@@ -135,13 +149,28 @@ class _Seen:
             for suspicion in self.suspicions:
                 suspicion.look(Look(case.name, picture, c, filled, own if fits else None))
 
+    def read_again(self, first: _Masks, again: _Masks) -> None:
+        """Take note of a further reading of a case, beside the first."""
+        for place, mask in again.items():
+            self.again[place] += 1
+            same = place in first and first[place].shape == mask.shape and bool(mask.any())
+            self.copied[place] += same and np.array_equal(first[place], mask)
+
 
 def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[str]) -> Iterator[Fault]:
     """Faults of one case; files in ``broken`` were found wrong before."""
     seen.named(case)
     image, picture = None, case.name
-    whole = isinstance(case.image, str) or len(case.image) == len(manifest.channels)
-    if whole and not any(str(root / f.path) in broken for f in files(case) if f.role == "image"):
+    if case.image is None:
+        image = _grid(root, case, broken)
+        if image is not None:
+            seen.grid(case, image)
+    whole = isinstance(case.image, str) or len(case.images) == len(manifest.channels)
+    if (
+        case.image is not None
+        and whole
+        and not any(str(root / f.path) in broken for f in files(case) if f.role == "image")
+    ):
         try:
             array, image = read_case_image(root, manifest, case)
             picture = seen.image(case, image)
@@ -150,11 +179,15 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
                 yield _fault("warning", image.path, case, sentence)
             del array
         except InputError as error:
-            first = case.image if isinstance(case.image, str) else case.image[0]
-            yield _fault("error", root / first, case, str(error))
+            yield _fault("error", root / case.images[0], case, str(error))
     masks: _Masks = {}
     reference: dict[int, np.ndarray] = {}
-    for who, what in [*case.masks.items(), (None, case.reference)]:
+    again: list[_Masks] = [{} for _ in further_readings(case)]
+    for who, what, reading in [
+        *((who, what, 1) for who, what in case.masks.items()),
+        *((who, what, n) for n in further_readings(case) for who, what in reading_of(case, n).items()),
+        (None, case.reference, 1),
+    ]:
         for part in _parts(what, manifest) if who is None or who in seen.raters else []:
             file = root / (part if isinstance(part, str) else next(iter(part.values())))
             if str(file) in broken:
@@ -168,9 +201,11 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
                 if who is None:
                     reference[c] = mask
                 else:
-                    masks[seen.raters.index(who), c] = mask
+                    place = masks if reading == 1 else again[reading - 2]
+                    place[seen.raters.index(who), c] = mask
                 if shape := odd_shape(mask):
                     by = f"the mask by rater '{who}'" if who else "the reference"
+                    by = by if reading == 1 else f"reading {reading} by rater '{who}'"
                     sentence = f"{by} of '{seen.structures[c]}' on case '{case.name}' {shape}"
                     yield _fault("warning", file, case, sentence)
     if not case.masks and case.votes is None:
@@ -191,6 +226,19 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
         yield _fault("error", root, case, sentence)
     del image
     seen.drawn(case, picture, masks, reference)
+    for masks_again in again:
+        seen.read_again(masks, masks_again)
+
+
+def _grid(root: Path, case: Case, broken: set[str]) -> ImageFile | None:
+    """Size and place of a case without an image; None where no mask of it can be read."""
+    for entry in files(case):
+        if str(root / entry.path) not in broken:
+            try:
+                return read_grid(root, case, entry)
+            except InputError:
+                pass  # told when that mask's turn comes
+    return None
 
 
 def _parts(drawn: Drawn | None, manifest: Manifest) -> list[Drawn]:
@@ -217,6 +265,17 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
                 yield warn(f"rater '{rater}' never outlined '{structure}'")
             if done >= SHARED and done == empty:
                 yield warn(f"all {done} masks of '{structure}' by rater '{rater}' are empty")
+            if (copied := int(seen.copied[r, c])) >= SHARED:
+                yield warn(
+                    f"{copied} of {seen.again[r, c]} masks of '{structure}' which rater '{rater}' drew again are "
+                    "those of the first reading to the pixel: copies, and no second reading?"
+                )
+    without = sum(case.image is None for case in manifest.cases)
+    if 0 < without < len(manifest.cases):
+        yield warn(
+            f"{without} of {len(manifest.cases)} cases have masks only and no image: nothing can be trained on such "
+            "a data set"
+        )
     for suspicion in seen.suspicions:
         yield from (warn(sentence) for sentence in suspicion.say(seen.raters, seen.structures))
     splits: defaultdict[str, set[str]] = defaultdict(set)
@@ -244,6 +303,7 @@ def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
         "sizes": dict(seen.sizes.most_common()),
         "spacing_mm": dict(seen.spacings.most_common()),
         "channels": manifest.channels,
+        "images": sum(case.image is not None for case in cases),
         "structures": manifest.structures,
         "anonymous": manifest.anonymous,
         "raters": {
@@ -252,6 +312,11 @@ def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
                 for c, structure in enumerate(seen.structures)
             }
             for r, rater in enumerate(seen.raters)
+        },
+        "read_again": {
+            rater: count
+            for rater, count in zip(seen.raters, seen.again.sum(axis=1).tolist(), strict=True)
+            if count
         },
         "missing_masks": expected - int(seen.masks.sum()),
         "expected_masks": expected,

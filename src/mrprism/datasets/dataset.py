@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -10,10 +10,10 @@ from typing import overload
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.core.sample import MultiRaterSample, Samples, Task
+from mrprism.core.sample import MultiRaterSample, Reading, Samples, Task
 from mrprism.core.types import Image, Votes
 from mrprism.datasets.grid import aligned
-from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
+from mrprism.datasets.manifest import Case, Drawn, File, Manifest, files, load, manifest_path
 from mrprism.datasets.open_image import open_image
 from mrprism.images import Geometry, ImageFile, read_labels, read_mask
 
@@ -80,6 +80,16 @@ class Dataset(Samples):
         return {name: _fact(case).reference is not None for name, case in self._cases.items()}
 
     @property
+    def pictured(self) -> dict[str, bool]:
+        """Whether each case has an image; none is read for it."""
+        return {name: _fact(case).image is not None for name, case in self._cases.items()}
+
+    @property
+    def read_again(self) -> dict[str, bool]:
+        """Whether a rater read each case a second time; no mask is read for it."""
+        return {name: bool(_fact(case).readings) for name, case in self._cases.items()}
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest it was opened from; None in memory."""
         return next((c.manifest for c in self._cases.values() if isinstance(c, _Entry)), None)
@@ -131,6 +141,21 @@ def open_dataset(path: str | Path, *, resample: bool = False) -> Dataset:
     return Dataset(manifest.name, task_of(manifest), entries)
 
 
+def need_images(dataset: Dataset, what: str) -> None:
+    """Refuse a data set of which a case has masks only.
+
+    Args:
+        what: What cannot do without, to begin a sentence with "needs".
+    """
+    absent = [name for name, there in dataset.pictured.items() if not there]
+    if absent:
+        others = f", as have {len(absent) - 1} others" if len(absent) > 1 else ""
+        raise InputError(
+            f"{what} needs images, but case '{absent[0]}' of data set '{dataset.name}' has masks only{others}; "
+            "check, agree, fuse, export and view can use them"
+        )
+
+
 def task_of(manifest: Manifest) -> Task:
     """What a manifest says is being outlined, and by whom."""
     return Task(
@@ -143,13 +168,22 @@ def task_of(manifest: Manifest) -> Task:
 
 def check_sample(sample: MultiRaterSample, task: Task) -> None:
     """Refuse a sample whose arrays do not fit the task or one another."""
-    space = sample.image.shape[1:]
+    image, reference = sample.image, sample.reference
+    space = sample.space if image is None else image.shape[1:]
     raters, structures = len(task.raters), len(task.structures)
     for what, found, expected in (
-        ("image", sample.image.shape, (task.channels, *space)),
+        ("image", None if image is None else image.shape, (task.channels, *space)),
         ("masks", sample.masks.shape, (raters, structures, *space)),
         ("rated", sample.rated.shape, (raters, structures)),
-        ("reference", None if sample.reference is None else sample.reference.shape, (structures, *space)),
+        ("reference", None if reference is None else reference.shape, (structures, *space)),
+        *(
+            ("a further reading", again.masks.shape, (raters, structures, *space))
+            for again in sample.readings
+        ),
+        *(
+            ("rated of a further reading", again.rated.shape, (raters, structures))
+            for again in sample.readings
+        ),
     ):
         if found is not None and found != expected:
             raise InputError(f"{what} of case '{sample.name}' has the shape {found}; expected {expected}")
@@ -176,16 +210,17 @@ def _fact(case: MultiRaterSample | _Entry) -> MultiRaterSample | Case:
 def _read(entry: _Entry) -> FileSample:
     case, manifest, root = entry.case, entry.manifest, entry.root
     resample = entry.resample
-    image, first = read_case_image(root, manifest, case, resample=resample)
-    space = image.shape[1:]
+    image: Image | None = None
+    if case.image is None:
+        first = read_grid(root, case)
+    else:
+        image, first = read_case_image(root, manifest, case, resample=resample)
+    space = first.array.shape[1:]
     structures = manifest.structures
-    raters = manifest.rater_names
-    masks = np.zeros((len(raters), len(structures), *space), dtype=bool)
-    rated = np.zeros((len(raters), len(structures)), dtype=bool)
-    for rater, drawn in case.masks.items():
-        r = raters.index(rater)
-        for c, mask in read_drawn(root, manifest, case, drawn, first, resample=resample):
-            masks[r, c], rated[r, c] = mask, True
+    readings = [
+        _reading(entry, masks, first)
+        for masks in (case.masks, *(reading_of(case, number) for number in further_readings(case)))
+    ]
     reference = None
     if case.reference is not None:
         reference = np.zeros((len(structures), *space), dtype=bool)
@@ -210,25 +245,67 @@ def _read(entry: _Entry) -> FileSample:
     return FileSample(
         name=case.name,
         image=image,
-        masks=masks,
-        rated=rated,
+        masks=readings[0].masks,
+        rated=readings[0].rated,
         reference=reference,
         group=case.group,
         split=case.split,
         diagnosis=case.diagnosis,
         spacing_mm=spacing,
+        readings=tuple(readings[1:]),
         votes=votes,
         voters=case.voters,
         geometry=first.geometry,
     )
 
 
+def _reading(entry: _Entry, given: Mapping[str, Drawn], like: ImageFile) -> Reading:
+    """The masks of one reading of a case."""
+    manifest, raters = entry.manifest, entry.manifest.rater_names
+    shape = len(raters), len(manifest.structures)
+    masks, rated = np.zeros((*shape, *like.array.shape[1:]), dtype=bool), np.zeros(shape, dtype=bool)
+    for rater, drawn in given.items():
+        r = raters.index(rater)
+        for c, mask in read_drawn(entry.root, manifest, entry.case, drawn, like, resample=entry.resample):
+            masks[r, c], rated[r, c] = mask, True
+    return Reading(masks, rated)
+
+
+def further_readings(case: Case) -> range:
+    """2, 3, ... as far as a rater read the case again."""
+    return range(2, 2 + max(map(len, case.readings.values()), default=0))
+
+
+def reading_of(case: Case, number: int) -> dict[str, Drawn]:
+    """What each rater drew on the second reading (2), the third, ..."""
+    return {r: again[number - 2] for r, again in case.readings.items() if len(again) > number - 2}
+
+
+def read_grid(root: Path, case: Case, first: File | None = None) -> ImageFile:
+    """Size and place of a case without an image: those of its first mask, or of the one that is named.
+
+    Returns:
+        A file of no channels.
+    """
+    first = next(files(case)) if first is None else first
+    read = read_mask if first.role in ("mask", "reference") and first.structure else read_labels
+    found = read(root / first.path)
+    nothing = np.zeros((0, *found.array.shape), np.float32)
+    return ImageFile(nothing, found.spacing_mm, found.geometry, found.format, found.path)
+
+
 def read_case_image(
     root: Path, manifest: Manifest, case: Case, *, resample: bool = False
 ) -> tuple[Image, ImageFile]:
-    """The image of a case, its channels as the manifest lists them, and the (first) file it came from."""
+    """The image of a case, its channels as the manifest lists them, and the (first) file it came from.
+
+    Raises:
+        InputError: It cannot be read, does not fit, or there is none.
+    """
     window = case.window or manifest.window
-    paths = [case.image] if isinstance(case.image, str) else case.image
+    paths = case.images
+    if not paths:
+        raise InputError(f"case '{case.name}' has masks only and no image; expected an image here")
     first = open_image(root / paths[0], window=window)
     what = f"image '{{}}' of case '{case.name}'"
     others = (open_image(root / path, window=window) for path in paths[1:])

@@ -20,7 +20,8 @@ def aligned(
     """What was read, if it has the size of its image and lies where it lies.
 
     Args:
-        image: None: it is not compared.
+        image: None: it is not compared. Of a case without an image the grid of its first mask: a file
+            of no channels.
         what: How to call it in the error, with {} for its path.
         resample: Bring it onto the grid of its image; possible where both know their place.
 
@@ -36,16 +37,22 @@ def aligned(
     if resample and ours is not None and theirs is not None and (shape != wanted or difference):
         return _resampled(file, image, what)
     if shape != wanted:
-        more = f"; the image has {difference}" if difference else ""
+        other = "image" if len(image.array) else "other"
+        more = f"; the {other} has {difference}" if difference else ""
         raise InputError(
-            f"{what.format(file.path)} has the size {size(shape)}, its image '{image.path}' "
+            f"{what.format(file.path)} has the size {size(shape)}, {_other(image)} "
             f"{size(wanted)}; expected the same{more}"
         )
     if difference is not None:
+        order = "image first" if len(image.array) else "that one first"
         raise InputError(
-            f"{what.format(file.path)} lies elsewhere than its image '{image.path}': {difference} (image first)"
+            f"{what.format(file.path)} lies elsewhere than {_other(image)}: {difference} ({order})"
         )
     return file
+
+
+def _other(image: ImageFile) -> str:
+    return f"its image '{image.path}'" if len(image.array) else f"another mask of the case, '{image.path}',"
 
 
 def _resampled(file: OnGrid, image: ImageFile, what: str) -> OnGrid:

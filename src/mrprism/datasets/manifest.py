@@ -47,11 +47,19 @@ class Case(_Strict):
     """One image and the files of those who outlined it."""
 
     name: Name
-    image: Name | list[Name] = Field(description="a file, or one file per channel")
+    image: Name | Annotated[list[Name], Field(min_length=1)] | None = Field(
+        default=None,
+        description="a file, or one file per channel. Without it there are masks only, all of one size",
+    )
     masks: dict[Name, Drawn] = Field(
         default_factory=dict,
         description="rater: {structure: file}, or rater: label map. A rater who did not do the case, or "
         "a structure of it, is left out; a rater who saw nothing has a mask that is all zero",
+    )
+    readings: dict[Name, Annotated[list[Drawn], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="rater: the masks of a second, third, ... reading of the case by the same rater, each as "
+        "in `masks`; they are measured against the first and never fused or voted with",
     )
     reference: Drawn | None = Field(default=None, description="an arbitrated mask, which is nobody's own")
     votes: dict[Name, Name] | None = Field(
@@ -72,13 +80,20 @@ class Case(_Strict):
             raise ValueError("votes and voters belong together")
         return self
 
+    @property
+    def images(self) -> list[str]:
+        """The files of the image, one for all channels or one for each; none where there are masks only."""
+        if self.image is None:
+            return []
+        return [self.image] if isinstance(self.image, str) else list(self.image)
+
 
 class Manifest(_Strict):
     """The whole of `dataset.json`."""
 
     format: Literal["mrprism-dataset/1"]
     name: Name
-    channels: list[Name] = Field(min_length=1)
+    channels: list[Name] = Field(description="of the images; [] where no case has one")
     structures: list[Name] = Field(min_length=1)
     raters: list[Name | Rater]
     anonymous: bool = Field(
@@ -122,6 +137,7 @@ class File:
     path: str
     rater: str | None = None
     structure: str | None = None  # None: a label map
+    reading: int = 1  # 2, 3, ...: the same rater, asked again
 
 
 def manifest_path(path: str | Path) -> Path:
@@ -159,11 +175,15 @@ def load(path: Path) -> tuple[Manifest | None, list[Fault]]:
 
 def files(case: Case) -> Iterator[File]:
     """Every file a case names."""
-    for image in [case.image] if isinstance(case.image, str) else case.image:
+    for image in case.images:
         yield File(case.name, "image", image)
     for rater, drawn in case.masks.items():
         for structure, path in _drawn(drawn):
             yield File(case.name, "mask", path, rater, structure)
+    for rater, again in case.readings.items():
+        for reading, drawn in enumerate(again, start=2):
+            for structure, path in _drawn(drawn):
+                yield File(case.name, "mask", path, rater, structure, reading)
     for structure, path in _drawn(case.reference):
         yield File(case.name, "reference", path, None, structure)
     for structure, path in (case.votes or {}).items():
@@ -236,12 +256,24 @@ def _contents(file: str, manifest: Manifest) -> Iterator[Fault]:
     known_structures = ", ".join(structures)
     for case in manifest.cases:
         of = f"case '{case.name}'"
-        for rater in case.masks:
+        for rater in dict.fromkeys([*case.masks, *case.readings]):
             if rater not in raters:
                 yield fault(
                     f"{of} has a mask of the unknown rater '{rater}'; known: {known_raters}", case.name
                 )
-        if isinstance(case.image, list) and len(case.image) != len(manifest.channels):
+        for rater in case.readings:
+            if rater in raters and rater not in case.masks:
+                yield fault(
+                    f"{of} has a second reading by '{rater}' and no first; expected the first in masks",
+                    case.name,
+                )
+        if case.image is not None and not manifest.channels:
+            yield fault(
+                f"{of} has an image, but channels is empty; expected the names of its channels", case.name
+            )
+        if next(files(case), None) is None:
+            yield fault(f"{of} has neither an image nor a mask; expected at least one of them", case.name)
+        if isinstance(case.image, list) and manifest.channels and len(case.image) != len(manifest.channels):
             yield fault(
                 f"{of} has {len(case.image)} image files; expected one for each of the "
                 f"{len(manifest.channels)} channels",

@@ -32,6 +32,6 @@ def lay_raters(
             if sample.reference is None:
                 raise InputError(f"case '{sample.name}' has no reference to draw simulated raters over")
             masks, rated = draw_raters(sample.reference, group, np.random.default_rng((seed, number, 1)))
-            yield replace(sample, masks=masks, rated=rated)
+            yield replace(sample, masks=masks, rated=rated, readings=())
 
     return Task(task.channels, task.structures, raters, group.anonymous), drawn()

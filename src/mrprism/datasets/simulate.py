@@ -9,6 +9,7 @@ from typing import Literal
 
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.dataset import Dataset, FileSample, open_dataset
+from mrprism.datasets.manifest import files
 from mrprism.datasets.overlay import lay_raters
 from mrprism.datasets.phantom import phantom, phantom_task
 from mrprism.datasets.write import write_dataset
@@ -83,6 +84,5 @@ def _without_votes(source: Dataset) -> Iterator[MultiRaterSample]:
 def _format(source: Dataset) -> Literal["png", "tiff"]:
     """PNG, unless images were TIFF, whose finer grey values PNG would round."""
     manifest = source.manifest
-    image = "" if manifest is None else manifest.cases[0].image
-    first = image if isinstance(image, str) else image[0]
+    first = "" if manifest is None else next(files(manifest.cases[0])).path
     return "tiff" if first.lower().endswith((".tif", ".tiff")) else "png"

@@ -14,7 +14,7 @@ import numpy as np
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dataset import FileSample, check_sample
-from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Manifest
+from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Drawn, Manifest
 from mrprism.images import write_image, write_mask
 from mrprism.output.files import write_file
 from mrprism.output.folders import complete_folder
@@ -66,10 +66,17 @@ def write_dataset(
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write `dataset.json`, leaving out what is not set."""
+    """Write `dataset.json`."""
+    write_file(folder / MANIFEST, manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """A manifest as its file holds it: what is not set is left out."""
     document = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    write_file(folder / MANIFEST, text.encode())
+    for case in document["cases"]:
+        if not case["readings"]:
+            del case["readings"]
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def safe_name(name: str, taken: set[str]) -> str:
@@ -116,7 +123,7 @@ def _write_case(
     raters: list[str],
     structures: list[str],
 ) -> Case:
-    volume = sample.image.ndim == 4
+    volume = len(sample.space) == 3
     kind = "nifti" if volume else image_format
     ending = _ENDINGS[kind]
     lent = {
@@ -124,8 +131,10 @@ def _write_case(
         "spacing_mm": sample.spacing_mm,
         "durable": False,  # all files are flushed together, before the folder gets its name
     }
-    image: str | list[str] = f"images/{stem}{ending}"
-    if kind == "png" and len(sample.image) not in (1, 3):
+    image: str | list[str] | None = f"images/{stem}{ending}"
+    if sample.image is None:
+        image = None
+    elif kind == "png" and len(sample.image) not in (1, 3):
         image = [f"images/{stem}_{i:02d}.png" for i in range(len(sample.image))]
         for channel, path in zip(sample.image, image, strict=True):
             write_image(folder / path, channel[None], durable=False)
@@ -136,15 +145,23 @@ def _write_case(
         write_mask(folder / path, mask, **lent)  # type: ignore[arg-type]
         return path
 
-    masks: dict[str, dict[str, str] | str] = {}
-    for r, rater in enumerate(task.raters):
-        drawn = {
-            structure: write(sample.masks[r, c], f"masks/{raters[r]}/{stem}_{structures[c]}{ending}")
-            for c, structure in enumerate(task.structures)
-            if sample.rated[r, c]
-        }
-        if drawn:
-            masks[rater] = drawn
+    def reading(masks: np.ndarray, rated: np.ndarray, where: str) -> dict[str, Drawn]:
+        found: dict[str, Drawn] = {}
+        for r, rater in enumerate(task.raters):
+            drawn = {
+                structure: write(masks[r, c], f"{where}/{raters[r]}/{stem}_{structures[c]}{ending}")
+                for c, structure in enumerate(task.structures)
+                if rated[r, c]
+            }
+            if drawn:
+                found[rater] = drawn
+        return found
+
+    masks = reading(sample.masks, sample.rated, "masks")
+    readings: dict[str, list[Drawn]] = {}
+    for number, again in enumerate(sample.readings, start=2):
+        for rater, drawn in reading(again.masks, again.rated, f"readings/{number}").items():
+            readings.setdefault(rater, []).append(drawn)
     reference = None
     if sample.reference is not None:
         reference = {
@@ -162,6 +179,7 @@ def _write_case(
         name=sample.name,
         image=image,
         masks=masks,
+        readings=readings,
         reference=reference,
         votes=votes,
         voters=voters,
@@ -169,12 +187,12 @@ def _write_case(
         split=sample.split,  # type: ignore[arg-type]
         diagnosis=sample.diagnosis,  # type: ignore[arg-type]
         spacing_mm=None if sample.spacing_mm is None else [float(s) for s in sample.spacing_mm],
-        window=None if kind == "png" else (0.0, 1.0),
+        window=None if kind == "png" or image is None else (0.0, 1.0),
     )
 
 
 def channel_names(count: int) -> tuple[str, ...]:
-    """Names for channels that nobody named."""
+    """Names for channels that nobody named; none for cases without an image."""
     if count == 1:
         return ("grey",)
     return ("red", "green", "blue") if count == 3 else tuple(f"channel {i + 1}" for i in range(count))

@@ -54,7 +54,7 @@ class Slicing:
         Raises:
             InputError: It is no volume, or the patient's axes are asked for and it does not know them.
         """
-        if sample.image.ndim != 4:
+        if len(sample.space) != 3:
             raise InputError(f"case '{sample.name}' is an image and no volume; it cannot be cut into slices")
         if self.plane in _FILE:
             return Cut(_FILE[self.plane], (1, 1, 1))
@@ -93,7 +93,7 @@ def cut_volume(sample: MultiRaterSample, cut: Cut) -> MultiRaterSample:
     """The volume turned so that its slices come first; nothing is copied."""
     return MultiRaterSample(
         name=sample.name,
-        image=cut.of(sample.image),
+        image=None if sample.image is None else cut.of(sample.image),
         masks=cut.of(sample.masks),
         rated=sample.rated,
         reference=None if sample.reference is None else cut.of(sample.reference),
@@ -104,10 +104,13 @@ def cut_volume(sample: MultiRaterSample, cut: Cut) -> MultiRaterSample:
 
 def slice_of(volume: MultiRaterSample, index: int, slicing: Slicing | None = None) -> MultiRaterSample:
     """One slice of a volume that `cut_volume` has turned; with a slicing, its neighbours as channels."""
-    near = (index,) if slicing is None else slicing.near(index, volume.image.shape[1])
+    near = (index,) if slicing is None else slicing.near(index, volume.space[0])
+    image = None
+    if volume.image is not None:
+        image = np.ascontiguousarray(np.concatenate([volume.image[:, at] for at in near]))
     return MultiRaterSample(
         name=f"{volume.name}, slice {index}",
-        image=np.ascontiguousarray(np.concatenate([volume.image[:, at] for at in near])),
+        image=image,
         masks=np.ascontiguousarray(volume.masks[:, :, index]),
         rated=volume.rated,
         reference=None if volume.reference is None else np.ascontiguousarray(volume.reference[:, index]),

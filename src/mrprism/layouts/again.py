@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrprism.datasets.dataset import open_dataset
+from mrprism.datasets.manifest import files
 from mrprism.images import format_of
 from mrprism.layouts.source import Source
 
@@ -18,8 +19,7 @@ def read(source: Path, *, resample: str = "no") -> Source:
     data = open_dataset(source, resample=resample == "yes")
     manifest = data.manifest
     assert manifest is not None
-    image = manifest.cases[0].image
-    kind = format_of(image if isinstance(image, str) else image[0]) or ""
+    kind = format_of(next(files(manifest.cases[0])).path) or ""
     return Source(
         data.name,
         data.task,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from mrprism.core.errors import InputError
 from mrprism.datasets.manifest import FORMAT, MANIFEST, OWN, Case, Drawn, Manifest, load
-from mrprism.datasets.write import channel_names
+from mrprism.datasets.write import channel_names, manifest_text
 from mrprism.images import follows_links
 from mrprism.layouts.source import Source
 from mrprism.output.files import write_file
@@ -54,8 +53,7 @@ def write_in_place(source: Source, out: Path, *, name: str) -> None:
         description="\n".join(source.notes) or None,
         cases=[_moved(case, inside) for case in here.cases],
     )
-    document = manifest.model_dump(mode="json", exclude_none=True)
-    write_file(out, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_file(out, manifest_text(manifest))
     _, faults = load(out)
     if faults:
         out.unlink()
@@ -66,11 +64,13 @@ def _moved(case: Case, inside: Callable[[str], str]) -> Case:
     def drawn(found: Drawn) -> Drawn:
         return inside(found) if isinstance(found, str) else {s: inside(path) for s, path in found.items()}
 
-    image = inside(case.image) if isinstance(case.image, str) else [inside(path) for path in case.image]
+    image = [inside(path) for path in case.images] if isinstance(case.image, list) else case.image
+    image = inside(image) if isinstance(image, str) else image
     return case.model_copy(
         update={
             "image": image,
             "masks": {rater: drawn(found) for rater, found in case.masks.items()},
+            "readings": {rater: [drawn(found) for found in again] for rater, again in case.readings.items()},
             "reference": None if case.reference is None else drawn(case.reference),
         }
     )

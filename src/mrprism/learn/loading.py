@@ -128,19 +128,21 @@ def resize_masks(masks: Bool[Tensor, "N H W"], height: int, width: int) -> Bool[
 
 def resize_sample(sample: MultiRaterSample, size: int) -> MultiRaterSample:
     """The sample stretched to `size` × `size` pixels; spacing is forgotten."""
-    if sample.image.ndim != 3:
+    if len(sample.space) != 2:
         raise InputError(
-            f"case '{sample.name}' is a volume of shape {sample.image.shape[1:]}, and networks here take "
+            f"case '{sample.name}' is a volume of shape {sample.space}, and networks here take "
             "images: train on its slices by --slices axial, coronal or sagittal (or z, y, x)"
         )
     raters, structures, *space = sample.masks.shape
-    image = resize(torch.from_numpy(np.ascontiguousarray(sample.image)), size, size).clamp(0, 1)
+    image = resize(torch.from_numpy(np.ascontiguousarray(sample.picture)), size, size).clamp(0, 1)
     flat = torch.from_numpy(np.ascontiguousarray(sample.masks)).reshape(raters * structures, *space)
     masks = resize_masks(flat, size, size).reshape(raters, structures, size, size)
     reference = None
     if sample.reference is not None:
         reference = resize_masks(torch.from_numpy(np.ascontiguousarray(sample.reference)), size, size).numpy()
-    return replace(sample, image=image.numpy(), masks=masks.numpy(), reference=reference, spacing_mm=None)
+    return replace(
+        sample, image=image.numpy(), masks=masks.numpy(), reference=reference, spacing_mm=None, readings=()
+    )
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def collate(
     diagnosis = [-1 if s.diagnosis is None else s.diagnosis for s in samples]
     return Batch(
         names=tuple(s.name for s in samples),
-        image=_stack([s.image for s in samples], device).float(),
+        image=_stack([s.picture for s in samples], device).float(),
         masks=masks,
         rated=rated,
         reference=reference,
@@ -328,7 +330,7 @@ def plain_batches(cases: Cases, batch_size: int, device: torch.device | str = "c
 def bare(sample: MultiRaterSample) -> MultiRaterSample:
     """What a sample says besides its pixels."""
     no_image, no_masks = np.zeros((0, 0, 0), np.float32), np.zeros((*sample.rated.shape, 0, 0), bool)
-    return replace(sample, image=no_image, masks=no_masks, reference=None)
+    return replace(sample, image=no_image, masks=no_masks, reference=None, readings=())
 
 
 def pack_bits(masks: np.ndarray) -> np.ndarray:
@@ -343,7 +345,7 @@ def unpack_bits(packed: np.ndarray, width: int) -> np.ndarray:
 
 def _pack(sample: MultiRaterSample) -> _Packed:
     reference = None if sample.reference is None else pack_bits(sample.reference)
-    return _Packed(sample.image.astype(np.float16), pack_bits(sample.masks), reference, bare(sample))
+    return _Packed(sample.picture.astype(np.float16), pack_bits(sample.masks), reference, bare(sample))
 
 
 def _stack(arrays: Sequence[np.ndarray], device: torch.device | str) -> Tensor:

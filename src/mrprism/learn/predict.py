@@ -23,6 +23,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.core.types import Image
 from mrprism.datasets import Dataset, FileSample, open_dataset
+from mrprism.datasets.dataset import need_images
 from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.open_image import is_series, open_image
 from mrprism.images import ImageFile, Window, format_of, write_mask, write_probability
@@ -69,7 +70,7 @@ class Predictor:
         """
         sample = case if isinstance(case, MultiRaterSample) else self._bare(case)
         _check_image(sample, self.task)
-        if sample.image.ndim == 4:
+        if len(sample.space) == 3:
             prediction = self._stacked(sample, self._plane)
             return prediction if on_disk else _in_memory(prediction)
         return self._plane(self._alone(sample))
@@ -90,14 +91,14 @@ class Predictor:
         """
         if getattr(self.method, "fuse_given", None) is None:
             return None
-        if sample.image.ndim == 4:
+        if len(sample.space) == 3:
             fused = self._stacked(sample, self._fuse_plane)
             return fused if on_disk else _in_memory(fused)
         return self._fuse_plane(self._alone(sample))
 
     def picture(self, sample: MultiRaterSample) -> Picture:
         """A case and what is said of it in the plane; of a volume the slice on which most is drawn."""
-        if sample.image.ndim == 3:
+        if len(sample.space) == 2:
             shown = seen = self._alone(sample)
         else:
             volume = cut_volume(sample, self.slicing.cut(sample))
@@ -114,7 +115,7 @@ class Predictor:
         cut = self.slicing.cut(sample)
         volume = cut_volume(sample, cut)
         maps: dict[str, Stack] = {}
-        for index in range(volume.image.shape[1]):
+        for index in range(volume.space[0]):
             plane = of(slice_of(volume, index, self.slicing))
             for name, array in _named_maps(plane):
                 if name in maps:
@@ -138,10 +139,10 @@ class Predictor:
         resized = resize_sample(sample, self.run.config.size)
         with torch.inference_mode():
             fused = fuse_given(collate([resized], device=self.method.device).only("both"))
-        return Prediction(probability=_sized(fused[0], *sample.image.shape[1:]).cpu().numpy())
+        return Prediction(probability=_sized(fused[0], *sample.space).cpu().numpy())
 
     def _plane(self, sample: MultiRaterSample) -> Prediction:
-        height, width = sample.image.shape[1:]
+        height, width = sample.space
         as_it_is = self.method.reads == "masks" and not any(True for _ in self.method.parameters())
         resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
         # in float32 always: bf16 holds no calibrated probability near 0 and 1
@@ -387,6 +388,7 @@ def dataset_of(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
             f"data set '{data.name}' has the structures {', '.join(data.task.structures)}; "
             f"{run.path} outlines {', '.join(run.config.task.structures)}"
         )
+    need_images(data, "predicting")
     return data
 
 
@@ -410,7 +412,7 @@ def _memory_hint(sample: MultiRaterSample, device: torch.device) -> Iterator[Non
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        size = " × ".join(str(n) for n in sample.image.shape[1:])
+        size = " × ".join(str(n) for n in sample.space)
         helps = "predict smaller images" if device.type == "cpu" else "give --device cpu, or smaller images"
         raise InputError(
             f"out of memory with '{sample.name}' of {size} pixels on {device}: {helps}"
@@ -418,9 +420,10 @@ def _memory_hint(sample: MultiRaterSample, device: torch.device) -> Iterator[Non
 
 
 def _check_image(sample: MultiRaterSample, task: Task) -> None:
-    if len(sample.image) != task.channels:
-        raise InputError(f"'{sample.name}' has {len(sample.image)} channels; the run takes {task.channels}")
-    low, high = float(sample.image.min()), float(sample.image.max())
+    image = sample.picture
+    if len(image) != task.channels:
+        raise InputError(f"'{sample.name}' has {len(image)} channels; the run takes {task.channels}")
+    low, high = float(image.min()), float(image.max())
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1:
         raise InputError(f"'{sample.name}' has intensities from {low:g} to {high:g}; expected 0 to 1")
 

@@ -66,7 +66,7 @@ class SliceCases(Cases):
         if not sample.rated.any():
             return
         volume = cut_volume(sample, self.slicing.cut(sample))
-        depth = volume.image.shape[1]
+        depth = volume.space[0]
         kept = np.ones(depth, bool)
         if self.slicing.drawn_only:
             kept &= volume.masks.any(axis=(0, 1, 3, 4))
@@ -104,5 +104,5 @@ class SliceCases(Cases):
 
 
 def _resized_image(volume: MultiRaterSample, index: int, size: int) -> np.ndarray:
-    image = torch.from_numpy(np.ascontiguousarray(volume.image[:, index]))
+    image = torch.from_numpy(np.ascontiguousarray(volume.picture[:, index]))
     return resize(image, size, size).clamp(0, 1).numpy().astype(np.float16)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
+from mrprism.datasets.dataset import need_images
 from mrprism.images.slicing import Plane
 from mrprism.learn.batch import Batch
 from mrprism.learn.loading import Augment, Cases, split_cases, steps_per_epoch, training_batches
@@ -123,6 +124,7 @@ def train(
         refuse_existing(out)
     accelerator.wait_for_everyone()  # before the main process makes the folder
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    need_images(dataset, "training")
     names, groups, splits = dataset.names, dataset.groups, dataset.splits
     split = split_cases(names, [groups[n] for n in names], [splits[n] for n in names], seed=split_seed)
     settings: dict[str, Any] = {

@@ -87,7 +87,7 @@ def score(
             f"its masks have {sample.masks.shape[1:]}"
         )
     names = task or Task(
-        channels=len(sample.image),
+        channels=0 if sample.image is None else len(sample.image),
         structures=tuple(f"structure {c + 1}" for c in range(structures)),
         raters=tuple(f"rater {r + 1}" for r in range(raters)),
     )
@@ -303,7 +303,7 @@ def write_example(path: str | Path, sample: MultiRaterSample, prediction: Predic
 
     arrays: dict[str, Any] = {
         "name": np.array(sample.name),
-        "image": rounded(sample.image),
+        "image": rounded(sample.picture),
         "masks": sample.masks,
         "rated": sample.rated,
         "probability": rounded(prediction.probability),

@@ -14,6 +14,8 @@ SHARE_COLOURS, CONFIDENCE_COLOURS = (
     "YlGnBu_r",
 )  # matplotlib's maps: of votes and probabilities; of trust
 
+BLANK = 0.12  # ground of a case without an image: dark, so that every rater's colour is seen on it
+
 
 def rater_colour(index: int) -> str:
     """The same colour for the same rater everywhere."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
-from mrprism.output.colours import rater_colour
+from mrprism.core.types import Image
+from mrprism.output.colours import BLANK, rater_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,9 +41,10 @@ def plot_case(
         A figure; a notebook shows it, `savefig` writes it.
     """
     flat = _slice(sample)
-    image, masks, reference = flat(sample.image), flat(sample.masks), flat(sample.reference)
+    image, masks, reference = flat(ground(sample)), flat(sample.masks), flat(sample.reference)
     voters = sample.rated.sum(axis=0)[:, None, None]
-    panels: list[tuple[str, Any]] = [("image", None), (f"{int(voters.max())} raters", "raters")]
+    title = "image" if sample.image is not None else "no image"
+    panels: list[tuple[str, Any]] = [(title, None), (f"{int(voters.max())} raters", "raters")]
     panels.append(("majority of the raters", masks.sum(axis=0) > voters / 2))
     if prediction is not None and len(prediction.steps) > 1:
         panels += [(f"Rec{i}", flat(step)) for i, step in enumerate(prediction.steps)]
@@ -78,9 +80,14 @@ def plot_case(
     return figure
 
 
+def ground(sample: MultiRaterSample) -> Image:
+    """The image; of a case without one a light grey, on which outlines of every colour are seen."""
+    return np.full((1, *sample.space), BLANK, np.float32) if sample.image is None else sample.image
+
+
 def _slice(sample: MultiRaterSample) -> Any:
     """What takes an array to the plane that is shown."""
-    if sample.image.ndim == 3:
+    if len(sample.space) == 2:
         return lambda array: array
     drawn = sample.masks.sum(axis=(0, 1, 3, 4))
     if sample.reference is not None:

@@ -10,13 +10,21 @@ import numpy as np
 
 from mrprism.agreement.case import measure, pairs
 from mrprism.core.errors import InputError
-from mrprism.datasets.dataset import Dataset, FileSample, read_case_image, read_drawn, read_votes
+from mrprism.datasets.dataset import (
+    Dataset,
+    FileSample,
+    read_case_image,
+    read_drawn,
+    read_grid,
+    read_votes,
+)
 from mrprism.datasets.dicom import read_series
 from mrprism.datasets.manifest import Case, Manifest
 from mrprism.datasets.open_image import is_series
 from mrprism.images import ImageFile, Window, format_of, read_values
 from mrprism.images.planes import PlaneFile
 from mrprism.images.slicing import PLANES, Cut, Slicing
+from mrprism.output.colours import BLANK
 
 _ENOUGH = 1_000_000  # values from which the first window is estimated
 
@@ -222,6 +230,9 @@ def _entry(dataset: Dataset, name: str) -> tuple[Path, Manifest, Case]:
 
 def _values(root: Path, manifest: Manifest, case: Case) -> tuple[np.ndarray, ImageFile, bool]:
     """(channel, *space), a file that knows size and place, and whether the values are the file's own."""
+    if case.image is None:
+        grid = read_grid(root, case)
+        return np.broadcast_to(np.float32(BLANK), (1, *grid.array.shape[1:])), grid, False
     path = root / case.image if isinstance(case.image, str) and len(manifest.channels) == 1 else None
     if path is not None and (is_series(path) or format_of(path) in ("nifti", "nrrd")):
         try:

@@ -141,6 +141,8 @@ class View:
             "reference": bool(case.reference),
             "voters": case.case.voters,
             "facts": {
+                "image": case.case.image is not None,
+                "again": list(case.case.readings),
                 "group": case.case.group,
                 "split": self.splits.get(case.name),
                 "diagnosis": case.case.diagnosis,

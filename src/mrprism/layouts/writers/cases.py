@@ -42,7 +42,12 @@ class Cases:
             yield self.samples[number]
 
     def image(self, sample: MultiRaterSample, path: Path) -> None:
-        """Write a case's image; where its file has this very format, that file is copied as it is."""
+        """Write a case's image; where its file has this very format, that file is copied as it is.
+
+        A case of masks only has none, and nothing is written.
+        """
+        if sample.image is None:
+            return
         found = self.originals.get(sample.name, ())
         if len(found) == 1 and _ending(found[0]) == _ending(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +69,7 @@ def mask_file(path: Path, mask: np.ndarray, sample: MultiRaterSample) -> None:
 
 
 def volume(sample: MultiRaterSample) -> bool:
-    return sample.image.ndim == 4
+    return len(sample.space) == 3
 
 
 def flat(sample: MultiRaterSample, target: str) -> MultiRaterSample:

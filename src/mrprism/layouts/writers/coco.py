@@ -27,7 +27,7 @@ def write(cases: Cases, folder: Path) -> None:
     for number, sample in enumerate(cases, start=1):
         name = f"{cases.files[sample.name]}.png"
         cases.image(flat(sample, "coco"), folder / "coco" / "images" / name)
-        height, width = sample.image.shape[1:]
+        height, width = sample.space
         for r, document in enumerate(files.values()):
             if not whole(sample, task, r, "coco"):
                 continue

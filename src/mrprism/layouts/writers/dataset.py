@@ -43,9 +43,9 @@ TARGETS: dict[str, Callable[[Cases, Path], None]] = {
 }
 HOLDS = {  # what a layout has a place for beside masks
     "nnunet": {"reference", "split"},
-    "nifti": {"reference"},
-    "png": {"reference"},
-    "tiff": {"reference"},
+    "nifti": {"reference", "readings"},
+    "png": {"reference", "readings"},
+    "tiff": {"reference", "readings"},
 }
 
 
@@ -96,6 +96,7 @@ def export_dataset(
 def _left_out(dataset: Dataset, target: str, cases: Cases) -> tuple[str, ...]:
     has = {
         "reference": not cases.fused and any(dataset.referenced.values()),
+        "readings": not cases.fused and any(dataset.read_again.values()),
         "split": any(cases.splits.values()),
         "patients": any(group != case for case, group in dataset.groups.items()),
     }
@@ -116,8 +117,7 @@ def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:
     originals: dict[str, list[Path]] = {}
     if manifest is not None and dataset.root is not None:
         for case in manifest.cases:
-            paths = [case.image] if isinstance(case.image, str) else case.image
-            originals[case.name] = [dataset.root / path for path in paths]
+            originals[case.name] = [dataset.root / path for path in case.images]
     return Cases(
         name=dataset.name,
         task=task,
@@ -158,7 +158,7 @@ class _Fused(Samples):
             probability[drawn] = fuse_case(some, self._method).probability
         self._last = case.name, probability
         rated = np.asarray(case.rated.any(axis=0, keepdims=True))
-        return replace(case, masks=probability[None] > 0.5, rated=rated)
+        return replace(case, masks=probability[None] > 0.5, rated=rated, readings=())
 
     def probability(self, name: str) -> Probability:
         """The consensus of the case that was asked for last."""

@@ -42,6 +42,11 @@ def write(cases: Cases, folder: Path) -> None:
             )
     for number, sample in enumerate(cases, start=1):
         lies = geometry(sample)
+        if sample.image is None:
+            raise InputError(
+                f"case '{sample.name}' has masks only; dicom-seg refers to the slices of an image (nifti, seg-nrrd "
+                "and bids hold masks alone)"
+            )
         if not volume(sample) or len(sample.image) != 1 or lies is None:
             raise InputError(
                 f"case '{sample.name}' is no volume of one channel with a position; dicom-seg holds only "
@@ -130,7 +135,7 @@ def _placed(sample: MultiRaterSample, lies: Geometry) -> tuple[np.ndarray, np.nd
 def _values(cases: Cases, sample: MultiRaterSample) -> Shaped[np.ndarray, "D H W"]:
     """The image as its file has it, so that CT keeps its values; without a file, as it is."""
     files = cases.originals.get(sample.name, ())
-    return read_values(files[0]).array if len(files) == 1 else sample.image[0]
+    return read_values(files[0]).array if len(files) == 1 else sample.picture[0]
 
 
 def _stored(values: Shaped[np.ndarray, "D H W"]) -> tuple[UInt16[np.ndarray, "D H W"], float, float]:

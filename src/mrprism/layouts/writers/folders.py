@@ -1,12 +1,16 @@
 """Plain folders: `images/CASE`, and `RATER/STRUCTURE/CASE` for each mask, as PNG, TIFF or NIfTI.
 
-A mask that is not there was not drawn; `mrprism import folder` reads it back.
+Further readings lie in `RATER.2/`, `RATER.3/`. A mask that is not there was not drawn; `mrprism import
+folder` reads it back (`-o readings=.2,.3` with further readings).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.layouts.writers.cases import Cases, flat, mask_file
 
@@ -32,10 +36,20 @@ def write_nifti(cases: Cases, folder: Path) -> None:
 def _write(cases: Cases, sample: MultiRaterSample, folder: Path, ending: str) -> None:
     task, file = cases.task, cases.files[sample.name] + ending
     cases.image(sample, folder / "images" / file)
+    for number in range(2, 2 + len(sample.readings)):
+        for rater in cases.rater_files.values():
+            if f"{rater}.{number}" in cases.rater_files.values():
+                raise InputError(
+                    f"'{rater}.{number}' is a rater, and where reading {number} by '{rater}' would lie; expected "
+                    "another name (or bids, which leaves further readings out)"
+                )
+    readings = [("", sample.masks, sample.rated)]
+    readings += [(f".{n}", again.masks, again.rated) for n, again in enumerate(sample.readings, start=2)]
     for c, structure in enumerate(task.structures):
         part = cases.structure_files[structure]
-        for r, rater in enumerate(task.raters):
-            if sample.rated[r, c]:
-                mask_file(folder / cases.rater_files[rater] / part / file, sample.masks[r, c], sample)
+        for ending, masks, rated in readings:
+            for r in np.flatnonzero(rated[:, c]).tolist():
+                rater = f"{cases.rater_files[task.raters[r]]}{ending}"
+                mask_file(folder / rater / part / file, masks[r, c], sample)
         if sample.reference is not None and not cases.fused:
             mask_file(folder / "reference" / part / file, sample.reference[c], sample)

@@ -98,6 +98,8 @@ def _survey(cases: Cases) -> tuple[str, Counter[int]]:
 
 def _image(cases: Cases, sample: MultiRaterSample, folder: Path, ending: str) -> None:
     """One file for the image, or one for each channel where a file holds only one."""
+    if sample.image is None:
+        return
     name, channels = cases.files[sample.name], len(sample.image)
     if channels == 1 or (ending == ".png" and channels == 3):
         cases.image(sample, folder / f"{name}_0000{ending}")

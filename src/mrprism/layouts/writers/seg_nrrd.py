@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
 from mrprism.images import Geometry, read_image
 from mrprism.layouts.writers.cases import Cases, geometry, volume, whole
 from mrprism.output.files import write_file
@@ -27,13 +28,19 @@ def write(cases: Cases, folder: Path) -> None:
         name = cases.files[sample.name]
         image = folder / "images" / f"{name}.nii.gz"
         cases.image(sample, image)
-        lies = geometry(sample) or read_image(image).geometry
+        lies = geometry(sample) or (_alone(sample) if sample.image is None else read_image(image).geometry)
         assert lies is not None
         for r, rater in enumerate(cases.task.raters):
             if whole(sample, cases.task, r, "seg-nrrd"):
                 content = segmentation(sample.masks[r], cases.task.structures, lies)
                 path = folder / cases.rater_files[rater] / f"{name}.seg.nrrd"
                 write_file(path, content, durable=False)
+
+
+def _alone(sample: MultiRaterSample) -> Geometry:
+    """Where masks lie that have neither an image nor a place of their own: at the origin."""
+    spacing = sample.spacing_mm or (1.0, 1.0, 1.0)
+    return Geometry(np.diag([*spacing[::-1], 1.0]), sample.space[::-1])
 
 
 def segmentation(

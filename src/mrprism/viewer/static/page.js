@@ -151,9 +151,10 @@ function describe(profile) {
   document.title = `${current.name} · mrprism view`;
   const size = [...current.size].reverse().join(" × ");
   const mm = current.spacing_mm ? [...current.spacing_mm].reverse().map((n) => Number(n.toPrecision(3))).join(" × ") + " mm" : "";
-  const { group, split, diagnosis } = current.facts;
+  const { image, again, group, split, diagnosis } = current.facts;
   $("facts").textContent = [
     group && `patient ${group}`, split, diagnosis !== null && `diagnosis ${diagnosis}`, size, mm,
+    !image && "masks only, no image", again.length > 0 && `first readings; read again by ${again.join(", ")}`,
   ].filter(Boolean).join(" · ");
   const planes = Object.keys(current.planes);
   $("slices").hidden = planes.length === 0;

@@ -8,7 +8,7 @@ Three rules, on four crowds, from a consensus that starts too small, right and t
 
 - one coin: the share of disputed pixels on which a rater is right;
 - two coins: sensitivity and specificity, fused as Bayes has it (Dawid and Skene; STAPLE);
-- MrPrism: two coins without the constant that is the same at every pixel (`mrprism.learn.methods.mrprism.skill`).
+- MrPrism: two coins without the constant that is the same at every pixel (`mrprism.learn.confidence.skill`).
 
     python benchmarks/confidence.py          # about a minute; writes confidence.md beside itself
 """
@@ -24,7 +24,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from mrprism.datasets.phantom import phantom
-from mrprism.learn.methods.mrprism import EQUAL, fuse_log_odds, log_odds, skill, tally
+from mrprism.learn.confidence import EQUAL, skill, tally
+from mrprism.learn.soft_fusion import fuse_log_odds, log_odds
 
 SCENARIOS = ("crowd", "majority", "symmetric", "missing")
 STRUCTURES = ("disc", "cup")

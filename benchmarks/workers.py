@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from mrprism.core.sample import MultiRaterSample
 from mrprism.layouts import DATASETS
-from mrprism.learn.methods.mrprism import fuse_share, log_odds, read_masks
+from mrprism.learn.confidence import read_masks
+from mrprism.learn.soft_fusion import fuse_share, log_odds
 from mrprism.metrics.overlap import dice
 
 SETS = ("1", "3", "4", "6")

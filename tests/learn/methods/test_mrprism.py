@@ -9,17 +9,10 @@ import torch
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
-from mrprism.learn.methods.mrprism import (
-    MrPrism,
-    agreement,
-    fuse_log_odds,
-    fuse_ratio,
-    fuse_verbatim,
-    interleave,
-    log_odds,
-    read_masks,
-    settle,
-)
+from mrprism.learn.confidence import agreement, read_masks
+from mrprism.learn.methods.mrprism import MrPrism
+from mrprism.learn.networks.divp import interleave
+from mrprism.learn.soft_fusion import fuse_log_odds, fuse_ratio, fuse_verbatim, log_odds, settle
 
 TASK = Task(channels=3, structures=("disc", "cup"), raters=("a", "b", "c", "d"))
 

@@ -30,6 +30,7 @@ from mrprism.images import ImageFile, Window, format_of, write_mask, write_proba
 from mrprism.images.planes import Stack
 from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.learn.batch import Batch
+from mrprism.learn.finite import check_answer
 from mrprism.learn.loading import collate, resize, resize_sample
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run, check_device, load_method, out_of_memory
@@ -139,7 +140,9 @@ class Predictor:
         resized = resize_sample(sample, self.run.config.size)
         with torch.inference_mode():
             fused = fuse_given(collate([resized], device=self.method.device).only("both"))
-        return Prediction(probability=_sized(fused[0], *sample.space).cpu().numpy())
+        case = Prediction(probability=_sized(fused[0], *sample.space).cpu().numpy())
+        check_answer(case, sample.name, self.run.config.method)
+        return case
 
     def _plane(self, sample: MultiRaterSample) -> Prediction:
         height, width = sample.space
@@ -152,6 +155,7 @@ class Predictor:
             prediction = self.method.predict(batch)
             maps = {name: _sized(getattr(prediction, name), height, width) for name in MAPS}
             (case,) = replace(prediction, **maps).cases()
+        check_answer(case, sample.name, self.run.config.method)
         return case
 
     def _bare(self, image: np.ndarray | ImageFile) -> MultiRaterSample:

@@ -33,6 +33,7 @@ from mrprism import __version__
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.images.slicing import Plane, Slicing
+from mrprism.learn.finite import not_finite, refuse_not_finite
 from mrprism.learn.methods import method_class
 from mrprism.learn.methods.method import Method
 from mrprism.output.files import write_file
@@ -263,7 +264,12 @@ def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
 
 
 def load_weights(method: Method, tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Put saved tensors into a method; a buffer takes the size it was saved with."""
+    """Put saved tensors into a method; a buffer takes the size it was saved with.
+
+    Raises:
+        InputError: They are those of another method, or a value of them is no number.
+    """
+    refuse_not_finite(tensors, file)
     owners = {
         f"{prefix}.{name}" if prefix else name: (module, name)
         for prefix, module in method.named_modules()
@@ -340,12 +346,21 @@ def save_checkpoint(
 
     The new files carry the step in their names, and `state.json` names them with their SHA-256.
     Renaming it is the moment the new checkpoint counts; only then is the old one removed.
+
+    Raises:
+        InputError: The disk is full, or a value is no number; the checkpoint before stays.
     """
     folder = run.checkpoint
-    folder.mkdir(exist_ok=True)
     tensors = {"weights": method.state_dict()}
     if optimiser is not None:
         tensors["optimiser"] = dict(_optimiser_tensors(optimiser))
+    for kind, content in tensors.items():
+        if (found := not_finite(content)) is not None:
+            raise InputError(
+                f"the {kind} of '{found[0]}' became NaN or infinite by step {progress.total_steps}: start anew with "
+                f"a lower learning rate than {run.config.learning_rate:g}; {kept_checkpoint(run)}"
+            )
+    folder.mkdir(exist_ok=True)
     files = {}
     try:
         for kind, content in tensors.items():
@@ -360,9 +375,15 @@ def save_checkpoint(
     except InputError as error:
         kept = _read_state(folder) if (folder / "state.json").is_file() else None
         _remove_all_but(folder, {"state.json", *(kept.files if kept else ())})
-        left = f"that of step {kept.progress.total_steps} is whole" if kept else "there is none yet"
-        raise InputError(f"no checkpoint could be saved: {error}; {left}") from error
+        raise InputError(f"no checkpoint could be saved: {error}; {kept_checkpoint(run)}") from error
     _remove_all_but(folder, {*files, "state.json"})
+
+
+def kept_checkpoint(run: Run) -> str:
+    """Which checkpoint there is, in words for the end of a sentence."""
+    if not (run.checkpoint / "state.json").is_file():
+        return "there is no checkpoint yet"
+    return f"that of step {_read_state(run.checkpoint).progress.total_steps} is whole"
 
 
 def load_checkpoint(run: Run, method: Method, optimiser: torch.optim.Optimizer | None) -> Progress:
@@ -383,6 +404,7 @@ def load_checkpoint(run: Run, method: Method, optimiser: torch.optim.Optimizer |
         if name.startswith("weights-"):
             load_weights(method, tensors, file)
         elif optimiser is not None:
+            refuse_not_finite(tensors, file)
             _load_optimiser(optimiser, tensors)
     return state.progress
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,7 +141,13 @@ def _difference(network: Network, file: Path, shape: tuple[int, ...], method: st
                 raise InputError(
                     f"method '{method}' as ONNX gives '{name}' another shape than PyTorch; not written"
                 )
-            largest = max(largest, float((one - torch.from_numpy(other)).abs().max()))
+            difference = float((one - torch.from_numpy(other)).abs().max())
+            if not math.isfinite(difference):  # of which max and <= would say nothing
+                raise InputError(
+                    f"method '{method}' gives NaN or infinite values in '{name}'; expected numbers, so nothing is "
+                    "written"
+                )
+            largest = max(largest, difference)
     if not largest <= EXACT:
         raise InputError(
             f"method '{method}' as ONNX differs from PyTorch by {largest:.2g}, more than {EXACT:g}; not written "

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
@@ -32,6 +33,7 @@ from mrprism.learn.batch import Batch
 from mrprism.learn.loading import Augment, Cases, split_cases, steps_per_epoch, training_batches
 from mrprism.learn.methods import check_needs
 from mrprism.learn.methods.method import Method
+from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import (
     Progress,
     Run,
@@ -40,6 +42,7 @@ from mrprism.learn.run import (
     Select,
     build_method,
     check_device,
+    kept_checkpoint,
     load_checkpoint,
     out_of_memory,
     refuse_another,
@@ -117,6 +120,7 @@ def train(
         return _resume(
             out, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
         )
+    refuse_a_lone_process()
     accelerator = _accelerator(device, precision, track, out)
     begun = (out / "config.json").is_file()
     if accelerator.is_main_process and not begun:
@@ -205,6 +209,7 @@ def _resume(
     track: Tracker | None,
     quiet: bool,
 ) -> Run:
+    refuse_a_lone_process()
     run = Run.open(path)
     config = run.config
     if run.result() is not None:
@@ -353,12 +358,16 @@ class _Training:
             if not self._finite(loss):
                 if not skip:
                     raise InputError(self._why_stopped(terms, batch))
-                for name, buffer in self.method.named_buffers():
-                    buffer.copy_(buffers[name])  # running means have seen the batch by now
+                self._put_back(buffers)
                 return None
             self.optimiser.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
             self._share_gradients()
+            if not self._gradients_finite():
+                if not skip:
+                    raise InputError(self._why_stopped(terms, batch))
+                self._put_back(buffers)
+                return None
             if self.config.clip:
                 torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.config.clip)
             self.optimiser.step()
@@ -376,12 +385,25 @@ class _Training:
             wrong = self.accelerator.reduce(wrong.float(), "sum") > 0
         return not bool(wrong)
 
+    def _gradients_finite(self) -> bool:
+        """Whether a step may be taken: a finite loss can have a gradient that is no number."""
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+        return not gradients or bool(get_total_norm(gradients, norm_type=math.inf).isfinite())
+
+    def _put_back(self, buffers: Mapping[str, Tensor]) -> None:
+        """Buffers as they were before a batch that is skipped, which running means have seen by now."""
+        for name, buffer in self.method.named_buffers():
+            buffer.copy_(buffers[name])
+
     def _why_stopped(self, terms: Mapping[str, Tensor], batch: Batch) -> str:
-        wrong = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+        values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+        finite = all(bool(term.isfinite()) for term in terms.values())
+        what = "the gradient of the loss" if finite else "the loss"
         return (
-            f"the loss is no number any more ({wrong}) in epoch {self.progress.epoch + 1}, "
+            f"{what} is no number any more ({values}) in epoch {self.progress.epoch + 1}, "
             f"step {self.progress.step + 1}, with cases {', '.join(batch.names)}: look at these cases, "
-            f"lower the learning rate from {self.config.learning_rate:g}, or leave such batches out with --nan skip"
+            f"lower the learning rate from {self.config.learning_rate:g}, or leave such batches out with --nan skip; "
+            f"of the checkpoints, {kept_checkpoint(self.run)}"
         )
 
     def _say_skipped(self, epoch: int, skipped: int, steps: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.learn.batch import Batch
 from mrprism.learn.loading import Cases, plain_batches
@@ -53,6 +54,7 @@ def validate(
         for batch in plain_batches(cases, batch_size, device):
             prediction = method.predict(batch.only(method.reads))
             probability = prediction.probability.float()
+            _refuse_not_finite(prediction, batch)
             scores.append(_score(probability, batch, target))
             steps.append([_score(step.float(), batch, target) for step in prediction.steps])
             watch.see(prediction, mean_of_raters(batch))
@@ -65,6 +67,17 @@ def validate(
         recurrences=tuple(recurrences),
         collapse=watch.sentences(),
     )
+
+
+def _refuse_not_finite(prediction: Prediction, batch: Batch) -> None:
+    """NaN is neither above nor below any threshold: it would score as an empty mask."""
+    maps = [prediction.probability, *prediction.steps]
+    maps += [each for each in (prediction.raters, prediction.confidence) if each is not None]
+    if not all(bool(each.isfinite().all()) for each in maps):
+        raise InputError(
+            f"the network answers NaN or infinite values on the validation cases {', '.join(batch.names)}: "
+            "start anew with a lower learning rate"
+        )
 
 
 def mean_of_raters(batch: Batch) -> Float[Tensor, "B C H W"]:

@@ -5,6 +5,7 @@ Each formula is a pure function of NumPy arrays and knows nothing of files, batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -77,6 +78,11 @@ class Metric:
     unit: Literal["%", "mm", "px", ""]  # "%": a fraction that tables show times 100
     needs: Literal["probability", "draws", "raters", "confidence", "masks"] = "probability"
     each_rater: bool = False  # of "probability" metrics: also against each rater alone
+    undefined: bool = False  # NaN where it is not defined, such as a distance to an empty outline
+
+    def allows(self, value: float) -> bool:
+        """Whether this may be a value of it: a number, or NaN where it can be undefined."""
+        return math.isfinite(value) or (self.undefined and math.isnan(value))
 
 
 METRICS: dict[str, Metric] = {
@@ -96,10 +102,11 @@ METRICS: dict[str, Metric] = {
     "brier": Metric(lambda p, votes, raters, spacing: brier(p, votes, raters), "lower", "Brier", ""),
     "hd95": Metric(
         lambda p, votes, raters, spacing: hd95(above(p, 0.5), voted_above(votes, raters, 0.5), spacing),
-        "lower", "HD95", "mm",
+        "lower", "HD95", "mm", undefined=True,
     ),
     "qubiq": Metric(
-        lambda p, votes, raters, spacing: qubiq_score(p, votes, raters), "higher", "QUBIQ score", "%"
+        lambda p, votes, raters, spacing: qubiq_score(p, votes, raters), "higher", "QUBIQ score", "%",
+        undefined=True,
     ),
     "ged": Metric(
         lambda draws, masks: generalised_energy_distance(above(draws, 0.5), masks),
@@ -111,7 +118,7 @@ METRICS: dict[str, Metric] = {
     "dice_match": Metric(
         lambda draws, masks: dice_match(above(draws, 0.5), masks), "higher", "Dice match", "%", needs="draws"
     ),
-    "ncc": Metric(variance_correlation, "higher", "NCC of variance", "", needs="draws"),
+    "ncc": Metric(variance_correlation, "higher", "NCC of variance", "", needs="draws", undefined=True),
     "volume_crps": Metric(
         lambda draws, masks: volume_crps(_sizes(above(draws, 0.5)), _sizes(masks)),
         "lower", "CRPS of volume", "px", needs="draws",

@@ -78,6 +78,7 @@ def score(
 
     Raises:
         ValueError: The prediction is of another size than the sample, or a name is unknown.
+        InputError: A metric that is always defined came out as NaN, or any as infinite.
     """
     wanted = _wanted(metrics, targets)
     raters, structures = sample.masks.shape[:2]
@@ -94,6 +95,11 @@ def score(
     rows = []
     for c, structure in enumerate(names.structures):
         for recurrence, target, metric, value in _numbers(prediction, sample, names, c, wanted):
+            if not METRICS[metric].allows(value):
+                raise InputError(
+                    f"{metric} of '{structure}' of case '{sample.name}' is {value:g}; expected a number, so nothing "
+                    "is written"
+                )
             rows.append(
                 Row(
                     sample.name,
@@ -245,9 +251,16 @@ def read_table(path: str | Path) -> list[Row]:
         try:
             case, group, structure, recurrence, target, metric, value, reads = line
             rows.append(Row(case, group, structure, recurrence, target, metric, float(value), reads))
+            _check_value(metric, rows[-1].value)
         except ValueError:
             raise InputError(f"{path} is damaged at line {number}: {','.join(line)[:80]!r}") from None
     return rows
+
+
+def _check_value(metric: str, value: float) -> None:
+    known = METRICS.get(metric)
+    if math.isinf(value) or (known is not None and not known.allows(value)):
+        raise ValueError(f"{metric} is {value}")
 
 
 def pick_examples(rows: Sequence[Row]) -> dict[str, str]:

@@ -94,6 +94,19 @@ class Dataset(Samples):
         """The manifest it was opened from; None in memory."""
         return next((c.manifest for c in self._cases.values() if isinstance(c, _Entry)), None)
 
+    def image(self, name: str) -> Image | None:
+        """The image of a case, without its masks; None where it has none.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        case = self._case(name)
+        if isinstance(case, MultiRaterSample):
+            return case.image
+        if case.case.image is None:
+            return None
+        return read_case_image(case.root, case.manifest, case.case, resample=case.resample)[0]
+
     def subset(self, names: Iterable[str]) -> Dataset:
         """The cases of these names, in this order."""
         return Dataset(self.name, self.task, [self._case(name) for name in names])  # type: ignore[arg-type]

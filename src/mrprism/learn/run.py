@@ -59,6 +59,7 @@ class RunConfig(BaseModel):
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+    images: dict[str, str] = Field(default_factory=dict)  # case: `image_mark`; empty in runs of 0.1
     seed: int = Field(default=0, ge=0)
     split_seed: int = Field(default=0, ge=0)
     size: int = Field(default=256, ge=8)

@@ -30,6 +30,7 @@ from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import need_images
 from mrprism.images.slicing import Plane
 from mrprism.learn.batch import Batch
+from mrprism.learn.known_cases import marks_of
 from mrprism.learn.loading import Augment, Cases, split_cases, steps_per_epoch, training_batches
 from mrprism.learn.methods import check_needs
 from mrprism.learn.methods.method import Method
@@ -165,7 +166,8 @@ def train(
     build_method(method, config.network_task, backbone, options or {})
     cases = training_cases(dataset, split.train, size, config.slicing)
     val = training_cases(dataset, split.val, size, config.slicing)
-    config = _config(settings, dataset_hash=_hash(cases, val), select=_select(select, val))
+    images = marks_of(dataset, (*split.train, *split.val, *split.test))
+    config = _config(settings, dataset_hash=_hash(cases, val), select=_select(select, val), images=images)
     if begun:
         refuse_another(out, config)
         if (run := Run(out, config)).result() is not None:

@@ -139,6 +139,10 @@ def test_colour_masks(tmp_path: Path) -> None:
     grey = np.zeros((2, 2, 4), np.uint8)
     grey[0, 0, :3] = 255
     Pillow.fromarray(grey).save(tmp_path / "rgba.png")
+    with pytest.raises(InputError, match="is transparent everywhere, though its colours differ"):
+        read_mask(tmp_path / "rgba.png")
+    grey[..., 3] = 255
+    Pillow.fromarray(grey).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "rgba.png").array, [[True, False], [False, False]])
 
 
@@ -313,6 +317,7 @@ def test_header_that_asks_for_too_much(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "neg.nii").write_bytes(head.binaryblock)
     refused(tmp_path / "neg.nii", "has the shape")
     head["dim"][1:4], head["pixdim"][1:4] = (16, 16, 8), (1, -1, 1)
+    head["sform_code"] = head["qform_code"] = 0
     (tmp_path / "spacing.nii").write_bytes(head.binaryblock + nifti()[348:])
     refused(tmp_path / "spacing.nii", "expected positive")
     monkeypatch.setenv("MRPRISM_MAX_PIXELS", "1000")

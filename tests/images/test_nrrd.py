@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ def test_a_header_keeps_to_its_folder_and_to_what_is_there(tmp_path: Path) -> No
         ("data file: LIST", "raw", "in several files; expected one"),
         ("data file: data.raw\nbyte skip: 8", "raw", "asks for a byte skip"),
         ("data file: data.raw", "gzip", "is broken"),
-        ("data file: data.raw", "bzip2", "has the encoding 'bzip2'; expected raw or gzip"),
+        ("data file: data.raw", "bzip2", "is broken"),
+        ("data file: data.raw", "hex", "has the encoding 'hex'; expected raw, ascii, gzip or bzip2"),
     ):
         with pytest.raises(InputError, match=sentence):
             read(more, encoding)
@@ -145,3 +147,93 @@ def test_wrong_headers(tmp_path: Path, line: str, sentence: str) -> None:
     (tmp_path / "v.nrrd").write_bytes(HEADER.format(more=line, encoding="raw").encode() + b"\n" + bytes(24))
     with pytest.raises(InputError, match=sentence):
         read_image(tmp_path / "v.nrrd")
+
+
+# --- as other tools write them --------------------------------------------------------------------
+
+PLAIN = "NRRD0005\ntype: {kind}\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 3 2\n"
+PLACED = "space directions: (1,0,0) (0,1,0) (0,0,2)\nspace origin: (5,6,7)\n"
+
+
+def attached(
+    tmp_path: Path, kind: str, encoding: str, data: bytes, more: str = PLACED, endian: str = "little"
+) -> Path:
+    path = tmp_path / "v.nrrd"
+    order = f"endian: {endian}\n" if endian else ""
+    path.write_bytes((PLAIN.format(kind=kind) + more + f"encoding: {encoding}\n{order}\n").encode() + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("int64", "<i8"),
+        ("long long int", "<i8"),
+        ("uint64_t", "<u8"),
+        ("unsigned long long", "<u8"),
+        ("double", "<f8"),
+    ],
+)
+def test_64_bit_numbers(tmp_path: Path, kind: str, dtype: str) -> None:
+    values = np.arange(24, dtype=dtype)
+    assert read_labels(attached(tmp_path, kind, "raw", values.tobytes())).array.ravel().tolist() == list(
+        range(24)
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "text", "txt"])
+def test_numbers_as_text(tmp_path: Path, encoding: str) -> None:
+    data = b" ".join(b"%d" % n for n in range(24)) + b"\n"
+    path = attached(tmp_path, "short", encoding, data, endian="")
+    assert read_labels(path).array.ravel().tolist() == list(range(24))
+    for wrong, sentence in (
+        (data[:-4], "is cut short"),
+        (data + b"9", "is broken"),
+        (data.replace(b"7", b"x"), "is broken"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            read_labels(attached(tmp_path, "short", encoding, wrong, endian=""))
+    with pytest.raises(InputError, match="is broken"):
+        read_labels(attached(tmp_path, "uchar", encoding, data.replace(b"23", b"256"), endian=""))
+
+
+def test_bzip2(tmp_path: Path) -> None:
+    packed = bz2.compress(bytes(range(24)))
+    assert read_labels(attached(tmp_path, "uchar", "bzip2", packed)).array.ravel().tolist() == list(range(24))
+    for wrong in (packed[:-5], bz2.compress(bytes(10**7)), b"BZh9 nonsense"):
+        with pytest.raises(InputError):
+            read_labels(attached(tmp_path, "uchar", "bzip2", wrong))
+
+
+@pytest.mark.parametrize(
+    "placed",
+    [
+        "space directions: (1, 0, 0) (0, 1, 0) (0, 0, 2)\nspace origin: (5, 6, 7)\n",
+        "space directions:  ( 1,0,0 )  ( 0,1,0 )  ( 0,0,2 )\nspace origin: ( 5 , 6 , 7 )\n",
+        f"{PLACED}measurement frame: (1,0,0) (0,1,0) (0,0,1)\nkinds: domain domain domain\n",
+        'space directions: (0.1,0,0) (0,0.1,0) (0,0,0.2)\nspace origin: (0.5,0.6,0.7)\nspace units: "cm" "cm" "cm"\n',
+        f"{PLACED}spacings: 1 1 2\n",
+        f"{PLACED}spacings: nan nan nan\n".replace("spacings: nan nan nan\n", ""),
+    ],
+)
+def test_the_place_is_the_same_however_it_is_written(tmp_path: Path, placed: str) -> None:
+    file = read_labels(attached(tmp_path, "uchar", "raw", bytes(24), placed))
+    assert file.geometry is not None
+    expected = np.diag([-1.0, -1.0, 2.0, 1.0])
+    expected[:3, 3] = -5, -6, 7
+    np.testing.assert_allclose(file.geometry.affine, expected)
+    assert file.spacing_mm == pytest.approx((2, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("placed", "sentence"),
+    [
+        (f"{PLACED}spacings: 1 1 1\n", "gives two sizes for its voxels"),
+        (f'{PLACED}space units: "mm" "mm" "inch"\n', "expected mm for all axes"),
+        (PLACED.replace("(1,0,0)", "(0,0,0)"), "expected positive numbers"),
+        (PLACED.replace("(1,0,0)", "(nan,0,0)"), "not finite"),
+    ],
+)
+def test_two_sizes_or_none(tmp_path: Path, placed: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_labels(attached(tmp_path, "uchar", "raw", bytes(24), placed))

@@ -44,6 +44,7 @@ class Series:
     frame_of_reference: str
     patient: str  # PatientID; empty where it was taken out
     modality: str
+    notes: tuple[str, ...] = ()  # what headers say that was not believed
 
     @property
     def origin(self) -> Float[np.ndarray, "3"]:
@@ -108,6 +109,7 @@ def _read(source: Path | Sequence[Path], where: Path) -> Series:
         frame_of_reference=str(first.get("FrameOfReferenceUID", "")),
         patient=str(first.get("PatientID") or ""),
         modality=str(first.get("Modality", "")),
+        notes=_said_otherwise(found, distance),
     )
 
 
@@ -261,6 +263,17 @@ def _distance(found: list[tuple[Any, Path]], normal: np.ndarray) -> float:
     if np.linalg.norm(aside, axis=1).max() > _UNEVEN * usual:
         raise InputError(f"'{found[-1][1]}' is shifted sideways against '{path}' (a tilted gantry?)")
     return float(steps.mean())
+
+
+def _said_otherwise(found: list[tuple[Any, Path]], distance: float) -> tuple[str, ...]:
+    """A note where a header gives another distance from slice to slice than the positions, which are believed."""
+    told = {float(header.get("SpacingBetweenSlices") or distance) for header, _ in found}
+    wrong = sorted(value for value in told if abs(abs(value) - distance) > 0.01 * distance)
+    if len(found) == 1 or not wrong:
+        return ()
+    return (
+        f"its slices lie {distance:.4g} mm apart by their positions, which are taken, not {wrong[0]:.4g} mm as they say",
+    )
 
 
 def _whole(header: Any, path: Path) -> bool:

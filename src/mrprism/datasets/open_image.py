@@ -24,5 +24,15 @@ def open_image(path: Path, *, window: Window | None = None) -> ImageFile:
     if not path.is_dir():
         return read_image(path, window=window)
     series = read_series(path)
-    array = scale(series.array[None], path, window)
-    return ImageFile(array, series.spacing_mm, series.geometry, "dicom", path)
+    values = series.array[None]
+    array = scale(values, path, window)
+    return ImageFile(
+        array,
+        series.spacing_mm,
+        series.geometry,
+        "dicom",
+        path,
+        notes=series.notes,
+        values=values,
+        window=window,
+    )

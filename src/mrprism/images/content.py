@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,17 @@ Window = tuple[float, float]
 
 @dataclass(frozen=True)
 class Raw:
-    """A file as it was decoded."""
+    """A file as it was decoded, upright and without transparency (see `images/shown.py`)."""
 
-    pixels: np.ndarray
-    channel_axis: int | None
-    alpha: bool
+    pixels: np.ndarray  # (channel, *space)
     spacing_mm: tuple[float, ...] | None
     geometry: Geometry | None
     format: str
     path: Path
-    by_type: bool  # scale by the largest value of the type
+    top: (
+        float | None
+    )  # the largest value its samples can have, which becomes 1; None: intensities are stretched
+    notes: tuple[str, ...] = ()  # what was done that is not plain to see
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class FromFile:
     geometry: Geometry | None  # NIfTI, NRRD and DICOM
     format: str
     path: Path
+    notes: tuple[str, ...] = field(default=(), kw_only=True)  # what was done that is not plain to see
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class ImageFile(FromFile):
     """An image, its intensities in [0, 1]."""
 
     array: Image
+    # what the file holds, where intensities are not its own values divided by the largest
+    values: Shaped[np.ndarray, "channel *space"] | None = field(default=None, kw_only=True)
+    window: Window | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -68,32 +74,59 @@ class MaskFile(FromFile):
     array: Bool[np.ndarray, "*space"]
 
 
+def check_window(window: Window, of: str = "window") -> Window:
+    """The window, if it is one.
+
+    Raises:
+        InputError: It is not finite, does not rise, or its numbers are too large or too close for 32 bits.
+    """
+    low, high = window
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"{of} {low:g} to {high:g} is not finite; expected two numbers, the smaller first")
+    if not low < high:
+        raise InputError(f"{of} {low:g} to {high:g} does not rise; expected two numbers, the smaller first")
+    least, most = 1e-30, 1e30
+    if max(abs(low), abs(high)) > most or high - low < max(least, 1e-6 * max(abs(low), abs(high))):
+        raise InputError(
+            f"{of} {low:g} to {high:g} cannot be computed with; expected numbers below {most:g} that lie apart by "
+            "a millionth of the larger at least"
+        )
+    return low, high
+
+
 def scale(
-    pixels: Shaped[np.ndarray, "channel *space"], path: Path, window: Window | None, by_type: bool = False
+    pixels: Shaped[np.ndarray, "channel *space"], path: Path, window: Window | None, top: float | None = None
 ) -> Image:
     """Intensities to [0, 1] by the package's rule.
 
     Args:
         path: Where they come from, for the error.
-        by_type: Divide by the largest value of the type.
+        top: Divide by this number; without it (and a window) they are stretched.
 
     Raises:
-        InputError: There are NaN or infinite values.
+        InputError: There are NaN or infinite values, or the window is none.
     """
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         wrong = int((~np.isfinite(pixels)).sum())
         raise InputError(f"image '{path}' has {wrong} NaN or infinite pixels; expected finite values")
     if window is not None:
-        low, high = window
-        values = (pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-        return np.ascontiguousarray(np.clip(values, 0, 1, out=values))
+        low, high = check_window(window)
+        # values beyond single precision lie outside any window
+        wide = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4
+        single = np.clip(pixels, -1e38, 1e38).astype(np.float32) if wide else pixels.astype(np.float32)
+        single -= np.float32(low)
+        single /= np.float32(high - low)
+        return np.ascontiguousarray(np.clip(single, 0, 1, out=single))
     if pixels.dtype == np.bool_:
         return np.ascontiguousarray(pixels, dtype=np.float32)
-    if by_type:
-        return np.ascontiguousarray(pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max))
+    if top is not None:
+        return np.ascontiguousarray(pixels.astype(np.float32) / np.float32(top))
     axes = tuple(range(1, pixels.ndim))
     least = pixels.min(axis=axes, keepdims=True).astype(np.float64)
-    extent = pixels.max(axis=axes, keepdims=True).astype(np.float64) - least
+    with np.errstate(over="ignore"):
+        extent = pixels.max(axis=axes, keepdims=True).astype(np.float64) - least
+    if not np.isfinite(extent).all():
+        raise InputError(f"image '{path}' has values too far apart to be computed with; expected a window")
     extent[extent == 0] = 1
     # single precision is exact enough, and half the memory
     small = pixels.dtype.itemsize <= 2 or (pixels.dtype == np.float32 and extent.max() < 1e30)

@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrprism.core.errors import InputError
 
 DEFLATE = 1032  # no deflate stream grows by more than this factor
@@ -98,6 +100,55 @@ def exhaust(stream: Any, path: Path) -> None:
         spare -= len(piece)
         if spare < 0:
             raise InputError(f"'{path}' holds far more bytes than its header asks for")
+
+
+def beside(path: Path, name: str) -> Path:
+    """The file in which a header keeps its data: one, in the same folder.
+
+    Raises:
+        InputError: It is several, elsewhere, leads elsewhere, or is not there.
+    """
+    several = name.upper().startswith("LIST") or "%" in name or " " in name.strip()
+    if several and not os.path.isfile(path.parent / name):
+        raise InputError(f"'{path}' keeps its data in several files; expected one")
+    if os.path.basename(name) != name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+        raise InputError(f"'{path}' keeps its data in '{name}'; expected a file in the same folder")
+    data = path.parent / name
+    if os.path.realpath(data.parent) != os.path.dirname(os.path.realpath(data)) or not os.path.isfile(data):
+        raise InputError(f"'{path}' keeps its data in '{name}', which is not there; expected it beside")
+    return data
+
+
+def numbers_in(path: Path, stream: Any, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Numbers written as text, ``count`` of them, read in pieces.
+
+    Raises:
+        InputError: There are fewer or more, or something that is no number of the type.
+    """
+    found: list[np.ndarray] = []
+    have, tail = 0, b""
+    while have <= count and (piece := stream.read(_CHUNK)):
+        parts = (tail + piece).replace(b",", b" ").split()
+        tail = parts.pop() if parts and not piece[-1:].isspace() else b""
+        if len(tail) > 64:
+            break
+        found.append(_parsed(path, parts, dtype))
+        have += len(parts)
+    if tail:
+        found.append(_parsed(path, [tail], dtype))
+        have += 1
+    if have != count:
+        what = "is cut short" if have < count else "is broken"
+        raise InputError(f"'{path}' {what}: its header asks for {count} numbers, it gives {have}")
+    return np.concatenate(found) if found else np.empty(0, dtype)
+
+
+def _parsed(path: Path, parts: list[bytes], dtype: np.dtype[Any]) -> np.ndarray:
+    try:
+        values = np.array([float(part) if dtype.kind == "f" else int(part) for part in parts], dtype)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"'{path}' is broken: {first_line(error)}") from error
+    return values
 
 
 def first_line(error: Exception) -> str:

@@ -61,30 +61,78 @@ def read_nifti(path: Path) -> Raw:
     scaled = slope is not None and (slope, intercept or 0.0) != (1.0, 0.0)
     if scaled:
         data = data * np.float64(slope) + np.float64(intercept or 0.0)
-    geometry = Geometry(np.asarray(header.get_best_affine(), dtype=np.float64), shape, header)
+    geometry, spacing, notes = place(path, header)
     space = geometry.space
     channels = math.prod(shape[3:])
     axes = (len(space), *range(len(space) - 1, -1, -1))
     pixels = data.reshape((*space, channels), order="F").transpose(axes)
-    spacing = _spacing(path, header, len(space))
-    if not np.isfinite(geometry.affine).all():
-        raise InputError(f"'{path}' has a position matrix that is not finite")
-    by_type = dtype == np.uint8 and not scaled
+    top = 255.0 if dtype == np.uint8 and not scaled else None
     pixels = pixels.astype(dtype.newbyteorder("="), copy=False) if not scaled else pixels
-    if channels == 1:
-        return Raw(pixels[0], None, False, spacing, geometry, "nifti", path, by_type)
-    return Raw(pixels, 0, False, spacing, geometry, "nifti", path, by_type)
+    return Raw(pixels, spacing, geometry, "nifti", path, top, notes)
 
 
-def _spacing(path: Path, header: Any, axes: int) -> tuple[float, ...] | None:
-    zooms = [float(z) for z in header["pixdim"][1 : axes + 1]]
-    if any(z < 0 or not math.isfinite(z) for z in zooms):
-        raise InputError(f"'{path}' has the spacing {zooms}; expected positive numbers")
-    if any(z == 0 for z in zooms):
-        return None
-    unit = int(header["xyzt_units"]) & 7
-    factor = {1: 1000.0, 3: 0.001}.get(unit, 1.0)  # metres, micrometres; else millimetres
-    return tuple(z * factor for z in reversed(zooms))
+def place(path: Path, header: Any) -> tuple[Geometry, tuple[float, ...] | None, tuple[str, ...]]:
+    """Where the voxels of a file lie and how large they are, from one source; and what is to be said of it.
+
+    The sform is taken where its code says that it means something, else the qform, else pixdim alone; spacing is that
+    of the matrix taken, in millimetres whatever unit the file has. Where pixdim says something else than the matrix
+    (by more than 1 %), nobody can tell which is right, and every volume depends on it.
+
+    Returns:
+        The geometry, the spacing of the axes of space (x last; None: unknown), and notes.
+
+    Raises:
+        InputError: Two sizes for one voxel, or none that is a positive number.
+    """
+    shape = tuple(int(n) for n in header.get_data_shape())
+    unit = {1: 1000.0, 3: 0.001}.get(
+        int(header["xyzt_units"]) & 7, 1.0
+    )  # metres, micrometres; else millimetres
+    steps = np.abs(np.asarray(header["pixdim"][1:4], np.float64)) * unit
+    by_sform, by_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    notes: tuple[str, ...] = ()
+    if not by_sform and any(not z >= 0 for z in header["pixdim"][1 : min(len(shape), 3) + 1]):
+        raise InputError(f"'{path}' has the spacing {_mm(header['pixdim'][1:4])}; expected positive numbers")
+    try:
+        affine = (
+            header.get_sform() if by_sform else header.get_qform() if by_qform else header.get_base_affine()
+        )
+    except Exception as error:  # nibabel raises what it likes on odd numbers
+        raise InputError(f"'{path}' has a position that cannot be understood: {error}") from error
+    affine = np.array(affine, np.float64)
+    affine[:3] *= unit
+    if not np.isfinite(affine).all():
+        raise InputError(f"'{path}' has a position matrix that is not finite")
+    geometry = Geometry(affine, shape, header)
+    axes = len(geometry.space)
+    if not (by_sform or by_qform):
+        known = all(0 < z < math.inf for z in steps[:axes])
+        return geometry, tuple(float(z) for z in steps[:axes][::-1]) if known else None, notes
+    found = geometry.spacing[:axes]
+    if not (found > 0).all():
+        raise InputError(f"'{path}' has a position matrix in which an axis has no length: {_mm(found)} mm")
+    told = [(f, z) for f, z in zip(found, steps[:axes], strict=True) if z > 0 or not math.isfinite(z)]
+    if any(not abs(f - z) <= 0.01 * f for f, z in told):
+        raise InputError(
+            f"'{path}' gives two sizes for its voxels: {_mm(steps[:axes])} mm (pixdim) and {_mm(found)} mm "
+            f"({'sform' if by_sform else 'qform'}); expected one; set right the one that is wrong, "
+            "in nibabel with image.header.set_zooms or image.set_sform"
+        )
+    if by_sform and by_qform:
+        try:
+            other = np.array(header.get_qform(), np.float64)
+        except Exception:  # damage in what is not taken
+            other = None
+        if other is not None:
+            other[:3] *= unit
+            apart = geometry.differs(Geometry(other, shape), 0.5)
+            if apart is not None:
+                notes = ("its qform lies elsewhere than its sform, which is taken",)
+    return geometry, tuple(float(z) for z in found[::-1]), notes
+
+
+def _mm(values: Any) -> str:
+    return " × ".join(f"{float(v):.4g}" for v in values)
 
 
 class NiftiWriter:
@@ -186,6 +234,5 @@ def _header(
     header.set_slope_inter(1, 0)
     header["vox_offset"] = 544 if large else 352
     header["magic"] = b"n+2" if large else b"n+1"
-    if lent is None:
-        header.set_xyzt_units("mm")
+    header.set_xyzt_units("mm", None if lent is None else header.get_xyzt_units()[1])
     return header

@@ -1,20 +1,23 @@
-"""NRRD files: data attached (.nrrd) or beside a header (.nhdr), raw or gzip, in patient space."""
+"""NRRD files: data attached (.nrrd) or beside a header (.nhdr), raw, ascii, gzip or bzip2, in patient space."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import math
-import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mrprism.core.errors import InputError
 from mrprism.images.content import Raw
 from mrprism.images.geometry import Geometry
-from mrprism.images.limits import limit_pixels, take
+from mrprism.images.limits import beside, limit_pixels, numbers_in, take
 
 _TYPES = {
     "signed char": "i1", "int8": "i1", "int8_t": "i1",
@@ -23,8 +26,13 @@ _TYPES = {
     "ushort": "u2", "unsigned short": "u2", "uint16": "u2", "uint16_t": "u2",
     "int": "i4", "signed int": "i4", "int32": "i4", "int32_t": "i4",
     "uint": "u4", "unsigned int": "u4", "uint32": "u4", "uint32_t": "u4",
+    "longlong": "i8", "long long": "i8", "long long int": "i8", "signed long long": "i8",
+    "signed long long int": "i8", "int64": "i8", "int64_t": "i8",
+    "ulonglong": "u8", "unsigned long long": "u8", "unsigned long long int": "u8", "uint64": "u8", "uint64_t": "u8",
     "float": "f4", "double": "f8",
 }  # fmt: skip
+_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "µm": 0.001, "microns": 0.001}
+_VECTOR = re.compile(r"\([^)]*\)|[Nn]one")
 _HEADER = 10_000_000  # bytes; a header of Slicer has some thousands
 _TO_RAS = {
     "left-posterior-superior": (-1, -1, 1),
@@ -85,10 +93,10 @@ def decode_nrrd(path: Path) -> Raw:
         array, spacing = array.squeeze(third), spacing and spacing[:2]
         listed = None if listed is None else listed - (listed > third)
     geometry = None if content.affine is None else Geometry(content.affine, space)
-    channel = None if listed is None else array.ndim - 1 - listed
-    by_type = array.dtype == np.uint8
-    spacing = spacing and spacing[::-1]
-    return Raw(array.transpose(), channel, False, spacing, geometry, "nrrd", path, by_type)
+    pixels = array.transpose()
+    pixels = pixels[None] if listed is None else np.moveaxis(pixels, array.ndim - 1 - listed, 0)
+    top = 255.0 if array.dtype == np.uint8 else None
+    return Raw(pixels, spacing and spacing[::-1], geometry, "nrrd", path, top)
 
 
 def _header(text: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -117,19 +125,28 @@ def _content(path: Path, body: memoryview, header: dict[str, str], fields: dict[
         if int(header.get(skip, 0)):
             raise InputError(f"'{path}' asks for a {skip}; expected data from the first byte on")
     detached = header.get("data file", header.get("datafile"))
-    source: Path | BytesIO = BytesIO(body) if detached is None else _beside(path, detached)
+    source: Path | BytesIO = BytesIO(body) if detached is None else beside(path, detached)
     needed = math.prod(shape) * dtype.itemsize
     encoding = header["encoding"].lower()
-    if encoding not in ("raw", "gzip", "gz"):
-        raise InputError(f"'{path}' has the encoding '{encoding}'; expected raw or gzip")
+    unpack: dict[str, Callable[[Any], Any]] = {
+        "gzip": gzip.open,
+        "gz": gzip.open,
+        "bzip2": bz2.open,
+        "bz2": bz2.open,
+    }
+    if encoding not in ("raw", "ascii", "text", "txt", *unpack):
+        raise InputError(f"'{path}' has the encoding '{encoding}'; expected raw, ascii, gzip or bzip2")
+    values: bytearray | np.ndarray
     with source.open("rb") if isinstance(source, Path) else source as file:
         if encoding == "raw":
             values = take(file, needed, path)
-        else:
-            with gzip.open(file) as stream:
+        elif encoding in unpack:
+            with unpack[encoding](file) as stream:
                 values = take(stream, needed, path)
                 if len(values) == needed and take(stream, 1, path):
                     raise ValueError("it holds more than its header says")
+        else:
+            values = numbers_in(path, file, math.prod(shape), dtype).view(np.uint8)
     if len(values) < needed:
         raise InputError(f"'{path}' is cut short: its header asks for {needed} bytes, it gives {len(values)}")
     array = np.frombuffer(values, dtype).reshape(shape, order="F")
@@ -137,18 +154,6 @@ def _content(path: Path, body: memoryview, header: dict[str, str], fields: dict[
     affine = _affine(path, header, vectors)
     spacing = _spacing(path, header, vectors, listed)
     return Nrrd(array.astype(dtype.newbyteorder("="), copy=False), affine, fields, listed, spacing)
-
-
-def _beside(path: Path, name: str) -> Path:
-    """The file of a header's data, which must lie beside it."""
-    if name.upper().startswith("LIST") or "%" in name:
-        raise InputError(f"'{path}' keeps its data in several files; expected one")
-    if os.path.basename(name) != name or name in ("", ".", ".."):
-        raise InputError(f"'{path}' keeps its data in '{name}'; expected a file in the same folder")
-    data = path.parent / name
-    if os.path.realpath(data.parent) != os.path.dirname(os.path.realpath(data)) or not data.is_file():
-        raise InputError(f"'{path}' keeps its data in '{name}', which is not there; expected it beside")
-    return data
 
 
 def _vectors(path: Path, header: dict[str, str], axes: int) -> tuple[int | None, list[list[float]] | None]:
@@ -159,9 +164,10 @@ def _vectors(path: Path, header: dict[str, str], axes: int) -> tuple[int | None,
         listed = [axis for axis, kind in enumerate(kinds) if kind not in ("domain", "space", "???", "none")]
         vectors = None
     else:
-        parts = directions.replace("(", " ").replace(")", " ").split()
-        listed = [axis for axis, part in enumerate(parts) if part == "none"]
-        vectors = [[float(v) for v in part.split(",")] for part in parts if part != "none"]
+        parts = _VECTOR.findall(directions)
+        listed = [axis for axis, part in enumerate(parts) if part.lower() == "none"]
+        unit = _unit(path, header)
+        vectors = [[v * unit for v in _vector(part)] for part in parts if part.lower() != "none"]
         if len(vectors) + len(listed) != axes:
             raise InputError(f"'{path}' gives {len(parts)} directions for {axes} axes")
     if len(listed) > 1 or (not listed and axes > 3):
@@ -170,32 +176,49 @@ def _vectors(path: Path, header: dict[str, str], axes: int) -> tuple[int | None,
 
 
 def _affine(path: Path, header: dict[str, str], vectors: list[list[float]] | None) -> np.ndarray | None:
-    if vectors is None or "space origin" not in header or len(vectors) != 3:
+    if vectors is None or "space origin" not in header or len(vectors) != 3 or "space" not in header:
         return None
-    space = header.get("space", "").lower()
+    space = header["space"].lower()
     if space not in _TO_RAS:
         raise InputError(f"'{path}' lies in the space '{space}'; expected left-posterior-superior")
     affine = np.eye(4)
     affine[:3, :3] = np.array(vectors).T
-    affine[:3, 3] = [float(v) for v in header["space origin"].strip("() ").split(",")]
+    affine[:3, 3] = [v * _unit(path, header) for v in _vector(header["space origin"])]
     affine[:3] *= np.array(_TO_RAS[space])[:, None]
     if not np.isfinite(affine).all():
         raise InputError(f"'{path}' has a position that is not finite")
     return affine
 
 
+def _vector(text: str) -> list[float]:
+    return [float(v) for v in text.strip("() ").replace(",", " ").split()]
+
+
+def _unit(path: Path, header: dict[str, str]) -> float:
+    """Millimetres in the unit of the header's vectors."""
+    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', header.get("space units", ""))} - {""}
+    if len(units) > 1 or not units <= set(_UNITS):
+        raise InputError(f"'{path}' has the units {', '.join(sorted(units))}; expected mm for all axes")
+    return _UNITS[units.pop()] if units else 1.0
+
+
 def _spacing(
     path: Path, header: dict[str, str], vectors: list[list[float]] | None, listed: int | None
 ) -> tuple[float, ...] | None:
-    if vectors is not None:
-        steps = [math.hypot(*vector) for vector in vectors]
-    elif "spacings" in header:
+    told = None
+    if "spacings" in header:
         parts = header["spacings"].split()
-        steps = [float(part) for axis, part in enumerate(parts) if axis != listed]
-    else:
-        return None
-    if any(math.isnan(step) for step in steps):
+        told = [float(part) for axis, part in enumerate(parts) if axis != listed]
+    steps = told if vectors is None else [math.hypot(*vector) for vector in vectors]
+    if steps is None or any(math.isnan(step) for step in steps):
         return None
     if any(not 0 < step < math.inf for step in steps):
         raise InputError(f"'{path}' has the spacing {steps}; expected positive numbers")
+    if told is not None and (
+        len(told) != len(steps)
+        or any(abs(one - other) > 0.01 * other for one, other in zip(told, steps, strict=True))
+    ):
+        raise InputError(
+            f"'{path}' gives two sizes for its voxels: {told} (spacings) and {steps} (space directions); expected one"
+        )
     return tuple(steps)

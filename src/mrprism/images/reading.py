@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.images.bitmaps import read_pillow, read_tiff
-from mrprism.images.content import ImageFile, LabelFile, MaskFile, Raw, ValueFile, Window, scale
+from mrprism.images.bitmaps import read_pillow
+from mrprism.images.content import FromFile, ImageFile, LabelFile, MaskFile, Raw, ValueFile, Window, scale
 from mrprism.images.limits import first_line
+from mrprism.images.metaimage import read_metaimage
 from mrprism.images.nifti import read_nifti
+from mrprism.images.npy import read_npy
 from mrprism.images.nrrd import decode_nrrd
+from mrprism.images.tiff import read_tiff
 
 FORMATS = {
     ".png": "png",
@@ -24,10 +29,16 @@ FORMATS = {
     ".nii.gz": "nifti",
     ".nrrd": "nrrd",
     ".nhdr": "nrrd",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
+    ".webp": "webp",
+    ".npy": "npy",
 }
 Colour = tuple[int, int, int]  # red, green, blue
 _REPAIR_GREY = "if what is bright is the structure, import with -o threshold=128 or another value"
 _REPAIR_LABELS = "if it is a label map, import with -o labels=NAME:VALUE; if not, with -o threshold=VALUE"
+WHOLE = 1e-3  # how far a label may be from a whole number, after scaling and rounding
+_SMEARS, _SMEARED = ("jpeg", "webp"), 16  # formats that blur colours, and how far grey ones then lie apart
 _PIECE = 1 << 20  # pixels
 _PILLOW_ONLY = {".bmp": "bmp", ".gif": "gif", ".ppm": "ppm", ".pgm": "ppm"}  # read, never written
 
@@ -39,10 +50,15 @@ def read_image(path: str | Path, *, window: Window | None = None) -> ImageFile:
         InputError: The file is missing, broken, too large, of another format, or holds NaN or
             infinite values.
     """
-    raw = _decode(Path(path))
-    pixels = _channels(raw)
+    return image_file(_decode(Path(path)), window)
+
+
+def image_file(raw: Raw, window: Window | None) -> ImageFile:
+    """What was decoded as an image; its own values go along where intensities are not simply a share of the largest."""
+    array = scale(raw.pixels, raw.path, window, raw.top)
+    own = raw.pixels if raw.top is None or window is not None else None
     return ImageFile(
-        scale(pixels, raw.path, window, raw.by_type), raw.spacing_mm, raw.geometry, raw.format, raw.path
+        array, raw.spacing_mm, raw.geometry, raw.format, raw.path, notes=raw.notes, values=own, window=window
     )
 
 
@@ -56,19 +72,34 @@ def read_labels(path: str | Path) -> LabelFile:
         InputError: The file is missing, broken, too large, coloured, or holds values that are not
             whole numbers.
     """
-    raw = _decode(Path(path), mask=True)
+    return label_file(_decode(Path(path), mask=True))
+
+
+def label_file(raw: Raw) -> LabelFile:
+    """What was decoded as a label map.
+
+    Raises:
+        InputError: As `read_labels`.
+    """
     pixels = _one_channel(raw)
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
-        whole = np.isfinite(pixels).all() and np.array_equal(pixels, np.round(pixels))
-        if not whole:
+        with np.errstate(invalid="ignore"):
+            whole = np.round(pixels)
+            odd = ~(np.abs(pixels - whole) <= WHOLE)
+        if odd.any():
+            found = ", ".join(f"{v:g}" for v in np.unique(pixels[odd])[:3])
             raise InputError(
-                f"mask '{raw.path}' holds values that are not whole numbers, such as "
-                f"{_examples(pixels)}; expected exact labels"
+                f"mask '{raw.path}' holds values that are not whole numbers, such as {found}; expected exact labels; "
+                "if what is above a value is the structure, import with -o threshold=0.5 or another value"
             )
-        pixels = pixels.astype(np.int64)
-    return LabelFile(np.ascontiguousarray(pixels), raw.spacing_mm, raw.geometry, raw.format, raw.path)
+        if np.abs(whole).max(initial=0) >= 2**53:
+            raise InputError(
+                f"mask '{raw.path}' holds values as large as {np.abs(whole).max():g}; expected labels"
+            )
+        pixels = whole.astype(np.int64)
+    return _of(LabelFile, raw, pixels)
 
 
 def read_values(path: str | Path) -> ValueFile:
@@ -81,7 +112,7 @@ def read_values(path: str | Path) -> ValueFile:
     pixels = _one_channel(raw)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"'{raw.path}' has NaN or infinite pixels; expected finite values")
-    return ValueFile(pixels, raw.spacing_mm, raw.geometry, raw.format, raw.path)
+    return _of(ValueFile, raw, pixels)
 
 
 def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colour | None = None) -> MaskFile:
@@ -102,12 +133,21 @@ def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colou
             f"mask '{path}' cannot be read by threshold and by colour at once; expected one of them"
         )
     if threshold is not None:
-        raw = _decode(Path(path))
-        return _mask_file(raw, _brightness(raw) >= _finite(threshold, "threshold"))
+        raw = _decode(Path(path), mask=True)
+        return _of(MaskFile, raw, _brightness(raw) >= _finite(threshold, "threshold"))
     if colour is not None:
         raw = _decode(Path(path))
-        return _mask_file(raw, _of_colour(raw, colour))
-    labels = read_labels(path)
+        return _of(MaskFile, raw, _of_colour(raw, colour))
+    return mask_file(_decode(Path(path), mask=True))
+
+
+def mask_file(raw: Raw) -> MaskFile:
+    """What was decoded as the mask of one structure.
+
+    Raises:
+        InputError: As `read_mask`.
+    """
+    labels = label_file(raw)
     values = _distinct(labels.array)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         shown = ", ".join(str(v) for v in values[:6]) + (", ..." if len(values) > 6 else "")
@@ -116,7 +156,7 @@ def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colou
             f"mask '{labels.path}' has grey values {shown}; expected 0 and at most one other value{hint}; "
             f"{_REPAIR_GREY if len(values) > 3 else _REPAIR_LABELS}"
         )
-    return MaskFile(labels.array != 0, labels.spacing_mm, labels.geometry, labels.format, labels.path)
+    return _of(MaskFile, raw, labels.array != 0)
 
 
 def parse_colour(text: str) -> Colour:
@@ -152,6 +192,15 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
+_READERS: dict[str, Callable[[Path, bool], Raw]] = {
+    "nifti": lambda path, mask: read_nifti(path),
+    "tiff": read_tiff,
+    "nrrd": lambda path, mask: decode_nrrd(path),
+    "metaimage": lambda path, mask: read_metaimage(path),
+    "npy": read_npy,
+}
+
+
 def _decode(path: Path, mask: bool = False) -> Raw:
     if not path.exists():
         raise InputError(f"file '{path}' does not exist")
@@ -160,9 +209,8 @@ def _decode(path: Path, mask: bool = False) -> Raw:
     kind = format_of(path)
     if kind is None:
         raise InputError(f"cannot read '{path}': expected one of {', '.join(FORMATS)}")
-    reader = {"nifti": read_nifti, "tiff": read_tiff, "nrrd": decode_nrrd}.get(kind)
     try:
-        raw = reader(path) if reader else read_pillow(path, kind, mask)
+        raw = _READERS[kind](path, mask) if kind in _READERS else read_pillow(path, kind, mask)
         if not raw.pixels.size or raw.pixels.dtype.kind not in "biuf":
             found = f"{raw.pixels.dtype} values" if raw.pixels.size else "no pixels"
             raise InputError(f"'{path}' holds {found}; expected whole numbers or floats")
@@ -188,21 +236,24 @@ def _distinct(array: np.ndarray) -> list[int]:
 
 def _one_channel(raw: Raw) -> np.ndarray:
     pixels = raw.pixels
-    if raw.channel_axis is not None:
-        pixels = np.moveaxis(pixels, raw.channel_axis, 0)
-        if raw.alpha and len(pixels) in (2, 4):
-            pixels = pixels[:-1]
-        if any(not np.array_equal(pixels[0], other) for other in pixels[1:]):
-            raise InputError(
-                f"mask '{raw.path}' has {len(pixels)} different channels; expected one value per pixel; "
-                "if one colour is the structure, import with -o colour=#ff0000 or another"
-            )
-        pixels = pixels[0]
-    return np.ascontiguousarray(pixels)
+    smeared = raw.format in _SMEARS and len(pixels) == 3
+    if smeared and int((pixels.max(axis=0) - pixels.min(axis=0)).max(initial=0)) <= _SMEARED:
+        return _brightness(raw).round().astype(np.uint8)  # no colour, but what packing left of grey
+    if any(not np.array_equal(pixels[0], other) for other in pixels[1:]):
+        raise InputError(
+            f"mask '{raw.path}' has {len(pixels)} different channels; expected one value per pixel; "
+            "if one colour is the structure, import with -o colour=#ff0000 or another"
+        )
+    return np.ascontiguousarray(pixels[0])
 
 
-def _mask_file(raw: Raw, mask: np.ndarray) -> MaskFile:
-    return MaskFile(np.ascontiguousarray(mask), raw.spacing_mm, raw.geometry, raw.format, raw.path)
+OfFile = TypeVar("OfFile", bound=FromFile)
+
+
+def _of(kind: type[OfFile], raw: Raw, array: np.ndarray) -> OfFile:
+    return kind(
+        np.ascontiguousarray(array), raw.spacing_mm, raw.geometry, raw.format, raw.path, notes=raw.notes
+    )
 
 
 def _finite(number: float, what: str) -> float:
@@ -213,27 +264,15 @@ def _finite(number: float, what: str) -> float:
 
 def _brightness(raw: Raw) -> np.ndarray:
     """One value a pixel: of colours their mean."""
-    channels = _channels(raw)
+    channels = raw.pixels
     return np.asarray(channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64))
 
 
 def _of_colour(raw: Raw, colour: Colour) -> np.ndarray:
-    channels = _channels(raw)
+    channels = raw.pixels
     if len(channels) == 1:
         channels = np.broadcast_to(channels, (3, *channels.shape[1:]))
     if len(channels) != 3:
         raise InputError(f"mask '{raw.path}' has {len(channels)} channels; expected red, green and blue")
-    return np.asarray(
-        np.logical_and.reduce([channel == value for channel, value in zip(channels, colour, strict=True)])
-    )
-
-
-def _channels(raw: Raw) -> np.ndarray:
-    """The pixels as (channel, *space), without transparency."""
-    pixels = raw.pixels[None] if raw.channel_axis is None else np.moveaxis(raw.pixels, raw.channel_axis, 0)
-    return pixels[:-1] if raw.alpha and len(pixels) in (2, 4) else pixels
-
-
-def _examples(array: np.ndarray) -> str:
-    odd = array[~(np.isfinite(array) & (array == np.round(array)))]
-    return ", ".join(f"{v:g}" for v in np.unique(odd)[:3])
+    same = [channel == value for channel, value in zip(channels, colour, strict=True)]
+    return np.asarray(np.logical_and.reduce(same))

@@ -13,7 +13,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
 from mrprism.fusion import FUSIONS
-from mrprism.fusion.cases import fuse_cases, pool_skill, skill_counts, skill_table
+from mrprism.fusion.cases import SkillRow, fuse_cases, pool_skill, skill_counts, skill_table
 from mrprism.images import read_image, read_mask
 
 TRUE_SKILL = np.array([[0.95, 0.97], [0.8, 0.99], [0.6, 0.9], [0.9, 0.7]])  # sensitivity, specificity
@@ -218,3 +218,34 @@ def test_command_refuses_in_one_sentence(tmp_path, capsys):
     capsys.readouterr()
     assert "method majority, not staple" in said(str(data), "--out", out)
     assert "other files" in said(str(data), "--out", str(data))
+
+
+def test_the_bootstrap_takes_no_more_memory_for_more_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of a few resamples it gives what it gives at once; what is kept is the counts."""
+    import tracemalloc
+
+    from mrprism.fusion import cases as module
+
+    def table(patients: int) -> list[SkillRow]:
+        counts = np.random.default_rng(1).integers(1, 50, (patients, 2, 3, 2, 2)).astype(float)
+        names = [str(number) for number in range(patients)]
+        return skill_table(counts, ("ann", "bob"), ("disc", "cup", "rim"), names, resamples=40)
+
+    at_once = table(30)
+    for block in (1, 100, 7 * 30, 10_000):
+        monkeypatch.setattr(module, "BLOCK", block)
+        in_blocks = table(30)
+        for one, other in zip(at_once, in_blocks, strict=True):
+            assert one.structure == other.structure and one.rater == other.rater
+            assert one.sensitivity_low == pytest.approx(other.sensitivity_low, rel=1e-12)
+            assert one.dice_high == pytest.approx(other.dice_high, rel=1e-12)
+    monkeypatch.setattr(module, "BLOCK", 1 << 15)
+    peaks = []
+    for patients in (1000, 5000):
+        tracemalloc.start()
+        table(patients)
+        peaks.append(tracemalloc.get_traced_memory()[1] / patients)
+        tracemalloc.stop()
+    assert (
+        peaks[1] < 2000
+    )  # bytes a patient; the draws alone were 40 × 8 × patients before, and 16,000 by default

@@ -20,6 +20,7 @@ from mrprism.fusion.by_pattern import MARGIN, confusion_counts, each_structure, 
 from mrprism.fusion.em import expectation_maximisation
 from mrprism.fusion.staple import fuse_with_skill, pseudo_pixels
 
+BLOCK = 1 << 22  # numbers of a bootstrap in memory at a time
 POOLED = ("staple", "dawid-skene")  # the methods whose skill can be shared by all cases
 
 
@@ -227,30 +228,27 @@ def skill_table(
     present = np.asarray(counts.any(axis=(-2, -1)))
     counts = counts * (present.sum(axis=1, keepdims=True) > 1)[..., None, None]
     names = sorted(set(groups))
-    member = np.array([names.index(group) for group in groups])
+    place = {name: number for number, name in enumerate(names)}
     by_group = np.zeros((len(names), *counts.shape[1:]))
-    np.add.at(by_group, member, counts)
-    draws = np.random.default_rng(seed).multinomial(len(names), [1 / len(names)] * len(names), resamples)
+    np.add.at(by_group, [place[group] for group in groups], counts)
     rows = []
-    for c, structure in enumerate(structures):
+    for c, resampled in _resampled(by_group, resamples, seed):
         for r, rater in enumerate(raters):
             mine = by_group[:, r, c]
             seen = mine.any(axis=(1, 2))
             total = mine.sum(axis=0)
-            found = _scores(total)
             if seen.sum() > 1:
-                resampled = _scores(np.tensordot(draws, mine, 1))
-                bounds = [_percentiles(values) for values in resampled]
+                bounds = [_percentiles(values) for values in _scores(resampled[:, r])]
                 how = f"bootstrap over {len(names)} patients"
             else:
                 bounds = [_beta(total[1, 1], total[1, 0]), _beta(total[0, 0], total[0, 1]), (None, None)]
                 how = (
                     "beta over pixels, too narrow: one patient" if seen.any() else _why_none(present[:, r, c])
                 )
-            sensitivity, specificity, dice = (_known(value) for value in found)
+            sensitivity, specificity, dice = (_known(value) for value in _scores(total))
             rows.append(
                 SkillRow(
-                    structure,
+                    structures[c],
                     rater,
                     int(counts[:, r, c].any(axis=(1, 2)).sum()),
                     sensitivity,
@@ -263,6 +261,33 @@ def skill_table(
                 )
             )
     return rows
+
+
+def _resampled(
+    by_group: Float[np.ndarray, "P R C 2 2"], resamples: int, seed: int
+) -> Iterator[tuple[int, Float[np.ndarray, "B R 2 2"]]]:
+    """Each structure's number, and its counts in every resample of the patients.
+
+    The draws, resamples × patients of them, are made anew for each block of structures and never kept: memory
+    is bounded by blocks of both, whatever the number of patients.
+    """
+    patients, raters, structures = by_group.shape[:3]
+    some = max(1, BLOCK // (resamples * raters * 4))
+    few = max(1, BLOCK // patients)
+    for first in range(0, structures, some):
+        block = by_group[:, :, first : first + some]
+        flat = block.reshape(patients, -1)
+        draw = np.random.default_rng(seed)
+        drawn = [
+            draw.multinomial(patients, np.full(patients, 1 / patients), min(few, resamples - done)).astype(
+                float
+            )
+            @ flat
+            for done in range(0, resamples, few)
+        ]
+        sums = np.concatenate(drawn).reshape(resamples, *block.shape[1:])
+        for c in range(block.shape[2]):
+            yield first + c, sums[:, :, c]
 
 
 def _why_none(present: Bool[np.ndarray, " N"]) -> str:

@@ -97,16 +97,21 @@ def fuse_folder(
     for number in left:
         _fuse_one(cases[number], task, folders[number], method, structures, number, skill, margin, options)
         each(names[number])
-    done = [json.loads((folder / "case.json").read_text("utf-8")) for folder in folders]
-    counts = np.array([case["counts"] for case in done], np.float64)
+    counts = np.zeros((len(folders), len(task.raters), len(task.structures), 2, 2))
+    ties: list[int] = []
+    undrawn: list[tuple[str, str]] = []
+    for number, folder in enumerate(folders):
+        case = json.loads((folder / "case.json").read_text("utf-8"))
+        counts[number] = case["counts"]
+        ties += [] if case["ties"] is None else [case["ties"]]
+        undrawn += [(case["name"], structure) for structure in case["undrawn"]]
     if not counts.any():
         raise InputError("no rater at all drew any structure of any case, so there is nothing to fuse")
     skill_rows = skill_table(counts, task.raters, task.structures, groups)
     write_skill(out, skill_rows)
-    ties = [case["ties"] for case in done if case["ties"] is not None]
-    undrawn = tuple((case["name"], structure) for case in done for structure in case["undrawn"])
+    skipped = len(folders) - len(left)
     return FusedFolder(
-        out, len(done), len(done) - len(left), sum(ties) if ties else None, undrawn, tuple(skill_rows)
+        out, len(folders), skipped, sum(ties) if ties else None, tuple(undrawn), tuple(skill_rows)
     )
 
 

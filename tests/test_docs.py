@@ -114,7 +114,7 @@ def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatc
     )
     assert mrprism.load_run(run).predict(data[0]).probability.shape == (2, 32, 32)
 
-    from mrprism.learn.loading import collate
+    from mrprism.learn.batches import collate
 
     method: Method = module.AgreedPixels(data.task, backbone="small").eval()
     batch = collate([data[0]])

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from mrprism.fusion.cases import fuse_case as fuse_case
     from mrprism.fusion.cases import fuse_cases as fuse
     from mrprism.layouts import DATASETS as DATASETS
+    from mrprism.learn.evaluate import evaluate as evaluate
     from mrprism.learn.methods import METHODS as METHODS
-    from mrprism.learn.predict import evaluate as evaluate
-    from mrprism.learn.predict import load as load_run
     from mrprism.learn.predict import predict_files as predict
+    from mrprism.learn.predictor import load as load_run
     from mrprism.learn.run import Run as Run
     from mrprism.learn.train import resume as resume
     from mrprism.learn.train import train as train
@@ -65,10 +65,10 @@ API = {  # name here: where it lives, "module:name" or just the module
     "agree": "agreement.agree",
     "check_dataset": "datasets.check",
     "compare": "compare.build",
-    "evaluate": "learn.predict",
+    "evaluate": "learn.evaluate",
     "fuse": "fusion.cases:fuse_cases",
     "fuse_case": "fusion.cases",
-    "load_run": "learn.predict:load",
+    "load_run": "learn.predictor:load",
     "open_dataset": "datasets",
     "phantom": "datasets.simulate:phantom_dataset",
     "plot_case": "report.plot_case",

@@ -333,7 +333,7 @@ def test_a_skipped_batch_leaves_no_trace(tmp_path: Path) -> None:
     run = train(
         dataset(8), "toy", tmp_path / "a", epochs=1, nan="skip", options={"fail": "case03"}, **options
     )
-    from mrprism.learn.run import load_method
+    from mrprism.learn.weights import load_method
 
     assert all(bool(tensor.isfinite().all()) for tensor in load_method(run).state_dict().values())
     assert (run.result() or pytest.fail("no result")).skipped in (0, 1)

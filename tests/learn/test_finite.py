@@ -21,10 +21,12 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.datasets import write_dataset
 from mrprism.learn.batch import Batch
+from mrprism.learn.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mrprism.learn.evaluate import evaluate
 from mrprism.learn.finite import check_answer, not_finite
 from mrprism.learn.methods import METHODS
-from mrprism.learn.predict import evaluate, load
-from mrprism.learn.run import Progress, Run, load_checkpoint, save_checkpoint
+from mrprism.learn.predictor import load
+from mrprism.learn.run import Run
 from mrprism.learn.train import train
 from mrprism.metrics import METRICS
 from mrprism.metrics.scores import Row, read_table, score, write_table

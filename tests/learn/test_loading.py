@@ -15,20 +15,12 @@ from toy import samples
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
-from mrprism.learn.loading import (
-    Cases,
-    Change,
-    apply_changes,
-    collate,
-    draw_change,
-    plain_batches,
-    resize,
-    resize_masks,
-    resize_sample,
-    split_cases,
-    steps_per_epoch,
-    training_batches,
-)
+from mrprism.datasets.split import split_cases
+from mrprism.learn.augment import Change, apply_changes, draw_change
+from mrprism.learn.batches import collate, plain_batches, training_batches
+from mrprism.learn.cases import Cases
+from mrprism.learn.resize import resize, resize_masks, resize_sample
+from mrprism.learn.settings import steps_per_epoch
 
 
 def cases(count: int = 10, size: int = 20) -> Cases:

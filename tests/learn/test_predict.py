@@ -18,7 +18,9 @@ from mrprism.cli import call
 from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, write_dataset
 from mrprism.images import read_image, read_mask
-from mrprism.learn.predict import Predictor, evaluate, load, predict_files
+from mrprism.learn.evaluate import evaluate
+from mrprism.learn.predict import predict_files
+from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.train import train
 from mrprism.metrics.scores import read_example, read_table

@@ -21,7 +21,6 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset
 from mrprism.layouts import DATASETS
 from mrprism.learn.batch import Batch
-from mrprism.learn.loading import resize_sample
 from mrprism.learn.losses import ssim
 from mrprism.learn.methods import METHODS, mrprism
 from mrprism.learn.methods.aggnet import AggNet
@@ -29,6 +28,7 @@ from mrprism.learn.methods.diagnosis_first import DiagnosisFirst, fuse_under
 from mrprism.learn.methods.max_mig import MaxMIG, mutual_information_loss
 from mrprism.learn.methods.mrprism import MrPrism
 from mrprism.learn.methods.multiple_hypotheses import MultipleHypotheses
+from mrprism.learn.resize import resize_sample
 from mrprism.learn.train import train
 from mrprism.metrics import METRICS
 

@@ -11,17 +11,12 @@ from toy import TASK, Toy
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
+from mrprism.learn.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mrprism.learn.methods import METHODS
-from mrprism.learn.run import (
-    Progress,
-    Run,
-    RunConfig,
-    build_method,
-    load_checkpoint,
-    load_method,
-    save_checkpoint,
-    tensor_bytes,
-)
+from mrprism.learn.methods.build import build_method
+from mrprism.learn.run import Run
+from mrprism.learn.settings import RunConfig
+from mrprism.learn.weights import load_method, tensor_bytes
 
 pytestmark = pytest.mark.usefixtures("toys")
 

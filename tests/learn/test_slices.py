@@ -18,10 +18,12 @@ from mrprism.datasets import Dataset, FileSample, open_dataset
 from mrprism.images import Geometry
 from mrprism.images.planes import PlaneFile
 from mrprism.images.slicing import PLANES, Slicing, cut_volume, most_drawn, slice_of
-from mrprism.learn.loading import Cases, training_batches
-from mrprism.learn.predict import evaluate, load, predict_files
+from mrprism.learn.batches import training_batches
+from mrprism.learn.cases import Cases, SliceCases
+from mrprism.learn.evaluate import evaluate
+from mrprism.learn.predict import predict_files
+from mrprism.learn.predictor import load
 from mrprism.learn.run import Run
-from mrprism.learn.slice_cases import SliceCases
 from mrprism.learn.train import train
 
 pytestmark = pytest.mark.usefixtures("toys")

@@ -14,8 +14,11 @@ import torch
 from mrprism.cli import call
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
-from mrprism.learn.predict import load
-from mrprism.learn.run import Run, RunConfig, build_method, tensor_bytes
+from mrprism.learn.methods.build import build_method
+from mrprism.learn.predictor import load
+from mrprism.learn.run import Run
+from mrprism.learn.settings import RunConfig
+from mrprism.learn.weights import tensor_bytes
 
 pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
 pytest.importorskip("onnx", reason="the extra 'export' is not installed")

@@ -18,7 +18,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.datasets import Dataset, write_dataset
 from mrprism.learn.batch import Batch
-from mrprism.learn.loading import Cases
+from mrprism.learn.cases import Cases
 from mrprism.learn.methods import METHODS
 from mrprism.learn.run import Run
 from mrprism.learn.train import resume, train
@@ -300,16 +300,16 @@ def test_the_command_refuses_in_one_sentence(
 def test_a_full_disk_ends_the_command_with_a_sentence(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrprism.learn import run as run_module
+    from mrprism.learn import checkpoint
 
-    write = run_module.write_file
+    write = checkpoint.write_file
 
     def full(path: Path, content: bytes) -> None:
         if path.name.startswith("optimiser-") and not path.name.startswith("optimiser-1."):
             raise InputError(f"cannot write '{path}': No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(run_module, "write_file", full)
+    monkeypatch.setattr(checkpoint, "write_file", full)
     out = tmp_path / "run"
     command = ["train", str(folder), "--out", str(out), "--checkpoint-every", "0", *ARGUMENTS]
     assert call(command) == 2

@@ -65,7 +65,7 @@ def run(
     from rich.console import Console
 
     from mrprism.datasets.simulate import phantom_dataset
-    from mrprism.learn.predict import evaluate
+    from mrprism.learn.evaluate import evaluate
     from mrprism.learn.train import train
     from mrprism.metrics.scores import read_table
     from mrprism.report import build_report

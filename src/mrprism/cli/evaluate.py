@@ -49,7 +49,7 @@ def show_scores(
     from rich.console import Console
     from rich.progress import Progress
 
-    from mrprism.learn.predict import evaluate
+    from mrprism.learn.evaluate import evaluate
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:

@@ -55,7 +55,8 @@ def run(
 
 
 def _of_run(path: Path, dataset: Path | None, device: str | None) -> View:
-    from mrprism.learn.predict import dataset_of, load
+    from mrprism.learn.evaluate import dataset_of
+    from mrprism.learn.predictor import load
     from mrprism.viewer.view import View
 
     predictor = load(path, device)

@@ -108,9 +108,9 @@ def local(jobs: int) -> Iterator[Submit]:
 
 def _gpu(slot: int) -> dict[str, str]:
     """Which GPU the processes of one slot see, where there are several."""
-    import torch
+    from mrprism.learn.devices import gpu_count
 
-    count = torch.cuda.device_count()
+    count = gpu_count()
     if count < 2:
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
@@ -119,9 +119,9 @@ def _gpu(slot: int) -> dict[str, str]:
 
 def default_jobs(device: str | None) -> int:
     """One run a GPU; without one, a run for every four cores."""
-    import torch
+    from mrprism.learn.devices import gpu_count
 
-    gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    gpus = 0 if device == "cpu" else gpu_count()
     return gpus or max(1, (os.cpu_count() or 1) // 4)
 
 

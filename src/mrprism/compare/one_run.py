@@ -11,25 +11,20 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from mrprism.compare.plan import Cost, Job
 from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
-from mrprism.learn.loading import collate, resize_sample
-from mrprism.learn.predict import Predictor, evaluate, load
+from mrprism.learn.cost import milliseconds, peak_memory_mib, thread_count
+from mrprism.learn.evaluate import evaluate
+from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.train import resume, train
 from mrprism.metrics.scores import write_example
 from mrprism.output.files import remove_leftovers, write_file
-
-TIMED = 20  # predictions whose median says how long one takes
 
 
 def main() -> int:
@@ -56,15 +51,15 @@ def do(job: Job) -> None:
         return
     dataset = open_dataset(job.dataset_path)
     run = _trained(job, dataset)
-    memory = _peak_memory_mib(job.device)
+    memory = peak_memory_mib(job.device)
     evaluate(run, dataset, device=job.device)
     predictor = load(run, job.device)
     _keep_shown(predictor, dataset, job.shown)
     cost = Cost(
-        milliseconds=_milliseconds(predictor, dataset, job.test),
+        milliseconds=milliseconds(predictor, [dataset[name] for name in job.test[:5]]),
         memory_mib=memory,
         device=str(predictor.method.device),
-        threads=torch.get_num_threads(),
+        threads=thread_count(),
     )
     write_file(job.cost, cost.model_dump_json(indent=2).encode() + b"\n")
 
@@ -90,40 +85,6 @@ def _keep_shown(predictor: Predictor, dataset: Dataset, names: Sequence[str]) ->
             write_example(folder / "masks" / f"{number}.npz", picture.shown, picture.fused)
         kind = "image" if predictor.method.reads == "image" else "masks"
         write_example(folder / kind / f"{number}.npz", picture.shown, picture.prediction)
-
-
-def _milliseconds(predictor: Predictor, dataset: Dataset, names: Sequence[str]) -> float:
-    """Median time of predicting one image at the training size."""
-    device = predictor.method.device
-    size = predictor.run.config.size
-    seen = [resize_sample(predictor.picture(dataset[name]).seen, size) for name in names[:5]]
-    batches = [collate([sample], device=device) for sample in seen]
-    took = []
-    with torch.inference_mode():
-        for number in range(TIMED + 3):
-            batch = batches[number % len(batches)].only(predictor.method.reads)
-            _wait(device)
-            start = time.perf_counter()
-            predictor.method.predict(batch)
-            _wait(device)
-            took.append(time.perf_counter() - start)
-    return round(1000 * float(np.median(took[3:])), 3)  # the first ones warm up
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory_mib(device: str | None) -> float:
-    if device != "cpu" and torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def _stop_with_parent() -> None:

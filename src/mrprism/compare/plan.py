@@ -14,10 +14,12 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset
 from mrprism.datasets.dataset import need_images
+from mrprism.datasets.split import split_dataset
 from mrprism.images.slicing import Plane
-from mrprism.learn.loading import Augment, Split, split_cases
 from mrprism.learn.methods import check_needs, method_class
-from mrprism.learn.run import Run, RunConfig, build_method, read_model
+from mrprism.learn.methods.build import build_method
+from mrprism.learn.run import Run, read_model
+from mrprism.learn.settings import Augment, RunConfig
 from mrprism.output.files import write_file
 
 FILE = "compare.json"
@@ -100,7 +102,7 @@ def make_plan(
     need_images(dataset, "comparing")
     if dataset.root is None:
         raise InputError("a comparison needs a data set on disk, for its runs are processes of their own")
-    split = split_of(dataset, budget.split_seed)
+    split = split_dataset(dataset, budget.split_seed)
     has_reference = all(dataset.referenced[name] for name in split.train)
     diagnoses = dataset.diagnoses
     has_diagnosis = all(diagnoses[name] is not None for name in split.train)
@@ -129,12 +131,6 @@ def make_plan(
         shown=tuple(shown),
         impossible=impossible,
     )
-
-
-def split_of(dataset: Dataset, seed: int) -> Split:
-    """The split that `mrprism train` makes of the same data set."""
-    names, groups, splits = dataset.names, dataset.groups, dataset.splits
-    return split_cases(names, [groups[n] for n in names], [splits[n] for n in names], seed=seed)
 
 
 def join(old: Plan, new: Plan, out: Path) -> Plan:

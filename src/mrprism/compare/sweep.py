@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mrprism.compare.launch import Submit
 from mrprism.compare.plan import Job
-from mrprism.learn.loading import steps_per_epoch
+from mrprism.learn.settings import steps_per_epoch
 
 TAIL = 4096  # bytes of a log, enough for its last line
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mrprism.core.types import Image
 from mrprism.datasets import Dataset
-from mrprism.learn.loading import SPLITS
-
-if TYPE_CHECKING:
-    from mrprism.learn.run import RunConfig
+from mrprism.datasets.split import SPLITS
+from mrprism.learn.settings import RunConfig
 
 LETTERS = 16  # of a mark, 64 bits: that two of 10,000 images share one by chance is a matter of 1 in 10^11
 

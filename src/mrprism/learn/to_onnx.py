@@ -28,7 +28,9 @@ from mrprism import __version__
 from mrprism.core.errors import InputError
 from mrprism.learn.batch import Batch
 from mrprism.learn.methods.method import Method
-from mrprism.learn.run import Run, RunConfig, load_method
+from mrprism.learn.run import Run
+from mrprism.learn.settings import RunConfig
+from mrprism.learn.weights import load_method
 from mrprism.output.files import write_file
 from mrprism.output.folders import complete_folder
 

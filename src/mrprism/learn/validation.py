@@ -15,7 +15,8 @@ from torch import Tensor
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.learn.batch import Batch
-from mrprism.learn.loading import Cases, plain_batches
+from mrprism.learn.batches import plain_batches
+from mrprism.learn.cases import Cases
 from mrprism.learn.methods.method import Method
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -15,7 +15,7 @@ from torch import Tensor
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
-from mrprism.learn.loading import collate
+from mrprism.learn.batches import collate
 from mrprism.learn.methods import METHODS, check_needs, method_class
 from mrprism.learn.methods.method import Method
 

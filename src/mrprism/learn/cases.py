@@ -1,10 +1,17 @@
-"""Volumes as training cases: their slices, resized, kept in a temporary file."""
+"""Cases to train on: resized to one square size and kept, so that an epoch reads no file of the data set.
+
+Images in memory; volumes as their slices, in temporary files.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,12 +20,86 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.images.planes import PlaneFile
 from mrprism.images.slicing import Slicing, cut_volume, slice_of
-from mrprism.learn.loading import Cases, Source, bare, pack_bits, resize, resize_sample, unpack_bits
+from mrprism.learn.resize import resize, resize_sample
 
 
 def training_cases(source: Source, names: Sequence[str], size: int, slicing: Slicing | None) -> Cases:
     """Cases at training size: images in memory, or the slices of volumes in a temporary file."""
     return Cases(source, names, size) if slicing is None else SliceCases(source, names, size, slicing)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything that gives a sample by its name, such as a data set."""
+
+    def __getitem__(self, key: str, /) -> MultiRaterSample: ...
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A resized sample in little memory: 16-bit image, one bit a mask pixel."""
+
+    image: np.ndarray
+    masks: np.ndarray
+    reference: np.ndarray | None
+    bare: MultiRaterSample  # all the rest
+
+
+class Cases(Sequence[MultiRaterSample]):
+    """Cases resized to one square size and kept in memory, so that an epoch reads no file.
+
+    Images are held as 16-bit floats (error below 0.0003) and masks as bits: a 256×256 case with seven
+    raters and two structures takes 0.5 MB.
+    """
+
+    def __init__(self, source: Source, names: Sequence[str], size: int) -> None:
+        """Read `names` from `source`, several at a time."""
+        self.size = size
+        self.names = tuple(names)
+        self._packed: list[Any]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            self._packed = list(pool.map(lambda name: _pack(resize_sample(source[name], size)), self.names))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, key: int) -> MultiRaterSample: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[MultiRaterSample]: ...
+    def __getitem__(self, key: int | slice) -> MultiRaterSample | list[MultiRaterSample]:
+        if isinstance(key, slice):
+            return [self._unpack(packed) for packed in self._packed[key]]
+        return self._unpack(self._packed[key])
+
+    def first(self, count: int) -> Cases:
+        """The first ones."""
+        few = copy.copy(self)
+        few.names, few._packed = self.names[:count], self._packed[:count]
+        return few
+
+    def lacking(self, need: Literal["reference", "diagnosis"]) -> list[str]:
+        """The names of those that have no reference, or no diagnosis."""
+        if need == "reference":
+            return [packed.bare.name for packed in self._packed if packed.reference is None]
+        return [packed.bare.name for packed in self._packed if packed.bare.diagnosis is None]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, pixels, masks and references: changes when the data do."""
+        digest = hashlib.sha256()
+        for packed in self._packed:
+            digest.update(repr((packed.bare.name, packed.image.shape, packed.masks.shape)).encode())
+            for array in (packed.image, packed.masks, packed.bare.rated, packed.reference):
+                digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _unpack(self, packed: _Packed) -> MultiRaterSample:
+        return replace(
+            packed.bare,
+            image=packed.image.astype(np.float32),
+            masks=unpack_bits(packed.masks, self.size),
+            reference=None if packed.reference is None else unpack_bits(packed.reference, self.size),
+        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +182,27 @@ class SliceCases(Cases):
             masks=bits("masks", packed.masks),
             reference=None if packed.reference is None else bits("reference", packed.reference),
         )
+
+
+def bare(sample: MultiRaterSample) -> MultiRaterSample:
+    """What a sample says besides its pixels."""
+    no_image, no_masks = np.zeros((0, 0, 0), np.float32), np.zeros((*sample.rated.shape, 0, 0), bool)
+    return replace(sample, image=no_image, masks=no_masks, reference=None, readings=())
+
+
+def pack_bits(masks: np.ndarray) -> np.ndarray:
+    """Eight pixels of a row to a byte."""
+    return np.packbits(masks, axis=-1)
+
+
+def unpack_bits(packed: np.ndarray, width: int) -> np.ndarray:
+    """Rows of `width` pixels, as they were packed."""
+    return np.unpackbits(packed, axis=-1, count=width).view(bool)
+
+
+def _pack(sample: MultiRaterSample) -> _Packed:
+    reference = None if sample.reference is None else pack_bits(sample.reference)
+    return _Packed(sample.picture.astype(np.float16), pack_bits(sample.masks), reference, bare(sample))
 
 
 def _resized_image(volume: MultiRaterSample, index: int, size: int) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""A run scored on cases of a data set, and a few of them kept for pictures."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import Task
+from mrprism.datasets import Dataset, open_dataset
+from mrprism.datasets.dataset import need_images
+from mrprism.learn.predictor import Predictor, load
+from mrprism.learn.run import Run
+from mrprism.metrics.scores import Row, pick_examples, score, write_example, write_table
+from mrprism.output.files import remove_leftovers
+
+
+def evaluate(
+    run: str | Path | Run,
+    dataset: Dataset | str | Path | None = None,
+    *,
+    split: str = "test",
+    device: str | None = None,
+    metrics: Collection[str] | None = None,
+    examples: int = 8,
+    each: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
+
+    `table.csv` and `examples/` are for the test cases; another split gets `table-SPLIT.csv`.
+    A method that gives confidences and can fuse is also scored as a fusion of the cases' own masks,
+    in rows that say they read "both".
+
+    Args:
+        dataset: Where the data are now; None: where they were.
+        split: "test", "val", "train"; or "all" for every case of another data set.
+        examples: How many cases to keep for pictures: best, median, worst, then spread evenly.
+        each: Called after each case with how many are done, of how many.
+
+    Raises:
+        InputError: The data set is gone, lacks a case, or has other structures than the run.
+    """
+    predictor = load(run, device)
+    run = predictor.run
+    remove_leftovers(run.path)
+    data = dataset_of(run, dataset)
+    names = data.names if split == "all" else _split(run, split)
+    if split == "all" and data.name == run.config.dataset:
+        raise InputError(
+            f"split 'all' is for another data set; {run.path} was trained on cases of '{data.name}'"
+        )
+    if not names:
+        raise InputError(f"{run.path} has no cases in its split '{split}'")
+    rows: list[Row] = []
+    for done, name in enumerate(names, 1):
+        sample = data[name]
+        prediction = _without_others(predictor.predict(sample, on_disk=True), data.task, run.config.task)
+        rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
+        fused = predictor.fuse(sample, on_disk=True) if sample.rated.any(0).all() else None
+        if fused is not None:
+            rows += score(fused, sample, data.task, reads="both", metrics=metrics)
+        if each:
+            each(done, len(names))
+    table = {"test": "table.csv", "all": f"table-{_safe(data.name)}.csv"}.get(split, f"table-{split}.csv")
+    write_table(rows, run.path / table)
+    if split == "test" and examples:
+        _keep_examples(predictor, data, rows, _spread(names, rows, examples))
+    return rows
+
+
+def dataset_of(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
+    """The data set a run was trained on, or another of the same structures.
+
+    Raises:
+        InputError: It is not where it was, or has other structures.
+    """
+    if dataset is None:
+        if run.config.dataset_path is None:
+            raise InputError(f"{run.path} was trained on data given from Python: say which data set to use")
+        dataset = run.config.dataset_path
+    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if data.task.structures != run.config.task.structures:
+        raise InputError(
+            f"data set '{data.name}' has the structures {', '.join(data.task.structures)}; "
+            f"{run.path} outlines {', '.join(run.config.task.structures)}"
+        )
+    need_images(data, "predicting")
+    return data
+
+
+def _split(run: Run, split: str) -> tuple[str, ...]:
+    if split not in ("train", "val", "test"):
+        raise InputError(f"there is no split '{split}'; known: train, val, test, all")
+    names: tuple[str, ...] = getattr(run.config, split)
+    return names
+
+
+def _without_others(prediction: Prediction, data: Task, run: Task) -> Prediction:
+    """Raters of another data set are other people: what was learned about ours says nothing of them."""
+    return prediction if data.raters == run.raters else replace(prediction, raters=None, confidence=None)
+
+
+def _keep_examples(predictor: Predictor, data: Dataset, rows: Sequence[Row], names: Sequence[str]) -> None:
+    folder = predictor.run.examples
+    shutil.rmtree(folder, ignore_errors=True)
+    for number, name in enumerate(names):
+        picture = predictor.picture(data[name])
+        write_example(folder / f"{number}-{_safe(name)}.npz", picture.shown, picture.prediction)
+
+
+def _spread(names: Sequence[str], rows: Sequence[Row], count: int) -> list[str]:
+    """Best, median and worst first, then others evenly over the order of the cases."""
+    picked = list(pick_examples(rows).values())[:count]
+    others = [name for name in names if name not in picked]
+    left = min(count - len(picked), len(others))
+    return picked + [others[round(i)] for i in np.linspace(0, len(others) - 1, left)]
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)

@@ -1,0 +1,52 @@
+"""A method made by its name, with the options its constructor takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import Task
+from mrprism.learn.methods import method_class
+from mrprism.learn.methods.method import Method
+
+
+def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any]) -> Method:
+    """A method with fresh weights.
+
+    Raises:
+        InputError: No such method, or it has no such option or refuses its value.
+    """
+    make = method_class(name)
+    options = _read_options(name, make, options)
+    try:
+        method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
+    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+        given = f"backbone '{backbone}' and options {dict(options)}"
+        raise InputError(f"method '{name}' with {given}: {error}") from error
+    return method
+
+
+def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options as its constructor's annotations say."""
+    known = inspect.signature(make, eval_str=True).parameters
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    own = {
+        p.name: Any if p.annotation is p.empty else p.annotation
+        for p in known.values()
+        if p.name not in ("task", "backbone") and p.kind is not p.VAR_KEYWORD
+    }
+    read = dict(options)
+    for option, value in options.items():
+        if option in own:
+            try:
+                read[option] = TypeAdapter(own[option]).validate_python(value)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].lower()
+                raise InputError(f"option '{option}' of method '{name}' is {value!r}: {said}") from error
+        elif not passes_on:
+            raise InputError(f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}")
+    return read

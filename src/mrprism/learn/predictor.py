@@ -1,0 +1,243 @@
+"""A run's method, ready to predict: a case in, a prediction of the case's own size out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.core.types import Image
+from mrprism.datasets import FileSample
+from mrprism.images import ImageFile
+from mrprism.images.planes import Stack
+from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
+from mrprism.learn.batch import Batch
+from mrprism.learn.batches import collate
+from mrprism.learn.devices import check_device, out_of_memory
+from mrprism.learn.finite import check_answer
+from mrprism.learn.methods.method import Method
+from mrprism.learn.resize import resize, resize_sample
+from mrprism.learn.run import Run
+from mrprism.learn.weights import load_method
+
+MAPS = ("probability", "raters", "confidence", "draws", "steps")  # fields of a Prediction with pixel axes
+
+
+def load(run: str | Path | Run, device: str | None = None) -> Predictor:
+    """Load a run for predicting.
+
+    Args:
+        device: "cpu", "cuda"; None: a GPU if there is one.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return Predictor(run, load_method(run, device))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run's method, ready to predict."""
+
+    run: Run
+    method: Method
+
+    @property
+    def task(self) -> Task:
+        return self.run.config.task
+
+    @property
+    def slicing(self) -> Slicing:
+        """How a volume is cut: as in training; along its file's z for a run on images."""
+        return self.run.config.slicing or Slicing()
+
+    def predict(self, case: Image | ImageFile | MultiRaterSample, *, on_disk: bool = False) -> Prediction:
+        """Predict one case; the answer is NumPy arrays of the case's own height and width.
+
+        Args:
+            case: An image (channel, H, W) with intensities in [0, 1], an image file as `mrprism.images`
+                reads it, or a sample. A volume (channel, D, H, W) is predicted slice by slice, as the run
+                was trained. Masks of a sample are looked at only by a method that reads masks.
+            on_disk: The maps of a volume stay in temporary files, as `mrprism.images.planes.Stack`: they are
+                many times larger than the volume.
+
+        Raises:
+            InputError: The image has other channels than the run was trained on, or wrong values.
+        """
+        sample = case if isinstance(case, MultiRaterSample) else self._bare(case)
+        _check_image(sample, self.task)
+        if len(sample.space) == 3:
+            prediction = self._stacked(sample, self._plane)
+            return prediction if on_disk else _in_memory(prediction)
+        return self._plane(self._alone(sample))
+
+    def predict_slice(self, volume: MultiRaterSample, index: int) -> Prediction:
+        """Predict one slice of a volume, which `cut_volume` has turned as `slicing` says.
+
+        Raises:
+            InputError: The volume has other channels than the run was trained on, or wrong values.
+        """
+        _check_image(slice_of(volume, index), self.task)
+        return self._plane(slice_of(volume, index, self.slicing))
+
+    def fuse(self, sample: MultiRaterSample, *, on_disk: bool = False) -> Prediction | None:
+        """The sample's own masks, fused by the confidence that was learned; None if the method cannot.
+
+        Done at training size and brought back, so on large images a little of the outline is lost.
+        """
+        if getattr(self.method, "fuse_given", None) is None:
+            return None
+        if len(sample.space) == 3:
+            fused = self._stacked(sample, self._fuse_plane)
+            return fused if on_disk else _in_memory(fused)
+        return self._fuse_plane(self._alone(sample))
+
+    def picture(self, sample: MultiRaterSample) -> Picture:
+        """A case and what is said of it in the plane; of a volume the slice on which most is drawn."""
+        if len(sample.space) == 2:
+            shown = seen = self._alone(sample)
+        else:
+            volume = cut_volume(sample, self.slicing.cut(sample))
+            index = most_drawn(volume)
+            seen, shown = slice_of(volume, index, self.slicing), slice_of(volume, index)
+            shown = replace(shown, name=sample.name)
+        fused = None
+        if sample.rated.any(0).all() and getattr(self.method, "fuse_given", None) is not None:
+            fused = self._fuse_plane(seen)
+        return Picture(shown, seen, self._plane(seen), fused)
+
+    def _stacked(self, sample: MultiRaterSample, of: Callable[[MultiRaterSample], Prediction]) -> Prediction:
+        """What is said of each slice of a volume, put together; every slice once, so nothing overlaps."""
+        cut = self.slicing.cut(sample)
+        volume = cut_volume(sample, cut)
+        maps: dict[str, Stack] = {}
+        for index in range(volume.space[0]):
+            plane = of(slice_of(volume, index, self.slicing))
+            for name, array in _named_maps(plane):
+                if name in maps:
+                    maps[name].append(array)
+                else:
+                    maps[name] = Stack(array, cut)
+        steps = tuple(stack for name, stack in maps.items() if name.startswith("steps"))
+        return Prediction(**{name: maps.get(name) for name in MAPS if name != "steps"}, steps=steps)
+
+    def _alone(self, sample: MultiRaterSample) -> MultiRaterSample:
+        """An image, if the network can do without neighbours."""
+        if self.slicing.neighbours:
+            raise InputError(
+                f"'{sample.name}' is an image, but {self.run.path} was trained on slices with "
+                f"{self.slicing.neighbours} neighbours on each side; expected a volume"
+            )
+        return sample
+
+    def _fuse_plane(self, sample: MultiRaterSample) -> Prediction:
+        fuse_given: Callable[[Batch], Tensor] = self.method.fuse_given  # type: ignore[assignment]
+        resized = resize_sample(sample, self.run.config.size)
+        with torch.inference_mode():
+            fused = fuse_given(collate([resized], device=self.method.device).only("both"))
+        case = Prediction(probability=sized(fused[0], *sample.space).cpu().numpy())
+        check_answer(case, sample.name, self.run.config.method)
+        return case
+
+    def _plane(self, sample: MultiRaterSample) -> Prediction:
+        height, width = sample.space
+        as_it_is = self.method.reads == "masks" and not any(True for _ in self.method.parameters())
+        resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
+        # in float32 always: bf16 holds no calibrated probability near 0 and 1
+        with torch.inference_mode(), _memory_hint(sample, self.method.device):
+            batch = collate([resized], device=self.method.device).only(self.method.reads)
+            torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
+            prediction = self.method.predict(batch)
+            maps = {name: sized(getattr(prediction, name), height, width) for name in MAPS}
+            (case,) = replace(prediction, **maps).cases()
+        check_answer(case, sample.name, self.run.config.method)
+        return case
+
+    def _bare(self, image: np.ndarray | ImageFile) -> MultiRaterSample:
+        array = image.array if isinstance(image, ImageFile) else image
+        if array.ndim not in (3, 4):
+            raise InputError(f"an image has the axes (channel, H, W); this one has the shape {array.shape}")
+        grey = isinstance(image, ImageFile) and all(np.array_equal(array[0], other) for other in array[1:])
+        if grey and self.task.channels == 1:
+            array = array[:1]  # grey saved as colour
+        raters, structures = len(self.task.raters), len(self.task.structures)
+        return FileSample(
+            name=str(image.path) if isinstance(image, ImageFile) else "image",
+            image=np.asarray(array, np.float32),
+            masks=np.zeros((raters, structures, *array.shape[1:]), bool),
+            rated=np.zeros((raters, structures), bool),
+            geometry=image.geometry if isinstance(image, ImageFile) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One plane of a case, and what a method says of it."""
+
+    shown: MultiRaterSample  # as a reader sees it
+    seen: MultiRaterSample  # as the network sees it: a slice's neighbours are channels
+    prediction: Prediction
+    fused: Prediction | None  # the case's own masks, fused by what was learned
+
+
+@contextmanager
+def _memory_hint(sample: MultiRaterSample, device: torch.device) -> Iterator[None]:
+    """Say what helps where torch only says what failed."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        size = " × ".join(str(n) for n in sample.space)
+        helps = "predict smaller images" if device.type == "cpu" else "give --device cpu, or smaller images"
+        raise InputError(
+            f"out of memory with '{sample.name}' of {size} pixels on {device}: {helps}"
+        ) from error
+
+
+def _check_image(sample: MultiRaterSample, task: Task) -> None:
+    image = sample.picture
+    if len(image) != task.channels:
+        raise InputError(f"'{sample.name}' has {len(image)} channels; the run takes {task.channels}")
+    low, high = float(image.min()), float(image.max())
+    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1:
+        raise InputError(f"'{sample.name}' has intensities from {low:g} to {high:g}; expected 0 to 1")
+
+
+def sized(maps: Any, height: int, width: int) -> Any:
+    """Maps at another size; a tuple of them map by map, None stays None."""
+    if maps is None:
+        return None
+    if isinstance(maps, tuple):
+        return tuple(sized(each, height, width) for each in maps)
+    flat = resize(maps.float().reshape(-1, *maps.shape[-2:]), height, width)
+    return flat.clamp(0, 1).reshape(*maps.shape[:-2], height, width)
+
+
+def _named_maps(prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
+    """The maps there are, by name; recurrences are steps0, steps1, ..."""
+    for name in MAPS:
+        value = getattr(prediction, name)
+        if isinstance(value, tuple):
+            yield from ((f"{name}{number}", step) for number, step in enumerate(value))
+        elif value is not None:
+            yield name, value
+
+
+def _in_memory(prediction: Prediction) -> Prediction:
+    def read(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(np.asarray(stack) for stack in value)
+        return None if value is None else np.asarray(value)
+
+    return Prediction(**{name: read(getattr(prediction, name)) for name in MAPS})

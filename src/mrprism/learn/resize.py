@@ -1,0 +1,54 @@
+"""Images and masks at another size, by one rule for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+
+
+def resize(maps: Float[Tensor, "N H W"], height: int, width: int) -> Float[Tensor, "N height width"]:
+    """Bilinear, antialiased when shrinking, pixel centres kept; unchanged when the size is right."""
+    if maps.shape[-2:] == (height, width):
+        return maps
+    return functional.interpolate(
+        maps[None], (height, width), mode="bilinear", align_corners=False, antialias=True
+    )[0]
+
+
+def resize_masks(masks: Bool[Tensor, "N H W"], height: int, width: int) -> Bool[Tensor, "N height width"]:
+    """A new pixel is marked where more than half of what it stands for was marked.
+
+    The footprint is that of `resize`, so masks stay on their image, and nested structures stay nested.
+    """
+    if masks.shape[-2:] == (height, width):
+        return masks
+    # one at a time: raters times structures of a large image as floats would fill the memory
+    rows = [resize(mask[None].float(), height, width) > 0.5 + 1e-5 for mask in masks]
+    return torch.cat(rows) if rows else masks.new_zeros((0, height, width))
+
+
+def resize_sample(sample: MultiRaterSample, size: int) -> MultiRaterSample:
+    """The sample stretched to `size` × `size` pixels; spacing is forgotten."""
+    if len(sample.space) != 2:
+        raise InputError(
+            f"case '{sample.name}' is a volume of shape {sample.space}, and networks here take "
+            "images: train on its slices by --slices axial, coronal or sagittal (or z, y, x)"
+        )
+    raters, structures, *space = sample.masks.shape
+    image = resize(torch.from_numpy(np.ascontiguousarray(sample.picture)), size, size).clamp(0, 1)
+    flat = torch.from_numpy(np.ascontiguousarray(sample.masks)).reshape(raters * structures, *space)
+    masks = resize_masks(flat, size, size).reshape(raters, structures, size, size)
+    reference = None
+    if sample.reference is not None:
+        reference = resize_masks(torch.from_numpy(np.ascontiguousarray(sample.reference)), size, size).numpy()
+    return replace(
+        sample, image=image.numpy(), masks=masks.numpy(), reference=reference, spacing_mm=None, readings=()
+    )

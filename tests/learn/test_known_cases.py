@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from mrprism.learn.loading import SPLITS
 from toy import SMALL, TASK, dataset, samples
 from volumes import TASK as VOLUME_TASK
 from volumes import volumes
 
 from mrprism.datasets import open_dataset, write_dataset
+from mrprism.datasets.split import SPLITS
 from mrprism.images import read_image
 from mrprism.learn.known_cases import image_mark, marks_of, split_of
 from mrprism.learn.run import Run

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from statsmodels.stats.multitest import multipletests
 
-from mrprism.compare.statistics import Competitor, holm, judge, over_seeds
+from mrprism.compare.statistics import Competitor, judge, over_seeds
 
 RNG = np.random.default_rng(0)
 CASES = [f"case{i}" for i in range(40)]
@@ -19,17 +18,16 @@ def competitor(name: str, values: np.ndarray) -> Competitor:
     return Competitor(name, dict(zip(CASES, values.tolist(), strict=False)))
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 20])
-def test_holm_is_that_of_statsmodels(count: int) -> None:
-    p = RNG.uniform(0, 0.1, count)
-    theirs = multipletests(p, method="holm")[1]
-    np.testing.assert_allclose(holm(p.tolist()), theirs, atol=1e-12)
-
-
-def test_an_unknown_p_counts_as_a_test_and_stays_unknown() -> None:
-    corrected = holm([0.01, math.nan])
-    assert corrected[0] == pytest.approx(0.02)
-    assert math.isnan(corrected[1])
+def test_of_fourteen_equal_methods_seldom_is_one_called_worse() -> None:
+    """Five per cent of columns at most, though the best is picked from the same scores; it was 23 %."""
+    rng, wrong = np.random.default_rng(4), 0
+    for _ in range(60):
+        hard = rng.gamma(2, 0.03, 40)
+        lines = [competitor(f"m{i}", 0.9 - hard + rng.normal(0, 0.02, 40)) for i in range(14)]
+        verdict = judge(lines, GROUPS, "higher")
+        assert verdict is not None
+        wrong += any(against.significant for against in verdict.others.values())
+    assert wrong <= 8  # at most 3 expected; more than 8 in 0.4 % of such simulations
 
 
 def test_one_that_is_better_on_every_patient_is_alone_at_the_top() -> None:

@@ -115,8 +115,10 @@ def test_who_was_given_the_masks_stands_apart(folder: Path) -> None:
     labels = [line.label for line in the_table(folder).structures[0].lines]
     assert "DivP (MrPrism)" not in labels
     fusions = the_table(folder, "fusions")
-    assert [line.label for line in fusions.structures[0].lines] == ["DivP (MrPrism)"]
-    assert fusions.structures[0].lines[0].reads == "both"
+    assert [line.label for line in fusions.structures[0].lines] == [
+        "Majority vote", "STAPLE", "DivP (MrPrism)"
+    ]  # fmt: skip
+    assert fusions.structures[0].lines[-1].reads == "both"
     assert cell(fusions, "DivP (MrPrism)", REFERENCE, "dice").mean == pytest.approx(0.99)
 
 
@@ -176,7 +178,7 @@ def test_csv_holds_every_number_exactly(folder: Path) -> None:
     row = next(row for row in rows if row["method"] == "U-Net on the hard vote")
     assert float(row["reference: dice: mean"]) == pytest.approx(0.655)
     assert float(row["reference: dice: best_minus_this"]) == pytest.approx(0.15)
-    assert float(row["reference: dice: p_holm"]) < 0.05
+    assert float(row["reference: dice: p_all_pairs"]) < 0.05
     assert row["reference: dice: verdict"] == "worse"
     assert row["reads"] == "image"
     best = next(row for row in rows if row["method"] == "Crowd layer (MW)")
@@ -264,20 +266,91 @@ def test_who_is_best_on_several_structures_is_named_once() -> None:
     assert said == "MrPrism outlines the disc (98.2) and the cup (96.8) best"
 
 
-def test_several_answers_have_a_table_of_their_own(folder: Path) -> None:
-    """Only of methods that give some, and not of fusions that were shown the masks."""
-    (folder / "runs" / "crowd-layer" / "seed0").rename(folder / "away")
-    more = [
+def answers(count: int, ged: np.ndarray) -> list[Row]:
+    """What a table says of a method with so many answers."""
+    return [
         Row(case, f"patient{i}", "disc", FINAL, RATERS, metric, value, "image")
         for i, case in enumerate(CASES)
-        for metric, value in (("ged", 0.3), ("dice_max", 0.9), ("dice_match", 0.8), ("volume_crps", 12.0))
+        for metric, value in (("answers", count), ("ged", ged[i]), ("dice_max", 0.9), ("volume_crps", 12.0))
     ]
-    make_run(folder, "crowd-layer", 0, flat(BASE), more=more)
+
+
+def again(folder: Path, key: str, seed: int = 0, **how: object) -> None:
+    """A run in the place of another."""
+    (folder / "runs" / key / f"seed{seed}").rename(folder / f"away-{key}-{seed}")
+    make_run(folder, key, seed, flat(BASE), **how)  # type: ignore[arg-type]
+
+
+def test_several_answers_have_a_table_of_their_own_with_the_plain_nets(folder: Path) -> None:
+    """Only of methods that give some, and not of fusions that were shown the masks."""
+    again(folder, "crowd-layer", more=answers(2, np.full(12, 0.3)))
+    again(folder, SOFT, more=answers(1, np.full(12, 0.5)))
     table = the_table(folder, "spread")
-    assert [line.label for line in table.structures[0].lines] == ["Crowd layer (MW)"]
+    labels = [line.label for line in table.structures[0].lines]
+    assert labels == ["U-Net on the soft vote", "U-Net on the hard vote", "Crowd layer (MW)"]
     assert cell(table, "Crowd layer (MW)", RATERS, "ged").mean == pytest.approx(0.3)
-    assert cell(table, "Crowd layer (MW)", RATERS, "dice_match").mean == pytest.approx(0.8)
+    assert cell(table, "Crowd layer (MW)", RATERS, "answers").mean == 2
     assert np.isnan(cell(table, "Crowd layer (MW)", RATERS, "ncc").mean)
     assert "Several answers" in write_comparison(folder)[0].read_text()
     assert (folder / "spread.csv").is_file() and "GED" in (folder / "spread.tex").read_text()
+    assert "| answers " in (folder / "spread.md").read_text()
     assert all(c.target != RATERS for c in the_table(folder).columns)
+
+
+@pytest.mark.parametrize(("count", "bold"), [(5, True), (20, False)])
+def test_nothing_is_bold_beside_another_number_of_answers(folder: Path, count: int, bold: bool) -> None:
+    for seed in (0, 1):
+        again(folder, "crowd-layer", seed, more=answers(5, np.full(12, 0.1) + 0.001 * BASE))
+        again(folder, HARD, seed, more=answers(count, np.full(12, 0.3)))
+    found = cell(the_table(folder, "spread"), "Crowd layer (MW)", RATERS, "ged")
+    assert found.best is bold
+    assert not cell(the_table(folder, "spread"), "Crowd layer (MW)", RATERS, "answers").best
+
+
+def test_a_collapsed_run_is_out_of_the_ranking(folder: Path) -> None:
+    """Its numbers stand there, but nobody is held against them."""
+    again(folder, "crowd-layer", collapsed=True)
+    page, tables = write_comparison(folder)
+    (line,) = (x for x in tables[0].structures[0].lines if x.label == "Crowd layer (MW)")
+    assert not line.competes
+    assert not any(found.best or found.level for found in line.cells)
+    assert cell(tables[0], "U-Net on the soft vote", REFERENCE, "dice").best  # of what is left
+    assert "collapsed and out of the ranking, with seed 0: it is constant" in page.read_text()
+
+
+def test_an_answer_that_is_empty_in_every_test_case_has_collapsed(folder: Path) -> None:
+    """Whatever its training said: it is empty here; Dice 1 where nothing was drawn is no merit."""
+    for key in (SOFT, HARD, "crowd-layer", "mrprism"):
+        for seed in (0, 1):
+            (folder / "runs" / key / f"seed{seed}").rename(folder / f"away-{key}-{seed}")
+            make_run(folder, key, seed, {FINAL: [0.0] * 10 + [1.0] * 2})
+    page, tables = write_comparison(folder)
+    assert "every method collapsed: there is nothing to compare" in page.read_text()
+    assert not any(found.best or found.level for found in tables[0].cells())
+    assert "\\textbf" not in (folder / "methods.tex").read_text()
+
+
+def test_with_few_patients_nobody_is_best(tmp_path: Path) -> None:
+    make_plan(tmp_path, methods=["crowd-layer"], seeds=[0])
+    for key, gain in ((SOFT, 0.0), (HARD, -0.1), ("crowd-layer", 0.05)):
+        run = make_run(tmp_path, key, 0, flat(BASE + gain))
+        table = (run / "table.csv").read_text()
+        for i in range(12):
+            table = table.replace(f"case{i:02d},patient{i},", f"case{i:02d},patient{i % 3},")
+        (run / "table.csv").write_text(table)
+    page, tables = write_comparison(tmp_path)
+    text = page.read_text()
+    assert "12 test cases of 3 patients, nothing can be said of who is best: 3 patients: too few" in text
+    assert "<b>" not in text
+    assert not any(found.best for found in tables[0].cells())
+
+
+def test_equal_methods_are_not_called_highest(folder: Path) -> None:
+    for key in (SOFT, HARD, "crowd-layer", "mrprism"):
+        for seed in (0, 1):
+            (folder / "runs" / key / f"seed{seed}").rename(folder / f"away-{key}-{seed}")
+            rng = np.random.default_rng(len(key) + seed)
+            make_run(folder, key, seed, flat(BASE + rng.normal(0, 0.02, 12)))
+    said = write_comparison(folder)[0].read_text()
+    assert "no method is best on the disc: 4 of 4 cannot be told apart" in said
+    assert "highest Dice" not in said

@@ -86,3 +86,27 @@ def test_volume_crps_as_the_energy_form() -> None:
     apart = lambda a, b: np.abs(a[:, None] - b[None]).mean()  # noqa: E731
     expected = apart(first, second) - apart(first, first) / 2 - apart(second, second) / 2
     assert volume_crps(first, second) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_a_perfect_sampler_has_zero_whatever_the_number_of_draws(count: int) -> None:
+    """Draws of the raters' own masks, with replacement; the plain statistic has 0.1 with few of them."""
+    rng = np.random.default_rng(count)
+    masks = rng.random((4, 12, 12)) > 0.5
+    sizes = masks.reshape(4, -1).sum(axis=1).astype(float)
+    picked = rng.integers(0, 4, (4000, count))
+    distances = [generalised_energy_distance(masks[p], masks, sampled=True) for p in picked[:1000]]
+    assert np.mean(distances) == pytest.approx(0, abs=4 * np.std(distances) / np.sqrt(1000))
+    scores = [volume_crps(sizes[p], sizes, sampled=True) for p in picked]
+    assert np.mean(scores) == pytest.approx(0, abs=4 * np.std(scores) / np.sqrt(4000))
+    assert np.mean([generalised_energy_distance(masks[p], masks) for p in picked[:200]]) > 0.1 / count
+
+
+def test_estimates_from_draws_by_hand() -> None:
+    draws, masks = np.stack([LEFT, RIGHT]), np.stack([LEFT, RIGHT])
+    # across 1/2, among the two different draws 1, among the raters 1/2
+    assert generalised_energy_distance(draws, masks, sampled=True) == pytest.approx(1 - 1 - 0.5)
+    # E|V - y| - 1/2 of the mean over the two pairs of different draws
+    assert volume_crps(np.array([1.0, 5.0]), np.array([3.0]), sampled=True) == pytest.approx(2 - 0.5 * 4)
+    assert math.isnan(generalised_energy_distance(LEFT[None], masks, sampled=True))
+    assert math.isnan(volume_crps(np.array([1.0]), np.array([3.0]), sampled=True))

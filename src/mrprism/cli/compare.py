@@ -68,6 +68,9 @@ def run(
     finished runs are kept, the others go on from their checkpoints. Other methods and seeds can be added to
     OUT later, another budget cannot.
 
+    The exit code is 1 where a run failed, or collapsed: a network whose answer is constant, or empty on all
+    test cases, keeps its line but is out of the ranking.
+
     Examples:
 
         mrprism compare fundus --out comparison --methods table1 --seeds 0,1,2
@@ -107,7 +110,9 @@ def run(
         print(json.dumps(as_records(outcome), indent=2, allow_nan=False))
     else:
         print(outcome.page)
-    return 1 if outcome.failed else 0
+    for method, why in outcome.collapsed.items():
+        print(f"mrprism: {method} collapsed and is out of the ranking, {why}", file=sys.stderr)
+    return 1 if outcome.failed or outcome.collapsed else 0
 
 
 def _budget(**settings: object) -> Budget:

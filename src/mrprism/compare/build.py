@@ -11,8 +11,9 @@ from typing import Any
 
 from mrprism.compare import figures, launch
 from mrprism.compare.candidates import choose
-from mrprism.compare.formats import explanation, to_csv, to_latex, to_markdown
+from mrprism.compare.formats import to_csv, to_latex, to_markdown
 from mrprism.compare.launch import On, Submit
+from mrprism.compare.page import note as note_under
 from mrprism.compare.page import render
 from mrprism.compare.paper import write_figures
 from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, read_plan, write_plan
@@ -34,6 +35,7 @@ class Outcome:
     tables: tuple[Table, ...]
     failed: dict[str, str]  # run to why
     impossible: dict[str, str]  # candidate to why
+    collapsed: dict[str, str]  # candidate's name to why its numbers mean nothing
 
 
 def compare(
@@ -92,7 +94,9 @@ def compare(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; the same command goes on with {out}") from None
     page, tables = write_comparison(out)
-    return Outcome(page, tuple(tables), failed, dict(plan.impossible))
+    results = read_comparison(out).results.values()
+    collapsed = {result.candidate.label: result.collapse for result in results if result.collapsed}
+    return Outcome(page, tuple(tables), failed, dict(plan.impossible), collapsed)
 
 
 def _place(on: On, jobs: int | None, side_by_side: int, device: str | None) -> AbstractContextManager[Submit]:
@@ -132,9 +136,7 @@ def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
     comparison = read_comparison(out)
     tables = make_tables(comparison)
     for table in tables:
-        note = " ".join(
-            part for part in (table.contents.remark, explanation(table, len(comparison.plan.seeds))) if part
-        )
+        note = note_under(table, comparison)
         write_file(out / f"{table.contents.name}.csv", to_csv(table).encode())
         write_file(out / f"{table.contents.name}.tex", to_latex(table, note).encode())
         write_file(out / f"{table.contents.name}.md", to_markdown(table, note).encode())
@@ -167,7 +169,7 @@ def as_records(outcome: Outcome) -> dict[str, object]:
         for column, cell in zip(table.columns, line.cells, strict=True)
         if line.entry is not None
     ]
-    said = {"failed": outcome.failed, "impossible": outcome.impossible}
+    said = {"failed": outcome.failed, "impossible": outcome.impossible, "collapsed": outcome.collapsed}
     return {"page": str(outcome.page), "scores": lines, **said}
 
 

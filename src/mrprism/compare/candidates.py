@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mrprism.core.errors import InputError
-from mrprism.learn.methods import METHODS
+from mrprism.learn.methods import METHODS, method_class
 from mrprism.learn.methods.options import parse_options
 from mrprism.metrics.scores import FINAL
 from mrprism.report.reading import LABELS, METHOD_NAMES
@@ -117,6 +117,10 @@ PLAIN = (
     Candidate("fused-label", {"label": "soft-vote"}),
     Candidate("fused-label", {"label": "majority"}),
 )  # in every comparison: without them no other number means much
+FUSIONS = (
+    Candidate("fuse", {"fusion": "majority"}),
+    Candidate("fuse", {"fusion": "staple"}),
+)  # beside everything that is given the raters' masks
 CEILING = Candidate("fused-label", {"label": "reference"})
 MRPRISM = Candidate("mrprism")
 
@@ -214,8 +218,16 @@ class Choice:
     def candidates(self, has_reference: bool) -> list[Candidate]:
         """Everything to train, each once, what is always there first."""
         always = [*PLAIN, *([CEILING] if has_reference else [])]
+        if any(_fuses(candidate) for candidate in self.others):
+            always += FUSIONS
         listed = [slot.candidate for name in self.tables for slot in TABLES[name].slots]
         return list({candidate.key: candidate for candidate in [*always, *listed, *self.others]}.values())
+
+
+def _fuses(candidate: Candidate) -> bool:
+    """Whether it is also scored with the masks of the cases at hand."""
+    method = method_class(candidate.method)
+    return method.reads == "masks" or hasattr(method, "fuse_given")
 
 
 def choose(methods: str) -> Choice:

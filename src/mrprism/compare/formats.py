@@ -26,7 +26,7 @@ def to_csv(table: Table) -> str:
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    parts = ("mean", "sd_over_seeds", "best_minus_this", "low", "high", "p_holm", "verdict")
+    parts = ("mean", "sd_over_seeds", "best_minus_this", "low", "high", "p_all_pairs", "verdict")
     heads = [f"{c.target}: {c.metric}: {part}" for c in table.columns for part in parts]
     writer.writerow(["structure", "method", "run", "recurrence", "reads", "seeds", *heads, "remark"])
     for part in table.structures:
@@ -170,10 +170,12 @@ def explanation(table: Table, seeds: int) -> str:
         always = ", and with every seed" if seeds > 1 else ""
         said.append(f"Bold: better than every other method of its column by more than chance{always}.")
     if table.ties:
-        said.append("Underlined: the highest mean, and those that cannot be told from it.")
+        said.append("Underlined: those at the top that cannot be told apart, the highest mean among them.")
+    if table.by_answers:
+        said.append("Methods are compared only with those that give as many answers.")
     said.append(
-        "Paired bootstrap over patients of the seeds' mean scores, 5000 resamples, "
-        "Holm-corrected in each column, 5 % level."
+        "Seeds' mean scores, signs exchanged patient by patient; corrected for all pairs of methods of a "
+        "column, 5 % level."
     )
     if any(column.target == REFERENCE for column in table.columns):
         said.append(

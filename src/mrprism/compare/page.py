@@ -17,6 +17,7 @@ from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against
 from mrprism.compare.tables import Column, Table
 from mrprism.metrics import METRICS
+from mrprism.metrics.claims import ENOUGH, suffice, too_few
 from mrprism.metrics.scores import REFERENCE
 from mrprism.output.colours import rater_colour
 from mrprism.output.templates import templates
@@ -69,11 +70,16 @@ class Shown:
 
 def note(table: Table, comparison: Comparison) -> str:
     """What stands under a table."""
-    said = [table.contents.remark, explanation(table, len(comparison.plan.seeds))]
+    said = [table.contents.remark, _how_many(comparison), explanation(table, len(comparison.plan.seeds))]
     missing = sum(cell.missing > 0 for cell in table.cells())
     if missing:
         said.append(f"{missing} of its numbers leave out cases in which the metric is not defined.")
     return " ".join(part for part in said if part)
+
+
+def _how_many(comparison: Comparison) -> str:
+    cases, patients = len(comparison.groups), len(set(comparison.groups.values()))
+    return f"{_number_of(cases, 'test case')} of {_number_of(patients, 'patient')}." if cases else ""
 
 
 def results_of(tables: Sequence[Table], given: Given) -> list[Result]:
@@ -99,11 +105,11 @@ def _verdict(against: Against | None, metric: str) -> str:
         return ""
     apart = against.difference
     scale, digits = (100, 1) if METRICS[metric].unit == "%" else (1, 4)
-    if math.isnan(apart.low):
+    if math.isnan(apart.low) or not suffice(apart.patients):
         return "too few patients to say how it compares with the best"
     mean, low, high = (f"{scale * value:+.{digits}f}".replace("-", "−") for value in apart[:3])
     p = "p < 0.001" if against.p < 0.001 else f"p = {against.p:.3f}"
-    return f"the best minus this: {mean} ({low} to {high}), {p}"
+    return f"the best minus this: {mean} ({low} to {high} for this pair alone), {p} among all pairs"
 
 
 # ---- sentences ----------------------------------------------------------------------------------
@@ -114,7 +120,14 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
     table = next((table for table in tables if not table.masks), tables[0])
     target = figures.quality_target(comparison)
     against = "the reference" if target == REFERENCE else "the raters' majority"
-    start = f"On {len(comparison.groups)} test cases" + (", given the raters' masks" if table.masks else "")
+    patients = len(set(comparison.groups.values()))
+    start = f"On {_number_of(len(comparison.groups), 'test case')}"
+    if patients != len(comparison.groups):
+        start += f" of {_number_of(patients, 'patient')}"
+    start += ", given the raters' masks" if table.masks else ""
+    lines = [line for line in table.structures[0].lines if line.entry is not None]
+    if lines and all(line.result.collapsed for line in lines):
+        return f"{start}, every method collapsed: there is nothing to compare."
     parts: list[str] = []
     first_alone: dict[str, list[tuple[str, str]]] = {}  # method: structures and values
     for part in table.structures:
@@ -122,15 +135,15 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
         verdict = None if place is None else part.verdicts[place]
         if place is None or verdict is None:
             continue
-        best = next(line for line in part.lines if line.label == verdict.best)
-        level = sum(not other.significant for other in verdict.others.values())
-        value = number(best.cells[place].mean, "dice")
+        if not verdict.enough:
+            return f"{start}, nothing can be said of who is best: {too_few(verdict.patients)}."
+        dice = {line.label: number(line.cells[place].mean, "dice") for line in part.lines}
         if verdict.alone:
-            first_alone.setdefault(best.label, []).append((part.structure, value))
+            first_alone.setdefault(verdict.best, []).append((part.structure, dice[verdict.best]))
         else:
+            level = [label for label in dice if verdict.level(label)]
             parts.append(
-                f"{best.label} has the highest Dice on the {part.structure} ({value}), "
-                f"though {_level(level, len(verdict.others))}"
+                f"no method is best on the {part.structure}: {_level(level, dice, 1 + len(verdict.others))}"
             )
     parts = [outlines_best(label, found) for label, found in first_alone.items()] + parts
     if not parts:
@@ -147,19 +160,31 @@ def outlines_best(label: str, found: Sequence[tuple[str, str]]) -> str:
     return f"{label} outlines the {structure} best ({value})"
 
 
-def _level(level: int, others: int) -> str:
-    if level == others > 1:
-        return f"none of the {others} others can be told from it"
-    return f"{'the only other' if others == 1 else f'{level} of the {others} others'} cannot be told from it"
+NAMED = 3  # methods named in the first sentence, where more cannot be told apart
+
+
+def _level(level: Sequence[str], dice: dict[str, str], count: int) -> str:
+    """Which methods at the top cannot be told apart."""
+    named = [f"{label} ({dice[label]})" for label in level]
+    if len(named) <= NAMED:
+        return f"{', '.join(named[:-1])} and {named[-1]} cannot be told apart"
+    values = [dice[label] for label in level]
+    ends = f"{min(values, key=float)} to {max(values, key=float)}"
+    return f"{len(level)} of {count} cannot be told apart ({ends})"
+
+
+def _number_of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def remarks(comparison: Comparison) -> list[str]:
     """What limits the tables."""
     said = []
     for result in comparison.results.values():
-        for seed in result.collapsed:
-            why = "; ".join(map(str, result.runs[seed].result.get("collapse", ())))
-            said.append(f"{result.candidate.label} collapsed with seed {seed}: {why}.")
+        for seed, why in result.collapsed.items():
+            said.append(
+                f"{result.candidate.label} collapsed with seed {seed}: {why}. It is out of the ranking."
+            )
     failed = [r.candidate.label for r in comparison.results.values() if r.failed]
     if failed:
         said.append(f"Failed: {', '.join(failed)}; the tables say why.")
@@ -170,8 +195,8 @@ def remarks(comparison: Comparison) -> list[str]:
     if waiting:
         said.append(f"Not trained yet: {', '.join(r.candidate.label for r in waiting)}.")
     patients = len(set(comparison.groups.values()))
-    if 0 < patients < 6:
-        said.append(f"With {patients} test patients no difference can be significant.")
+    if 0 < patients < ENOUGH:
+        said.append(f"{too_few(patients)}: nothing is bold.")
     return said
 
 

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mrprism.compare.candidates import PLAIN, SPREAD, TABLES, Candidate, Given, Slot, TableOfContents
+from mrprism.compare.candidates import (
+    FUSIONS,
+    PLAIN,
+    SPREAD,
+    TABLES,
+    Candidate,
+    Given,
+    Slot,
+    TableOfContents,
+)
 from mrprism.compare.plan import Cost, Plan, read_plan
 from mrprism.core.errors import InputError
-from mrprism.metrics.scores import FINAL, MEAN, RATERS, REFERENCE, Example, read_example
+from mrprism.metrics.scores import ANSWERS, FINAL, MEAN, RATERS, REFERENCE, Example, Row, read_example
 from mrprism.report.reading import Entry, RunFolder, read_run
 
 
@@ -26,15 +35,35 @@ class Result:
 
     @property
     def why(self) -> str:
-        """Why there are fewer numbers than asked for; empty where there are not."""
+        """Why there are fewer numbers than asked for, or none that mean anything; else empty."""
+        if self.collapsed:
+            return "collapsed and out of the ranking, " + self.collapse
         if self.impossible or not self.failed:
             return self.impossible
         seed, reason = next(iter(self.failed.items()))
         return reason if not self.runs else f"seed {seed} failed: {reason}"
 
+    @cached_property
+    def collapsed(self) -> dict[int, str]:
+        """Seeds whose answers mean nothing, and why: constant in training, or empty on all test cases."""
+        found = {}
+        for seed, run in self.runs.items():
+            said = [str(why) for why in run.result.get("collapse", ())] if run.result.get("collapsed") else []
+            if run.result.get("collapsed") and not said:
+                said = ["its answer is constant"]
+            said += [
+                f"{structure}: it meets no pixel of what was drawn, in any test case"
+                for structure in _missed(run.rows)
+                if not any(why.startswith(f"{structure}:") for why in said)
+            ]
+            if said:
+                found[seed] = "; ".join(said)
+        return found
+
     @property
-    def collapsed(self) -> list[int]:
-        return [seed for seed, run in self.runs.items() if run.result.get("collapsed")]
+    def collapse(self) -> str:
+        """What is wrong with which seeds; empty where nothing is."""
+        return "; ".join(f"with seed {seed}: {why}" for seed, why in self.collapsed.items())
 
     @cached_property
     def _entries(self) -> dict[str, tuple[Entry, tuple[Entry, ...]]]:
@@ -65,9 +94,14 @@ class Result:
     @property
     def several_answers(self) -> bool:
         """Whether it gives more than one answer from an image: draws, or what each rater would draw."""
-        return any(
-            row.target == RATERS and row.reads == "image" for run in self.runs.values() for row in run.rows
-        )
+        rows = [
+            row
+            for run in self.runs.values()
+            for row in run.rows
+            if row.target == RATERS and row.reads == "image"
+        ]
+        counts = [row.value for row in rows if row.metric == ANSWERS]
+        return max(counts) > 1 if counts else bool(rows)  # tables before 0.2 had rows of several answers only
 
     def costs(self) -> list[Cost]:
         """What the runs needed, as far as they measured it."""
@@ -81,6 +115,19 @@ class Result:
             if examples:
                 return {example.name: example for example in examples}
         return {}
+
+
+def _missed(rows: Sequence[Row]) -> list[str]:
+    """Structures of which a network's answer is empty, or beside the point, in every case."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if (row.recurrence, row.metric, row.reads) == (FINAL, "dice", "image") and row.target in (
+            REFERENCE,
+            MEAN,
+        ):
+            scores.setdefault(row.structure, []).append(row.value)
+    # an empty answer has Dice 1 where nothing was to be found, and 0 elsewhere
+    return [s for s, values in scores.items() if 0 in values and all(value in (0, 1) for value in values)]
 
 
 def _given(reads: str) -> Given:
@@ -127,15 +174,24 @@ class Comparison:
             chosen.append(TableOfContents("methods", "Other methods" if chosen else "Methods", tuple(image)))
         if masks and "table3" not in self.plan.tables:
             remark = TABLES["table3"].remark
+            masks = [*self.vote_slots(), *masks]
             chosen.append(TableOfContents("fusions", "Given the raters' masks", tuple(masks), remark))
         several = [Slot(r.candidate, r.candidate.label) for r in self.results.values() if r.several_answers]
         if several:
             remark = (
                 "Of methods that give several answers, all of them beside all masks of the raters: do they spread "
-                "alike? Each method gives its own number of answers: one for each rater it imitates, or its draws."
+                "alike? Each method gives its own number of answers: one for each rater it imitates, or its draws. "
+                "GED² and CRPS take away what the number of draws adds to them; the others grow with it, so that "
+                "methods are compared only with those that give as many."
             )
             chosen.append(TableOfContents(SPREAD, "Several answers", tuple(several), remark))
         return chosen
+
+    def vote_slots(self) -> list[Slot]:
+        """The two fusions that stand in every table of what is given the raters' masks."""
+        own = {candidate.key for candidate in self.plan.choice.others}
+        votes = [c for c in FUSIONS if c.key in self.results and c.key not in own]
+        return [Slot(candidate, candidate.label, FINAL, "masks") for candidate in votes]
 
     def plain_slots(self) -> list[Slot]:
         """The two U-Nets that stand in every table of methods that look at the image."""

@@ -1,13 +1,11 @@
 """Who is best in a column of a table, and who is level with the best.
 
-Everything is paired and by patient: scores of a case are averaged over seeds first, differences are
-resampled patient by patient (`mrprism.metrics.paired_difference`), and the p-values of one column are
-corrected for their number (Holm).
-
-A bootstrap of very few patients finds everything significant. No p-value is therefore taken below
-2^(1 - patients), the least that a test by exchanging the methods' names could give: with five patients
-nothing is significant. Patients say nothing about how a training turns out the next time, so with several
-seeds the best must be ahead with each of them, too.
+Everything is paired and by patient: scores of a case are averaged over seeds first, then the signs of the
+differences are exchanged patient by patient (`mrprism.metrics.claims`). The best is picked because of these
+very scores, so its comparisons with the others are corrected for all pairs of methods of the column: where
+all are equal, one is called worse in one column of twenty. With five patients nothing is significant.
+Patients say nothing about how a training turns out the next time, so with several seeds the best must be
+ahead with each of them, too.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from mrprism.metrics import Difference, paired_difference
+from mrprism.metrics.claims import LEVEL, all_pairs, suffice
 
 RESAMPLES = 5000
-LEVEL = 0.05  # chance of calling any difference of a column real when none is
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Against:
     """A competitor beside the best of its column."""
 
     difference: Difference  # the best minus this one
-    p: float  # after Holm's correction; NaN where unknown
+    p: float  # corrected for all pairs of the column; NaN where unknown
     every_seed: bool = True  # the best is ahead with each seed both have
 
     @property
@@ -53,6 +51,12 @@ class Verdict:
     best: str
     alone: bool  # the best differs from every other by more than chance
     others: Mapping[str, Against]
+    patients: int  # of the cases any of them has a score of
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are patients enough to tell any two apart."""
+        return suffice(self.patients)
 
     def level(self, name: str) -> bool:
         """Whether a line is the best, or cannot be told from it."""
@@ -78,33 +82,22 @@ def judge(
     if len(known) < 2:
         return None
     best = max(known, key=lambda c: sign * means[c.name])
-    others = [c for c in known if c is not best]
-    tests = [_test(best.values, c.values, groups) for c in others]
-    corrected = holm([p for _, p in tests])
+    cases = sorted({case for c in known for case, value in c.values.items() if not np.isnan(value)})
+    patients = [groups[case] for case in cases]
+    scores = np.array([[c.values.get(case, np.nan) for c in known] for case in cases], dtype=np.float64)
+    first = known.index(best)
+    p = all_pairs(scores, patients)[first]
     against = {
-        c.name: Against(test[0], p, _ahead(best, c, sign))
-        for c, test, p in zip(others, tests, corrected, strict=True)
+        c.name: Against(
+            paired_difference(scores[:, first], scores[:, place], patients, resamples=RESAMPLES),
+            float(p[place]),
+            _ahead(best, c, sign),
+        )
+        for place, c in enumerate(known)
+        if c is not best
     }
     alone = all(a.significant and sign * a.difference.mean > 0 for a in against.values())
-    return Verdict(best.name, alone, against)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction: p-values that may be held against one level, however many they are.
-
-    NaN, a difference nothing is known of, stays NaN and counts as a test.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
-    """
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable")
-    corrected = np.full(len(values), np.nan)
-    highest = 0.0
-    for place, index in enumerate(order):
-        if not np.isnan(values[index]):
-            highest = max(highest, min(1.0, (len(values) - place) * float(values[index])))
-            corrected[index] = highest
-    return [float(value) for value in corrected]
+    return Verdict(best.name, alone, against, len(set(patients)))
 
 
 def over_seeds(means: Sequence[float]) -> tuple[float, float]:
@@ -123,18 +116,3 @@ def _ahead(best: Competitor, other: Competitor, sign: float) -> bool:
 def _mean(values: Mapping[str, float]) -> float:
     known = [value for value in values.values() if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
-
-
-def _test(
-    first: Mapping[str, float], second: Mapping[str, float], groups: Mapping[str, str]
-) -> tuple[Difference, float]:
-    """The mean difference over the cases both have, and its p-value."""
-    shared = [case for case in first if not np.isnan(first[case] - second.get(case, np.nan))]
-    patients = [groups[case] for case in shared]
-    difference = paired_difference(
-        np.array([first[case] for case in shared], dtype=np.float64),
-        np.array([second[case] for case in shared], dtype=np.float64),
-        patients,
-        resamples=RESAMPLES,
-    )
-    return difference, max(difference.p, 2.0 ** (1 - len(set(patients)))) if shared else float("nan")

@@ -10,14 +10,14 @@ from mrprism.compare.candidates import CEILING, SPREAD, Slot, TableOfContents
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against, Competitor, Verdict, judge, over_seeds
 from mrprism.metrics import METRICS
-from mrprism.metrics.scores import FINAL, MEAN, RATERS, REFERENCE
+from mrprism.metrics.scores import ANSWERS, FINAL, MEAN, RATERS, REFERENCE
 from mrprism.report.findings import mean_of
 from mrprism.report.reading import Entry, Key
 
 COLUMNS = {
     REFERENCE: ("soft_dice", "dice"),
     MEAN: ("soft_dice", "dice", "ece", "brier"),
-    RATERS: ("ged", "dice_max", "dice_match", "ncc", "volume_crps"),
+    RATERS: (ANSWERS, "ged", "dice_max", "dice_match", "ncc", "volume_crps"),
 }
 CEILING_LABEL = "U-Net on the reference (a ceiling)"
 
@@ -50,7 +50,7 @@ class Line:
     recurrence: str
     reads: str
     ceiling: bool
-    competes: bool  # may be best of a column: no ceiling, and no recurrence but the last
+    competes: bool  # may be best of a column: no ceiling, no recurrence but the last, not collapsed
     cells: tuple[Cell, ...] = ()
 
     @property
@@ -69,7 +69,7 @@ class Line:
 class StructureTable:
     structure: str
     lines: tuple[Line, ...]
-    verdicts: tuple[Verdict | None, ...]  # one a column
+    verdicts: tuple[Verdict | None, ...]  # one a column; where methods are compared by groups, of none
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,11 @@ class Table:
     def masks(self) -> bool:
         """Whether its lines were given the masks they are scored on."""
         return any(slot.given == "masks" for slot in self.contents.slots)
+
+    @property
+    def by_answers(self) -> bool:
+        """Whether methods are compared only with those that give as many answers."""
+        return any(column.target == RATERS for column in self.columns)
 
     @property
     def ties(self) -> bool:
@@ -110,27 +115,45 @@ def _table(comparison: Comparison, contents: TableOfContents) -> Table:
     lines = _lines(comparison, contents)
     parts = []
     for structure in comparison.structures:
-        verdicts = tuple(_verdict(comparison, lines, structure, column) for column in columns)
+        groups = {line.label: _answers(line, structure) for line in lines} if targets == (RATERS,) else {}
+        verdicts = {
+            group: tuple(
+                _verdict(
+                    comparison, [line for line in lines if groups.get(line.label) == group], structure, column
+                )
+                for column in columns
+            )
+            for group in {groups.get(line.label) for line in lines}
+        }
         filled = tuple(
             replace(
                 line,
                 cells=tuple(
                     _cell(line, _key(line, structure, column), verdict)
-                    for column, verdict in zip(columns, verdicts, strict=True)
+                    for column, verdict in zip(columns, verdicts[groups.get(line.label)], strict=True)
                 ),
             )
             for line in lines
         )
-        parts.append(StructureTable(structure, filled, verdicts))
+        common = verdicts.get(None, (None,) * len(columns))
+        parts.append(StructureTable(structure, filled, common))
     return Table(contents, columns, tuple(parts))
+
+
+def _answers(line: Line, structure: str) -> float:
+    """How many outlines a method gives of a structure; 0 where its runs do not say."""
+    if line.entry is None:
+        return 0.0
+    number = mean_of(line.entry, Key(structure, RATERS, ANSWERS, line.recurrence))
+    return 0.0 if math.isnan(number) else number
 
 
 def _lines(comparison: Comparison, contents: TableOfContents) -> list[Line]:
     """Lines without numbers: the U-Nets that are always there, then the table's own."""
     slots = list(contents.slots)
-    if contents.name != SPREAD and not any(slot.given == "masks" for slot in slots):
+    if not any(slot.given == "masks" for slot in slots):
         slots = [*comparison.plain_slots(), *slots]
-        if CEILING.key in comparison.results:
+        if CEILING.key in comparison.results and contents.name != SPREAD:
             slots.append(Slot(CEILING, CEILING_LABEL))
     return [line for slot in slots for line in _lines_of(comparison, slot)]
 
@@ -150,11 +173,16 @@ def _lines_of(comparison: Comparison, slot: Slot) -> Iterator[Line]:
             step,
             result.reads(slot.given),
             slot.candidate.ceiling,
-            competes=entry is not None and not slot.candidate.ceiling and step == steps[-1],
+            competes=entry is not None
+            and not slot.candidate.ceiling
+            and step == steps[-1]
+            and not result.collapsed,
         )
 
 
 def _verdict(comparison: Comparison, lines: Sequence[Line], structure: str, column: Column) -> Verdict | None:
+    if column.metric == ANSWERS:
+        return None  # more answers are not better ones
     competitors = [
         Competitor(
             line.label,

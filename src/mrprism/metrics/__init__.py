@@ -66,7 +66,8 @@ class Metric:
     `function` is called for one structure of one case with arguments that follow from `needs`:
 
     - "probability": (probability, votes, raters, spacing_mm), the target being a count of votes;
-    - "draws": (draws, masks), both with the set of outlines as first axis;
+    - "draws": (draws, masks, sampled), the first two with the set of outlines as first axis; sampled says
+      whether the draws are some of many there could be (unless told: no);
     - "raters": (what the method thinks this rater draws, what the rater drew), as masks;
     - "confidence": (the map of confidence in this rater,);
     - "masks": (what this rater drew, the reference), which says how good the rater is.
@@ -75,7 +76,7 @@ class Metric:
     function: Callable[..., float]
     better: Literal["higher", "lower"]
     label: str
-    unit: Literal["%", "mm", "px", ""]  # "%": a fraction that tables show times 100
+    unit: Literal["%", "mm", "px", "count", ""]  # "%": a fraction that tables show times 100
     needs: Literal["probability", "draws", "raters", "confidence", "masks"] = "probability"
     each_rater: bool = False  # of "probability" metrics: also against each rater alone
     undefined: bool = False  # NaN where it is not defined, such as a distance to an empty outline
@@ -108,20 +109,32 @@ METRICS: dict[str, Metric] = {
         lambda p, votes, raters, spacing: qubiq_score(p, votes, raters), "higher", "QUBIQ score", "%",
         undefined=True,
     ),
+    "answers": Metric(
+        lambda draws, masks, sampled=False: float(len(draws)), "higher", "answers", "count", needs="draws"
+    ),
     "ged": Metric(
-        lambda draws, masks: generalised_energy_distance(above(draws, 0.5), masks),
-        "lower", "GED²", "", needs="draws",
+        lambda draws, masks, sampled=False: generalised_energy_distance(
+            above(draws, 0.5), masks, sampled=sampled
+        ),
+        "lower", "GED²", "", needs="draws", undefined=True,
     ),
     "dice_max": Metric(
-        lambda draws, masks: dice_max(above(draws, 0.5), masks), "higher", "Dice max", "%", needs="draws"
+        lambda draws, masks, sampled=False: dice_max(above(draws, 0.5), masks),
+        "higher", "Dice max", "%", needs="draws",
     ),
     "dice_match": Metric(
-        lambda draws, masks: dice_match(above(draws, 0.5), masks), "higher", "Dice match", "%", needs="draws"
+        lambda draws, masks, sampled=False: dice_match(above(draws, 0.5), masks),
+        "higher", "Dice match", "%", needs="draws",
     ),
-    "ncc": Metric(variance_correlation, "higher", "NCC of variance", "", needs="draws", undefined=True),
+    "ncc": Metric(
+        lambda draws, masks, sampled=False: variance_correlation(draws, masks),
+        "higher", "NCC of variance", "", needs="draws", undefined=True,
+    ),
     "volume_crps": Metric(
-        lambda draws, masks: volume_crps(_sizes(above(draws, 0.5)), _sizes(masks)),
-        "lower", "CRPS of volume", "px", needs="draws",
+        lambda draws, masks, sampled=False: volume_crps(
+            _sizes(above(draws, 0.5)), _sizes(masks), sampled=sampled
+        ),
+        "lower", "CRPS of volume", "px", needs="draws", undefined=True,
     ),
     "rater_dice": Metric(dice, "higher", "Dice of the imitated rater", "%", needs="raters"),
     "confidence": Metric(

@@ -12,19 +12,27 @@ from mrprism.metrics.pieces import pieces
 
 
 def generalised_energy_distance(
-    draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]
+    draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"], *, sampled: bool = False
 ) -> float:
     """Squared energy distance of two sets of outlines under 1 - IoU; 0 when they spread alike.
 
-    All pairs count, a mask with itself too (V-statistic, never negative); two empty masks
-    have an IoU of 1. Lower is better. State the number of draws beside it.
+    Two empty masks have an IoU of 1. Lower is better.
+
+    Args:
+        sampled: The draws are some of the many there could be, and the distance of all of them is
+            estimated, whatever their number: only pairs of different draws count (U-statistic), so a single
+            case may come out a little below 0, and with one draw nothing is known (NaN). Otherwise the draws
+            are all there are, and a mask with itself counts too (V-statistic, never negative).
 
     Source: Kohl et al., "A probabilistic U-Net for segmentation of ambiguous images",
-    NeurIPS 2018, arXiv:1806.05034.
+    NeurIPS 2018, arXiv:1806.05034; the two statistics: Székely, Rizzo, "Energy statistics", Journal of
+    Statistical Planning and Inference 143(8), 2013.
     """
     across = 1 - _iou_matrix(draws, masks).mean()
-    within = (1 - _iou_matrix(draws, draws).mean()) + (1 - _iou_matrix(masks, masks).mean())
-    return float(2 * across - within)
+    among_draws = 1 - _iou_matrix(draws, draws).mean()
+    if sampled:
+        among_draws = among_draws * len(draws) / (len(draws) - 1) if len(draws) > 1 else np.nan
+    return float(2 * across - among_draws - (1 - _iou_matrix(masks, masks).mean()))
 
 
 def dice_max(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]) -> float:
@@ -87,20 +95,32 @@ def variance_correlation(
     return float(np.mean(correlation))
 
 
-def volume_crps(volumes: Float[np.ndarray, " S"], rated: Float[np.ndarray, " R"]) -> float:
+def volume_crps(
+    volumes: Float[np.ndarray, " S"], rated: Float[np.ndarray, " R"], *, sampled: bool = False
+) -> float:
     """Continuous ranked probability score of predicted volumes against the raters' volumes.
 
     The area between the two empirical distributions, their difference squared; in the unit of
     the volumes, 0 when they spread alike. With one rater it is the usual CRPS of an ensemble,
     with one draw and one rater the absolute difference.
 
+    Args:
+        sampled: The volumes are some of the many there could be, and the score of all of them is
+            estimated, whatever their number; with one nothing is known (NaN).
+
     Source: Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation",
-    Journal of the American Statistical Association 102(477), 2007.
+    Journal of the American Statistical Association 102(477), 2007; of samples: Ferro, "Fair scores for
+    ensemble forecasts", Quarterly Journal of the Royal Meteorological Society 140(683), 2014.
     """
     steps = np.sort(np.concatenate([volumes, rated]).astype(np.float64))
     predicted = np.searchsorted(np.sort(volumes), steps, side="right") / len(volumes)
     drawn = np.searchsorted(np.sort(rated), steps, side="right") / len(rated)
-    return float(np.sum((predicted - drawn)[:-1] ** 2 * np.diff(steps)))
+    apart = (predicted - drawn)[:-1] ** 2
+    if sampled:
+        if len(volumes) < 2:
+            return float("nan")
+        apart = apart - (predicted * (1 - predicted))[:-1] / (len(volumes) - 1)
+    return float(np.sum(apart * np.diff(steps)))
 
 
 def _shared(

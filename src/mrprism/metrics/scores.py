@@ -27,6 +27,7 @@ REFERENCE = "reference"  # the arbitrated mask
 MEAN = "mean of raters"  # the share of votes of those who did the structure
 RATERS = "raters"  # all their masks, as a set
 RATER = "rater:"  # followed by the rater's name: one mask alone
+ANSWERS = "answers"  # the metric that says how many outlines a method gives of one structure
 FINAL = "final"  # the answer of a method; "Rec0", "Rec1", ... are the recurrences on the way
 
 
@@ -154,10 +155,19 @@ def _numbers(
                 if METRICS[name].each_rater:
                     yield FINAL, target.name, name, _value(name, final, target, sample)
         yield from _about_raters(prediction, sample, task, c, wanted)
-    draws = prediction.draws if prediction.draws is not None else prediction.raters
-    if RATERS in wanted.targets and draws is not None and drawn:
+    if RATERS in wanted.targets and drawn:
+        draws, sampled = _answers(prediction, c)
         for name in wanted.of("draws"):
-            yield FINAL, RATERS, name, METRICS[name].function(draws[:, c], sample.masks[drawn, c])
+            yield FINAL, RATERS, name, METRICS[name].function(draws, sample.masks[drawn, c], sampled)
+
+
+def _answers(prediction: Prediction, c: int) -> tuple[np.ndarray, bool]:
+    """Every outline a method gives of a structure, and whether they are some of many it could give."""
+    if prediction.draws is not None:
+        return prediction.draws[:, c], True
+    if prediction.raters is not None:
+        return prediction.raters[:, c], False
+    return np.asarray(prediction.probability[c])[None], False  # one, and always the same
 
 
 def _common_targets(sample: MultiRaterSample, c: int, wanted: _Wanted) -> Iterator[Target]:

@@ -122,7 +122,7 @@ def number(value: float, metric: str) -> str:
     if math.isnan(value):
         return DASH
     unit = METRICS[metric].unit
-    digits = {"%": 1, "px": 1, "mm": 2}.get(unit, 4)
+    digits = {"%": 1, "px": 1, "mm": 2, "count": 0}.get(unit, 4)
     text = f"{100 * value if unit == '%' else value:.{digits}f}"
     return text.replace("-", "−")
 

@@ -84,9 +84,7 @@ def test_runs_tables_and_page_are_there(done: Path) -> None:
 def test_what_is_there_is_used_again(done: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = done / "runs" / "mrprism" / "seed0" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
-    started = time.monotonic()
     assert cli.call(["compare", str(data), "--out", str(done), "--methods", "mrprism", *SMALL, "--json"]) == 1
-    assert time.monotonic() - started < 20
     assert weights.stat().st_mtime_ns == before
     printed = capsys.readouterr()
     assert "5 runs, 5 kept from before" in printed.err

@@ -118,7 +118,9 @@ def test_only_what_is_asked_for() -> None:
 def test_what_is_lacking_gives_no_row_and_what_is_undefined_gives_nan() -> None:
     sample = make_sample(reference=False)
     rows = score(make_prediction(sample, full=False), sample, TASK)
-    assert {row.target for row in rows} == {"mean of raters", "rater:Ann, MD", "rater:Bo", "rater:Cy"}
+    expected = {"mean of raters", "raters", "rater:Ann, MD", "rater:Bo", "rater:Cy"}
+    assert {row.target for row in rows} == expected
+    assert {row.value for row in rows if row.metric == "answers"} == {1}
     assert all(math.isnan(row.value) == (row.metric == "hd95") for row in rows)
     with_spacing = make_sample(spacing=True)
     rows = score(make_prediction(with_spacing, full=False), with_spacing, TASK, metrics=["hd95"])

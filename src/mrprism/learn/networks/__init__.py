@@ -1,1 +1,1 @@
-"""Encoders and decoders, with no knowledge of raters."""
+"""What methods are built of: encoders, decoders, attention, and the two halves of MrPrism."""

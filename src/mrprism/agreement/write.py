@@ -11,6 +11,8 @@ from mrprism.agreement.page import page
 from mrprism.agreement.result import Agreement, Row, spread_row, to_csv
 from mrprism.agreement.spread import Spread
 from mrprism.output.files import write_file
+from mrprism.output.folders import complete_set
+from mrprism.output.lock import alone_in
 
 PAGE, NUMBERS = "agreement.html", "agreement.json"
 
@@ -23,6 +25,7 @@ def report(agreement: Agreement, candidates: Sequence[Spread] = ()) -> Row:
     return found
 
 
+@alone_in("folder")
 def write_agreement(
     agreement: Agreement,
     dataset: Cases,
@@ -33,7 +36,7 @@ def write_agreement(
 ) -> Path:
     """Write `agreement.html`, `agreement.json` and one CSV a table; tables without rows are left out.
 
-    Each file appears whole or not at all, the page last.
+    They take the places of an older agreement's all together; a folder without `agreement.json` holds none.
 
     Args:
         agreement: What `agree` found.
@@ -50,8 +53,11 @@ def write_agreement(
     tables: dict[str, list[Row]] = {name: rows for name, rows in found["tables"].items() if rows}
     names = [f"{name}.csv" for name in tables]
     html = page(agreement, dataset, candidates=candidates, pictures=pictures, tables=[NUMBERS, *names])
-    write_file(folder / NUMBERS, json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False).encode())
-    for name, rows in tables.items():
-        write_file(folder / f"{name}.csv", to_csv(rows).encode())
-    write_file(folder / PAGE, html.encode())
+    numbers = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False)
+    older = [PAGE, NUMBERS, *(f"{name}.csv" for name in found["tables"])]
+    with complete_set(folder, "agreement", older, last=(NUMBERS, PAGE)) as new:
+        write_file(new / NUMBERS, numbers.encode(), durable=False)
+        for name, rows in tables.items():
+            write_file(new / f"{name}.csv", to_csv(rows).encode(), durable=False)
+        write_file(new / PAGE, html.encode(), durable=False)
     return folder / PAGE

@@ -23,7 +23,10 @@ from mrprism.compare.tables import Table, make_tables
 from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.output.files import remove_leftovers, write_file
+from mrprism.output.folders import complete_set
+from mrprism.output.lock import alone_in
 
+WRITTEN = ("compare.html", "table*.csv", "table*.tex", "table*.md", "figure*.svg", "figure*.pdf")
 MOST_READ = 200  # test cases looked at to pick those that are shown
 
 
@@ -38,6 +41,7 @@ class Outcome:
     collapsed: dict[str, str]  # candidate's name to why its numbers mean nothing
 
 
+@alone_in("out")
 def compare(
     dataset: str | Path,
     out: str | Path,
@@ -127,23 +131,29 @@ def pick_shown(dataset: Dataset, plan: Plan) -> tuple[str, ...]:
     return tuple(figures.most_telling(names, disagreement))
 
 
+@alone_in("out")
 def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
     """Write compare.html, each table as CSV and LaTeX, and the figures, from a comparison's folder.
 
-    Nothing is trained; a folder whose sweep was stopped gives a page about what is there.
+    They take the places of older ones all together. Nothing is trained; a folder whose sweep was stopped gives a page about what is there.
     """
     out = Path(out)
     comparison = read_comparison(out)
     tables = make_tables(comparison)
+    page = out / "compare.html"
+    with complete_set(out, "tables", WRITTEN, last=(page.name,)) as new:
+        _write(comparison, tables, new)
+    return page, tables
+
+
+def _write(comparison: Comparison, tables: Sequence[Table], new: Path) -> None:
     for table in tables:
         note = note_under(table, comparison)
-        write_file(out / f"{table.contents.name}.csv", to_csv(table).encode())
-        write_file(out / f"{table.contents.name}.tex", to_latex(table, note).encode())
-        write_file(out / f"{table.contents.name}.md", to_markdown(table, note).encode())
-    write_figures(comparison, tables)
-    page = out / "compare.html"
-    write_file(page, render(comparison, tables).encode())
-    return page, tables
+        write_file(new / f"{table.contents.name}.csv", to_csv(table).encode(), durable=False)
+        write_file(new / f"{table.contents.name}.tex", to_latex(table, note).encode(), durable=False)
+        write_file(new / f"{table.contents.name}.md", to_markdown(table, note).encode(), durable=False)
+    write_figures(comparison, tables, new)
+    write_file(new / "compare.html", render(comparison, tables).encode(), durable=False)
 
 
 def as_records(outcome: Outcome) -> dict[str, object]:

@@ -11,9 +11,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 from mrprism.compare.plan import Cost, Job
 from mrprism.core.errors import InputError
@@ -25,6 +23,7 @@ from mrprism.learn.run import Run
 from mrprism.learn.train import resume, train
 from mrprism.metrics.scores import write_example
 from mrprism.output.files import remove_leftovers, write_file
+from mrprism.output.lock import alone
 
 
 def main() -> int:
@@ -32,7 +31,7 @@ def main() -> int:
     job = Job.model_validate_json(sys.argv[1])
     _stop_with_parent()
     try:
-        with _alone(job.run.with_name(f"{job.run.name}.lock")):
+        with alone(job.run, wait=True):  # one that a killed comparison left behind saves and goes first
             do(job)
     except InputError as error:
         print(f"mrprism: {error}", file=sys.stderr)
@@ -96,20 +95,6 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Hold a lock on a run: one left over by a killed comparison saves and goes before the next begins."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import io
 import textwrap
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +40,8 @@ STYLE = {
 DOTS = 200  # per inch, of images
 
 
-def write_figures(comparison: Comparison, tables: Sequence[Table]) -> None:
-    """Write figure4, figure5 and figure6 beside the tables, as far as there is anything to show.
+def write_figures(comparison: Comparison, tables: Sequence[Table], out: Path) -> None:
+    """Write figure4, figure5 and figure6 into a folder, as far as there is anything to show.
 
     Figure 4: Dice of each method with each single rater; none where raters are anonymous. Figure 5: the same
     cases of every method that sees the image alone. Figure 6: of those that are given the raters' masks.
@@ -51,18 +52,18 @@ def write_figures(comparison: Comparison, tables: Sequence[Table]) -> None:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font without a sign that stands in somebody's name
         if image and (parts := figures.rater_tables(comparison, widest(tables))):
-            _write(comparison, "figure4", each_rater(parts))
+            _write(out, "figure4", each_rater(parts))
         if rows := figures.shown_cases(comparison, image, "image"):
-            _write(comparison, "figure5", cases(rows))
+            _write(out, "figure5", cases(rows))
         if rows := figures.shown_cases(comparison, masks, "masks"):
-            _write(comparison, "figure6", cases(rows))
+            _write(out, "figure6", cases(rows))
 
 
-def _write(comparison: Comparison, name: str, figure: Figure) -> None:
+def _write(out: Path, name: str, figure: Figure) -> None:
     for suffix, metadata in METADATA.items():
         content = io.BytesIO()
         figure.savefig(content, format=suffix, dpi=DOTS, metadata=metadata)
-        write_file(comparison.out / f"{name}.{suffix}", content.getvalue())
+        write_file(out / f"{name}.{suffix}", content.getvalue(), durable=False)
 
 
 def each_rater(parts: Sequence[RaterTable]) -> Figure:

@@ -15,8 +15,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -40,6 +38,8 @@ from mrprism.fusion.cases import (
 )
 from mrprism.images import write_mask, write_probability
 from mrprism.output.files import remove_leftovers, write_file
+from mrprism.output.folders import replacing_folder
+from mrprism.output.lock import alone_in
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class FusedFolder:
     skill: tuple[SkillRow, ...]
 
 
+@alone_in("out")
 def fuse_folder(
     cases: Samples,
     task: Task,
@@ -165,10 +166,7 @@ def _fuse_one(
     drawn = np.flatnonzero(case.rated.any(axis=0)).tolist()
     counts = np.zeros((*case.rated.shape, 2, 2))
     ties = None
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+    with replacing_folder(folder) as unfinished:
         if len(drawn):
             some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
             given = None if skill is None else skill.of(number, drawn)
@@ -179,13 +177,6 @@ def _fuse_one(
         undrawn = [s for c, s in enumerate(task.structures) if c not in drawn]
         about = {"name": case.name, "counts": counts.tolist(), "ties": ties, "undrawn": undrawn}
         write_file(unfinished / "case.json", _json(about))
-        os.replace(unfinished, folder)
-    except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise InputError(f"cannot write '{folder}': {error.strerror or error}") from error
-    except InputError:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _write(folder: Path, case: MultiRaterSample, fused: Prediction, structures: Sequence[str]) -> None:

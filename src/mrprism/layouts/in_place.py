@@ -12,8 +12,10 @@ from mrprism.datasets.write import channel_names, manifest_text
 from mrprism.images import follows_links
 from mrprism.layouts.source import Source
 from mrprism.output.files import write_file
+from mrprism.output.lock import alone_in
 
 
+@alone_in("out")
 def write_in_place(source: Source, out: Path, *, name: str) -> None:
     """Write a manifest that names the files of a data set where they are.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,11 @@ from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.metrics.scores import Row, pick_examples, score, write_example, write_table
 from mrprism.output.files import remove_leftovers
+from mrprism.output.folders import complete_set
+from mrprism.output.lock import alone_in
 
 
+@alone_in("run")
 def evaluate(
     run: str | Path | Run,
     dataset: Dataset | str | Path | None = None,
@@ -33,7 +35,7 @@ def evaluate(
 ) -> list[Row]:
     """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
 
-    `table.csv` and `examples/` are for the test cases; another split gets `table-SPLIT.csv`.
+    `table.csv` and `examples/` are for the test cases and change together; another split gets `table-SPLIT.csv`.
     A method that gives confidences and can fuse is also scored as a fusion of the cases' own masks,
     in rows that say they read "both".
 
@@ -68,9 +70,13 @@ def evaluate(
         if each:
             each(done, len(names))
     table = {"test": "table.csv", "all": f"table-{_safe(data.name)}.csv"}.get(split, f"table-{split}.csv")
-    write_table(rows, run.path / table)
-    if split == "test" and examples:
-        _keep_examples(predictor, data, rows, _spread(names, rows, examples))
+    if split != "test":
+        write_table(rows, run.path / table)
+        return rows
+    with complete_set(run.path, "evaluation", ("table.csv", "examples"), last=("table.csv",)) as new:
+        write_table(rows, new / table)
+        if examples:
+            _keep_examples(predictor, data, _spread(names, rows, examples), new / "examples")
     return rows
 
 
@@ -106,9 +112,7 @@ def _without_others(prediction: Prediction, data: Task, run: Task) -> Prediction
     return prediction if data.raters == run.raters else replace(prediction, raters=None, confidence=None)
 
 
-def _keep_examples(predictor: Predictor, data: Dataset, rows: Sequence[Row], names: Sequence[str]) -> None:
-    folder = predictor.run.examples
-    shutil.rmtree(folder, ignore_errors=True)
+def _keep_examples(predictor: Predictor, data: Dataset, names: Sequence[str], folder: Path) -> None:
     for number, name in enumerate(names):
         picture = predictor.picture(data[name])
         write_example(folder / f"{number}-{_safe(name)}.npz", picture.shown, picture.prediction)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,8 +20,11 @@ from mrprism.images import ImageFile, Window, format_of, write_mask, write_proba
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.output.files import write_file
+from mrprism.output.folders import replacing_folder
+from mrprism.output.lock import alone_in
 
 
+@alone_in("out")
 def predict_files(
     run: str | Path | Run | Predictor,
     files: Iterable[str | Path],
@@ -85,8 +86,6 @@ def _predict_file(
 ) -> None:
     image = open_image(file, window=window)
     prediction = predictor.predict(image, on_disk=True)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     about = {
         "mrprism": __version__,
         "run": str(predictor.run.path),
@@ -99,16 +98,11 @@ def _predict_file(
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
-    try:
-        _write_maps(part, prediction, predictor.task, image, _suffix(image))
-        write_file(part / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
-        if folder.exists():
-            shutil.rmtree(folder)  # an answer of other weights or for another image, as was seen before
-        os.replace(part, folder)
-    except OSError as error:
-        raise InputError(f"cannot write '{folder}': {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with replacing_folder(
+        folder
+    ) as new:  # an older one is of other weights or another image, as was seen before
+        _write_maps(new, prediction, predictor.task, image, _suffix(image))
+        write_file(new / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
 
 
 def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFile, suffix: str) -> None:

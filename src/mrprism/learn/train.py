@@ -26,8 +26,10 @@ from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import Run, refuse_another, refuse_existing
 from mrprism.learn.settings import Augment, RunConfig, Select
 from mrprism.output.files import remove_leftovers
+from mrprism.output.lock import alone_in
 
 
+@alone_in("out")
 def train(
     dataset: Dataset | str | Path,
     method: str = "mrprism",
@@ -146,6 +148,7 @@ def train(
     return Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
 
 
+@alone_in("run")
 def resume(
     run: str | Path,
     dataset: Dataset | str | Path | None = None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from mrprism.core.errors import InputError
+from mrprism.output.lock import beside, is_at, lock
 
 
 @contextmanager
@@ -21,21 +23,37 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Raises:
         InputError: The disk is full, or the folder cannot be written to; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path, f".{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with _begun(temporary) as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if os.name != "nt":  # which renames no open file
+                os.replace(temporary, path)
+        if os.name == "nt":
+            os.replace(temporary, path)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise InputError(f"cannot write '{path}': {error.strerror or error}") from error
         raise
+
+
+def _begun(path: Path) -> BinaryIO:
+    """A new file, locked, which tells it from what a killed command left."""
+    while True:
+        file = path.open("xb")
+        try:
+            lock(file, wait=True)
+        except OSError:  # a file system without locks
+            return file
+        if is_at(file, path):
+            return file
+        file.close()  # taken for a leftover before it was locked
 
 
 def write_file(path: str | Path, content: bytes, *, durable: bool = True) -> None:
@@ -45,7 +63,12 @@ def write_file(path: str | Path, content: bytes, *, durable: bool = True) -> Non
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left in a folder that nobody else writes to."""
+    """Remove the files that killed commands left half-written in a folder; those being written stay."""
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        with suppress(OSError):
-            path.unlink()
+        with suppress(OSError), path.open("rb") as file:
+            lock(file)
+            if os.name != "nt":
+                path.unlink()
+        if os.name == "nt":
+            with suppress(OSError):  # which refuses while another has it open
+                path.unlink()

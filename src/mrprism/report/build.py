@@ -16,6 +16,7 @@ from mrprism.metrics import METRICS
 from mrprism.metrics.scores import FINAL, MEAN, REFERENCE, pick_examples
 from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.output.files import write_file
+from mrprism.output.lock import alone_in
 from mrprism.output.templates import templates
 from mrprism.report import findings, pictures, plots, reading
 from mrprism.report.pictures import Flat, Panel, Window
@@ -28,6 +29,7 @@ MOST_CASES = 4
 ROLES = ("best", "median", "worst")
 
 
+@alone_in("out")
 def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     """Write a page about evaluated runs of one task: what was learned, a table, pictures.
 

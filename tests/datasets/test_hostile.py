@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -46,10 +45,9 @@ def test_a_killed_import_is_started_again(tmp_path: Path) -> None:
         str(tmp_path / "out"),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    unfinished = tmp_path / ".out.unfinished" / "images"
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        if unfinished.is_dir() and len(os.listdir(unfinished)) >= 5:
+        if len(list(tmp_path.glob(".out.*.unfinished/images/*"))) >= 5:
             process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.002)

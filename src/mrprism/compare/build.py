@@ -17,7 +17,7 @@ from mrprism.compare.page import note as note_under
 from mrprism.compare.page import render
 from mrprism.compare.paper import write_figures
 from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, read_plan, write_plan
-from mrprism.compare.results import read_comparison
+from mrprism.compare.results import Comparison, read_comparison
 from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
 from mrprism.core.errors import InputError

@@ -90,7 +90,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *API})
+    return sorted(__all__)
 
 
 class _Package(ModuleType):

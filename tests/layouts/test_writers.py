@@ -257,7 +257,7 @@ def test_run_lengths_by_hand():
     ("make", "target", "raters", "says"),
     [
         (flat, "zip", "each", "unknown target 'zip'; known: nnunet, bids"),
-        (flat, "png", "oracle", "unknown raters 'oracle'; known: each, or a fusion: soft-vote"),
+        (flat, "png", "oracle", "unknown raters 'oracle'; known: each, soft-vote"),
         (volumes, "png", "each", "case 'case0' is a volume, which png cannot hold"),
         (volumes, "coco", "each", "case 'case0' is a volume, which coco cannot hold"),
         (flat, "seg-nrrd", "each", "case 'case0' is no volume"),

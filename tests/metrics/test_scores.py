@@ -142,7 +142,7 @@ def test_wrong_arguments() -> None:
     sample = make_sample()
     with pytest.raises(ValueError, match="shape"):
         score(Prediction(probability=np.zeros((2, 16, 16))), sample)
-    with pytest.raises(ValueError, match="unknown name 'dise'; known: soft_dice, dice"):
+    with pytest.raises(InputError, match="unknown name 'dise'; known: soft_dice, dice"):
         score(make_prediction(sample), sample, metrics=["dise"])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mrprism.agreement.ratio import ratio
+from mrprism.core.brief import size
 
 LEVEL = 0.95
 
@@ -28,6 +29,16 @@ class Estimate:
     high: np.ndarray
     cases: np.ndarray  # cases the value rests on
     undefined: np.ndarray  # cases that could have counted and were 0/0
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})" if self.value.ndim == 0 else f"Estimate of {size(self.value.shape)} values"
+
+    def __str__(self) -> str:
+        """The value and its interval; of many values how many there are."""
+        if self.value.ndim:
+            return repr(self)
+        interval = "" if np.isnan(self.low) else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{interval}"
 
     def __getitem__(self, place: Any) -> Estimate:
         """The estimate at a place of the arrays."""

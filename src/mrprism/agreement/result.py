@@ -15,6 +15,9 @@ from mrprism.agreement.case import pairs
 from mrprism.agreement.ratio import row_mean
 from mrprism.agreement.spread import NULL_EXCHANGE, Spread
 from mrprism.agreement.structure import StructureAgreement
+from mrprism.core.brief import counted
+from mrprism.core.errors import unknown
+from mrprism.core.rows import Rows
 from mrprism.core.sample import Task
 
 Row = dict[str, Any]
@@ -47,11 +50,37 @@ class Agreement:
     groups: int  # patients there are to resample
 
     def __getitem__(self, structure: str) -> StructureAgreement:
-        return next(part for part in self.structures if part.structure == structure)
+        for part in self.structures:
+            if part.structure == structure:
+                return part
+        raise unknown("structure", structure, (part.structure for part in self.structures))
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{part.structure} {part.overall['dice']}" for part in self.structures)
+        who = f"{counted(len(self.cases), 'case')}, {counted(len(self.task.raters), 'rater')}"
+        return f"Agreement('{self.name}', {who}; mean Dice: {found})"
+
+    def _repr_html_(self) -> str:
+        from mrprism.agreement.notebook import agreement_html
+
+        return agreement_html(self)
+
+    def to_frame(self, table: str = "overall") -> Any:
+        """One of the `tables` as a `pandas.DataFrame`.
+
+        Raises:
+            InputError: There is no such table, or pandas is not installed.
+        """
+        found = self.tables()
+        if table not in found:
+            raise unknown("table", table, found)
+        return Rows(found[table]).to_frame()
 
     def matrix(self, structure: str, statistic: str) -> Float[np.ndarray, "R R"]:
         """A statistic of every two raters (`dice`, `hd95`, `cohen_kappa`); NaN on the diagonal."""
-        raters = len(self.task.raters)
+        raters, known = len(self.task.raters), self[structure].pairs
+        if statistic not in known:
+            raise unknown("statistic of pairs", statistic, known)
         square = np.full((raters, raters), np.nan)
         first, second = pairs(raters)
         square[first, second] = square[second, first] = self[structure].pairs[statistic].value
@@ -64,9 +93,9 @@ class Agreement:
         order = np.argsort(np.where(np.isnan(score), np.inf, score), kind="stable")
         return [int(i) for i in order if not np.isnan(score[i])]
 
-    def tables(self) -> dict[str, list[Row]]:
+    def tables(self) -> dict[str, Rows[Row]]:
         """Tidy tables by name: `overall`, `pairs`, `raters`, `spread`, `cases`, `sizes`."""
-        return tables(self)
+        return {name: Rows(rows) for name, rows in tables(self).items()}
 
     def to_json(self) -> Row:
         """The tables and what they were made with, ready for `json.dumps` (undefined: None)."""

@@ -49,6 +49,11 @@ class Spread:
     p: float  # exchangeability, one-sided: does the candidate agree less than a reader would?
     left_out: int  # cases without the candidate or without two readers
 
+    def __repr__(self) -> str:
+        return (
+            f"Spread('{self.candidate}' on '{self.structure}': {self.verdict}, difference {self.difference})"
+        )
+
     @property
     def verdict(self) -> str:
         """`within`: worse by the margin or more is ruled out; `outside`: it is certain; else `undecided`."""

@@ -14,6 +14,7 @@ from mrprism.agreement.chance import Tally, cohen_kappa, fleiss_of, gwet_of, kri
 from mrprism.agreement.ratio import ratio, row_mean
 from mrprism.agreement.spread import Spread, spread_test
 from mrprism.agreement.volumes import ICC_KINDS, bland_altman_of, complete, icc_of
+from mrprism.core.brief import counted
 from mrprism.core.sample import Task
 
 PAIRS_AT_ONCE = 512  # bounds the memory of resampling when there are hundreds of raters
@@ -36,6 +37,11 @@ class StructureAgreement:
     cases: dict[str, np.ndarray]  # (case,) each
     sizes: np.ndarray  # (case, R) what each rater measured
     pair_dice: np.ndarray  # (case, pair)
+
+    def __repr__(self) -> str:
+        cases, pairs_ = self.pair_dice.shape
+        what = f"{counted(cases, 'case')}, {counted(pairs_, 'pair')} of raters"
+        return f"StructureAgreement('{self.structure}', mean Dice {self.overall['dice']}, {what})"
 
 
 def summarise(

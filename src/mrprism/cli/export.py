@@ -48,12 +48,12 @@ def run(
     if to == "onnx":
         _export_network(source, out, raters, soft, as_json)
         return
-    from mrprism.core.errors import InputError
+    from mrprism.core.errors import unknown
     from mrprism.datasets import open_dataset
     from mrprism.layouts.writers import TARGETS, export_dataset
 
     if to not in TARGETS:
-        raise InputError(f"unknown target '{to}'; known: {', '.join(TARGETS)}, onnx")
+        raise unknown("target", to, [*TARGETS, "onnx"])
     made = export_dataset(open_dataset(source), to, out, raters=raters, soft=soft)
     if as_json:
         about = {

@@ -20,7 +20,9 @@ from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, r
 from mrprism.compare.results import Comparison, read_comparison
 from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
+from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
+from mrprism.core.rows import Rows
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import complete_set
@@ -39,6 +41,19 @@ class Outcome:
     failed: dict[str, str]  # run to why
     impossible: dict[str, str]  # candidate to why
     collapsed: dict[str, str]  # candidate's name to why its numbers mean nothing
+
+    def __repr__(self) -> str:
+        lost = f", {len(self.failed)} failed" if self.failed else ""
+        return f"Outcome('{self.page}', {counted(len(self.tables), 'table')}{lost})"
+
+    def to_frame(self) -> Any:
+        """All scores as a `pandas.DataFrame`, a row for each method, structure, target and metric.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        scores: Any = as_records(self)["scores"]
+        return Rows(scores).to_frame()
 
 
 @alone_in("out")

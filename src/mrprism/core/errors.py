@@ -1,5 +1,10 @@
 """The one error users see."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class InputError(Exception):
     """Something given to mrprism is wrong, said in one sentence.
@@ -7,3 +12,30 @@ class InputError(Exception):
     The sentence names what was wrong, in which file, and what was expected.
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class UnknownName(InputError, KeyError):  # noqa: N818
+    """A name that nothing has; a `KeyError` too, for those who ask a mapping."""
+
+    __str__ = Exception.__str__  # a KeyError would put quotes around the sentence
+
+
+class OutOfRange(InputError, IndexError):  # noqa: N818
+    """A place past the end; an `IndexError` too, for loops end by it."""
+
+
+def unknown(what: str, name: object, known: Iterable[object]) -> UnknownName:
+    """The error for a name nothing has, with those there are and the nearest of them.
+
+    Args:
+        what: What it should be a name of, such as "method".
+    """
+    names = [str(one) for one in known]
+    return UnknownName(f"unknown {what} '{name}'; known: {', '.join(names) or 'none'}{nearest(name, names)}")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence that asks whether the nearest of the known names was meant; or nothing."""
+    names = {one.lower(): one for one in known}
+    near = get_close_matches(str(name).lower(), names, n=1)
+    return f"; did you mean '{names[near[0]]}'?" if near else ""

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mrprism.core.brief import brief
+from mrprism.core.notebook import prediction_html
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -23,6 +26,11 @@ class Prediction:
     draws: Any | None = None  # (S, C, *space) sampled segmentations
     steps: tuple[Any, ...] = ()  # the probability of each recurrence, Rec0 first
     ties: Any | None = None  # (C, *space) bool: pixels where the vote was even (fusions only)
+
+    __repr__ = brief
+
+    def _repr_html_(self) -> str:
+        return prediction_html(self)
 
     def cases(self) -> Iterator[Prediction]:
         """The cases of a batched prediction, one by one, as NumPy arrays."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mrprism.core.brief import brief, counted, size
 from mrprism.core.errors import InputError
+from mrprism.core.notebook import sample_html
 from mrprism.core.types import Image, Masks, Rated, Reference
 
 
@@ -19,6 +21,8 @@ class Task:
     raters: tuple[str, ...]
     anonymous: bool = False  # raters are slots, not the same persons from case to case
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -26,6 +30,8 @@ class Reading:
 
     masks: Masks
     rated: Rated
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,25 @@ class MultiRaterSample:
     diagnosis: int | None = None  # a case label such as glaucoma, 0 or 1
     spacing_mm: tuple[float, ...] | None = None  # one per axis of `space`
     readings: tuple[Reading, ...] = ()  # second, third, ... reading; never mixed into votes and fusions
+
+    def __repr__(self) -> str:
+        raters, structures = self.rated.shape
+        missing = int((~self.rated).sum())
+        parts = [
+            "no image" if self.image is None else f"image {size(self.image.shape)}",
+            f"{counted(raters, 'rater')} × {counted(structures, 'structure')}",
+            f"{missing} masks missing" if missing else "",
+            f"{counted(len(self.readings), 'further reading')}" if self.readings else "",
+            "reference" if self.reference is not None else "",
+            f"group '{self.group}'" if self.group is not None else "",
+            f"{self.split}" if self.split is not None else "",
+            f"diagnosis {self.diagnosis}" if self.diagnosis is not None else "",
+            f"{size(self.spacing_mm)} mm" if self.spacing_mm is not None else "",
+        ]
+        return f"{type(self).__name__}('{self.name}', {', '.join(part for part in parts if part)})"
+
+    def _repr_html_(self) -> str:
+        return sample_html(self)
 
     @property
     def space(self) -> tuple[int, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.rows import frame
 from mrprism.datasets.dataset import (
     further_readings,
     read_case_image,
@@ -34,6 +35,17 @@ class Check:
     path: str
     faults: list[Fault] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Check('{self.path}', {self.verdict})"
+
+    def to_frame(self) -> Any:
+        """What was found as a `pandas.DataFrame`, a row each.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return frame([asdict(fault) for fault in self.faults], [f.name for f in fields(Fault)])
 
     @property
     def errors(self) -> list[Fault]:

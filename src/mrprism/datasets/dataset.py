@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import overload
 
 import numpy as np
 
-from mrprism.core.errors import InputError
+from mrprism.core.brief import counted
+from mrprism.core.errors import InputError, OutOfRange, UnknownName, nearest
 from mrprism.core.sample import MultiRaterSample, Reading, Samples, Task
 from mrprism.core.types import Image, Votes
 from mrprism.datasets.grid import aligned
@@ -18,7 +20,7 @@ from mrprism.datasets.open_image import open_image
 from mrprism.images import Geometry, ImageFile, read_labels, read_mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FileSample(MultiRaterSample):
     """A sample with what only files know."""
 
@@ -121,18 +123,33 @@ class Dataset(Samples):
     def __getitem__(self, key: int | str | slice) -> MultiRaterSample | Dataset:
         if isinstance(key, slice):
             return self.subset(self.names[key])
-        case = self._case(key if isinstance(key, str) else self.names[key])
+        case = self._case(key if isinstance(key, str) else self.names[self._place(key)])
         return _read(case) if isinstance(case, _Entry) else case
+
+    def _place(self, key: int) -> int:
+        try:
+            place = operator.index(key)
+        except TypeError:
+            raise InputError(
+                f"a case of data set '{self.name}' is asked for by its place or its name, not by {key!r}"
+            ) from None
+        if not -len(self) <= place < len(self):
+            raise OutOfRange(
+                f"data set '{self.name}' has {counted(len(self), 'case')}; there is no case {place}"
+            )
+        return place
 
     def _case(self, name: str) -> MultiRaterSample | _Entry:
         if name not in self._cases:
             some = ", ".join(self.names[:5]) + (", ..." if len(self) > 5 else "")
-            raise InputError(f"data set '{self.name}' has no case '{name}'; it has {some}")
+            raise UnknownName(
+                f"data set '{self.name}' has no case '{name}'; it has {some}{nearest(name, self.names)}"
+            )
         return self._cases[name]
 
     def __repr__(self) -> str:
-        who = f"{len(self.task.raters)} raters, structures {', '.join(self.task.structures)}"
-        return f"Dataset('{self.name}', {len(self)} cases, {who})"
+        who = f"{counted(len(self.task.raters), 'rater')}, structures {', '.join(self.task.structures)}"
+        return f"Dataset('{self.name}', {counted(len(self), 'case')}, {who})"
 
 
 def open_dataset(path: str | Path, *, resample: bool = False) -> Dataset:

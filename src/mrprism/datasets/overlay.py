@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.raters import SCENARIOS, draw_raters
 
@@ -23,7 +23,7 @@ def lay_raters(
         InputError: The scenario is unknown, or (when its turn comes) a case has no reference.
     """
     if scenario not in SCENARIOS:
-        raise InputError(f"unknown scenario '{scenario}'; known: {', '.join(SCENARIOS)}")
+        raise unknown("scenario", scenario, SCENARIOS)
     group = SCENARIOS[scenario]
     raters = tuple(f"rater{number}" for number in range(1, len(group.styles) + 1))
 

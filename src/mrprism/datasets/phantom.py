@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.core.types import Image, Reference
 from mrprism.datasets.raters import SCENARIOS, Scenario, draw_raters
@@ -79,7 +79,7 @@ def fundus(rng: np.random.Generator, size: int) -> tuple[Image, Reference]:
 
 def _scenario(name: str) -> Scenario:
     if name not in SCENARIOS:
-        raise InputError(f"unknown scenario '{name}'; known: {', '.join(SCENARIOS)}")
+        raise unknown("scenario", name, SCENARIOS)
     return SCENARIOS[name]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mrprism.core.prediction import Prediction
+from mrprism.core.registry import Registry
 from mrprism.fusion.dawid_skene import dawid_skene
 from mrprism.fusion.jaccard_mean import jaccard_mean
 from mrprism.fusion.shape_average import shape_average
@@ -19,7 +20,7 @@ from mrprism.fusion.voting import LabelVote, best_rater, majority, soft_vote, vo
 
 Fusion = Callable[..., Prediction]  # (masks (R, C, *space) bool, rated (R, C) bool, **options)
 
-FUSIONS: dict[str, Fusion] = {
+_FUSIONS: dict[str, Fusion] = {
     "soft-vote": soft_vote,
     "majority": majority,
     "weighted": weighted,
@@ -30,5 +31,6 @@ FUSIONS: dict[str, Fusion] = {
     "shape-average": shape_average,
     "jaccard-mean": jaccard_mean,
 }
+FUSIONS = Registry("fusion", _FUSIONS)
 
 __all__ = ["FUSIONS", "Fusion", "LabelFusion", "LabelVote", "staple_labels", "vote_labels"]

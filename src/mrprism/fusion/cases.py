@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import betaincinv
 
-from mrprism.core.errors import InputError
+from mrprism.core.brief import brief
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.patterns import PatternTable
 from mrprism.core.prediction import Prediction
+from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples
 from mrprism.core.types import Masks, Probability, Rated
 from mrprism.fusion import FUSIONS
@@ -39,6 +42,8 @@ def fuse_cases(cases: Samples, method: str, *, pooled: bool = False, **options: 
         InputError: An unknown method, one that cannot be pooled, or a case whose structure nobody drew.
     """
     known(method)
+    if pooled:
+        poolable(method)
     skill = pool_skill(cases, method, **options) if pooled else None
     for number in range(len(cases)):
         case = cases[number]
@@ -49,6 +54,8 @@ def fuse_case(
     case: MultiRaterSample, method: str, skill: CaseSkill | None = None, **options: Any
 ) -> Prediction:
     """Fuse one case, by a method alone or with the skill found by ``pool_skill``."""
+    known(method)
+    _check_options(method, options)
     try:
         if skill is None:
             if method == "shape-average":
@@ -64,7 +71,15 @@ def fuse_case(
 def known(method: str) -> None:
     """Refuse a method that does not exist."""
     if method not in FUSIONS:
-        raise InputError(f"unknown method '{method}'; known: {', '.join(FUSIONS)}")
+        raise unknown("method", method, FUSIONS)
+
+
+def _check_options(method: str, options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(FUSIONS[method]).parameters.values()
+    own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in own:
+            raise unknown(f"option of {method}", name, own)
 
 
 def poolable(method: str) -> None:
@@ -80,6 +95,8 @@ class CaseSkill:
     confusion: Float[np.ndarray, "R C 2 2"]
     prior: Float[np.ndarray, " C"]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class PooledSkill:
@@ -87,6 +104,8 @@ class PooledSkill:
 
     confusion: Float[np.ndarray, "R C 2 2"]  # P(drawn | true); 0.5 for who rated nothing
     prior: Float[np.ndarray, "N C"]  # P(inside) in the region of interest of each case
+
+    __repr__ = brief
 
     def of(self, number: int, structures: Sequence[int] | None = None) -> CaseSkill:
         """What fusing this case needs, for some structures or all."""
@@ -212,7 +231,7 @@ def skill_table(
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> list[SkillRow]:
+) -> Rows[SkillRow]:
     """Each rater's skill over a data set with 95 % intervals.
 
     Intervals are percentiles of a bootstrap over patients. A rater seen on one patient only gets
@@ -231,7 +250,7 @@ def skill_table(
     place = {name: number for number, name in enumerate(names)}
     by_group = np.zeros((len(names), *counts.shape[1:]))
     np.add.at(by_group, [place[group] for group in groups], counts)
-    rows = []
+    rows: Rows[SkillRow] = Rows()
     for c, resampled in _resampled(by_group, resamples, seed):
         for r, rater in enumerate(raters):
             mine = by_group[:, r, c]

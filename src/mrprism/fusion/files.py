@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.patterns import PatternTable, Region, paint_blocks
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, confusion_counts, survey_region
@@ -66,7 +66,7 @@ def fuse_files(
             named), more than one value besides 0, a broken file, or an unknown method.
     """
     if method not in FUSIONS:
-        raise InputError(f"unknown method '{method}'; known: {', '.join(FUSIONS)}")
+        raise unknown("method", method, FUSIONS)
     if len(paths) < 2:
         raise InputError(f"one rater only ({paths[0]}): fusing needs the masks of two or more")
     kinds = {path: format_of(path) for path in paths}

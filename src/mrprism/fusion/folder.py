@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from mrprism.core.brief import brief
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
+from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples, Task
 from mrprism.fusion.by_pattern import MARGIN
 from mrprism.fusion.cases import (
@@ -51,7 +53,9 @@ class FusedFolder:
     skipped: int  # cases an earlier run had finished
     ties: int | None  # pixels where the vote was even, over all cases; None: the method knows no ties
     undrawn: tuple[tuple[str, str], ...]  # case and structure nobody drew: nothing was written
-    skill: tuple[SkillRow, ...]
+    skill: Rows[SkillRow]
+
+    __repr__ = brief
 
 
 @alone_in("out")
@@ -112,7 +116,7 @@ def fuse_folder(
     write_skill(out, skill_rows)
     skipped = len(folders) - len(left)
     return FusedFolder(
-        out, len(folders), skipped, sum(ties) if ties else None, tuple(undrawn), tuple(skill_rows)
+        out, len(folders), skipped, sum(ties) if ties else None, tuple(undrawn), skill_rows
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.rows import Rows
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset, open_dataset
@@ -32,7 +33,7 @@ def evaluate(
     metrics: Collection[str] | None = None,
     examples: int = 8,
     each: Callable[[int, int], None] | None = None,
-) -> list[Row]:
+) -> Rows[Row]:
     """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
 
     `table.csv` and `examples/` are for the test cases and change together; another split gets `table-SPLIT.csv`.
@@ -59,7 +60,7 @@ def evaluate(
         )
     if not names:
         raise InputError(f"{run.path} has no cases in its split '{split}'")
-    rows: list[Row] = []
+    rows: Rows[Row] = Rows()
     for done, name in enumerate(names, 1):
         sample = data[name]
         prediction = _without_others(predictor.predict(sample, on_disk=True), data.task, run.config.task)

@@ -53,6 +53,10 @@ class Run:
     path: Path
     config: RunConfig
 
+    def __repr__(self) -> str:
+        state = "trained" if (self.path / "result.json").is_file() else "begun"
+        return f"Run('{self.path}', {self.config.method} on {self.config.dataset}, {state})"
+
     @classmethod
     def create(cls, path: str | Path, config: RunConfig) -> Run:
         """Start a run in a folder that is not there yet, or is empty.

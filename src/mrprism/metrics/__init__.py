@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from mrprism.core.registry import Registry
 from mrprism.metrics.bootstrap import Difference, paired_difference
 from mrprism.metrics.calibration import Reliability, brier, ece, reliability
 from mrprism.metrics.distance import hd95
@@ -86,7 +87,7 @@ class Metric:
         return math.isfinite(value) or (self.undefined and math.isnan(value))
 
 
-METRICS: dict[str, Metric] = {
+METRICS: Registry[Metric] = Registry("metric", {
     "soft_dice": Metric(
         lambda p, votes, raters, spacing: soft_dice(p, votes, raters),
         "higher", "soft Dice", "%", each_rater=True,
@@ -142,7 +143,7 @@ METRICS: dict[str, Metric] = {
         "higher", "mean confidence", "%", needs="confidence",
     ),
     "skill": Metric(dice, "higher", "Dice of the rater with the reference", "%", needs="masks"),
-}  # fmt: skip
+})  # fmt: skip
 
 
 def _sizes(masks: np.ndarray) -> np.ndarray:

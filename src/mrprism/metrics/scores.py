@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive
@@ -130,7 +130,7 @@ def _wanted(metrics: Collection[str] | None, targets: Collection[str] | None) ->
     for given, known in ((metrics, tuple(METRICS)), (targets, known_targets)):
         for name in given or ():
             if name not in known:
-                raise ValueError(f"unknown name '{name}'; known: {', '.join(known)}")
+                raise unknown("name", name, known)
     return _Wanted(
         frozenset(METRICS if metrics is None else metrics),
         frozenset(known_targets if targets is None else targets),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mrprism import __version__
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.sample import Samples
 from mrprism.datasets import Dataset
 from mrprism.datasets.write import safe_name
@@ -76,9 +76,9 @@ def export_dataset(
             hold, or a disk that is full.
     """
     if target not in TARGETS:
-        raise InputError(f"unknown target '{target}'; known: {', '.join(TARGETS)}")
+        raise unknown("target", target, TARGETS)
     if raters != EACH and raters not in FUSIONS:
-        raise InputError(f"unknown raters '{raters}'; known: {EACH}, or a fusion: {', '.join(FUSIONS)}")
+        raise unknown("raters", raters, [EACH, *FUSIONS])
     if soft and (target != "nnunet" or raters == EACH):
         raise InputError(
             f"soft labels are for nnunet with a fusion, not for {target} with raters '{raters}'; expected for "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.sample import Task
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def method_class(name: str) -> type[Method]:
         InputError: There is no such method.
     """
     if name not in METHODS:
-        raise InputError(f"unknown method '{name}'; known: {', '.join(METHODS)}")
+        raise unknown("method", name, METHODS)
     entry = METHODS[name]
     if isinstance(entry, type):
         return entry

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, UnknownName, nearest
 from mrprism.core.sample import Task
 from mrprism.learn.methods import method_class
 from mrprism.learn.methods.method import Method
@@ -48,5 +48,7 @@ def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> 
                 said = error.errors()[0]["msg"].lower()
                 raise InputError(f"option '{option}' of method '{name}' is {value!r}: {said}") from error
         elif not passes_on:
-            raise InputError(f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}")
+            raise UnknownName(
+                f"method '{name}' has no option '{option}'; known: {', '.join(own) or 'none'}{nearest(option, own)}"
+            )
     return read

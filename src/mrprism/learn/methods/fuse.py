@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import unknown
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.fusion import FUSIONS
@@ -42,7 +42,7 @@ class Fuse(Method):
         """
         super().__init__(task)
         if fusion not in FUSIONS:
-            raise InputError(f"unknown fusion '{fusion}'; known: {', '.join(FUSIONS)}")
+            raise unknown("fusion", fusion, FUSIONS)
         self.fusion = fusion
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:

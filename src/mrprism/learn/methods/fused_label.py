@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.fusion import FUSIONS
@@ -44,7 +44,7 @@ class FusedLabel(Method):
         self.rater = _named(label, task) if label.startswith("rater:") else None
         if self.rater is None and label not in (*LABELS, *FUSIONS):
             known = [*LABELS, "rater:NAME", *(name for name in FUSIONS if name not in LABELS)]
-            raise InputError(f"unknown label '{label}'; known: {', '.join(known)}")
+            raise unknown("label", label, known)
         self.label = label
         self.loss: LossName = loss
         self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 
 # backbone: (blocks in each of four stages, their widths)
 BACKBONES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -29,7 +29,7 @@ class Encoder(nn.Module):
         """
         super().__init__()
         if backbone not in BACKBONES:
-            raise InputError(f"unknown backbone '{backbone}'; known: {', '.join(BACKBONES)}")
+            raise unknown("backbone", backbone, BACKBONES)
         from monai.networks.nets.resnet import ResNet  # imported late: it takes seconds
 
         blocks, widths = BACKBONES[backbone]

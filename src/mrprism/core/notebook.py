@@ -1,0 +1,54 @@
+"""How results look in a notebook: a line of text and a picture, as HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mrprism.core.prediction import Prediction
+    from mrprism.core.sample import MultiRaterSample
+
+INCHES = 2.6  # a panel's width
+
+
+def html(text: str, figure: Any) -> str:
+    """A line above a figure of matplotlib; the text is escaped."""
+    return f'<p>{escape(text)}</p><img src="{png_uri(figure)}" alt="{escape(text)}">'
+
+
+def png_uri(figure: Any) -> str:
+    """A figure as a data URI."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def sample_html(sample: MultiRaterSample) -> str:
+    """A case: its image, what everybody drew, and the majority."""
+    import mrprism
+
+    return html(repr(sample), mrprism.plot_case(sample))
+
+
+def prediction_html(prediction: Prediction) -> str:
+    """The probability of each structure; of a volume the slice on which most is inside."""
+    maps = prediction.probability
+    if not isinstance(maps, np.ndarray) or maps.ndim not in (3, 4) or not maps.size:
+        return f"<p>{escape(repr(prediction))}</p>"  # a batch
+    if maps.ndim == 4:
+        maps = maps[:, int(maps.sum(axis=(0, 2, 3), dtype=np.float64).argmax())]
+    from matplotlib.figure import Figure
+
+    height, width = maps.shape[1:]
+    figure = Figure(figsize=(len(maps) * INCHES, INCHES * height / width + 0.35), layout="constrained")
+    for number, probability in enumerate(maps, 1):
+        axes = figure.add_subplot(1, len(maps), number)
+        axes.imshow(probability, cmap="magma", vmin=0, vmax=1)
+        axes.set_title(f"structure {number}", fontsize=11)
+        axes.set_axis_off()
+    return html(repr(prediction), figure)

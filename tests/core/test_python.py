@@ -43,7 +43,6 @@ def test_a_place_past_the_end_is_an_index_error_too(data: mrprism.Dataset) -> No
 UNKNOWN: list[tuple[Callable[[Any, Any], Any], str]] = [
     (lambda data, found: data["case0O02"], "no case 'case0O02'; it has case0000.*did you mean 'case0002'"),
     (lambda data, found: data.subset(["zz"]), "no case 'zz'"),
-    (lambda data, found: data[1.5], "by its place or its name, not by 1.5"),
     (
         lambda data, found: mrprism.fuse_case(data[0], "stapel"),
         "unknown method 'stapel'; .*did you mean 'staple'",

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 
@@ -117,16 +117,16 @@ class Dataset(Samples):
         return len(self._cases)
 
     @overload
-    def __getitem__(self, key: int | str) -> MultiRaterSample: ...
+    def __getitem__(self, key: SupportsIndex | str) -> MultiRaterSample: ...
     @overload
     def __getitem__(self, key: slice) -> Dataset: ...
-    def __getitem__(self, key: int | str | slice) -> MultiRaterSample | Dataset:
+    def __getitem__(self, key: SupportsIndex | str | slice) -> MultiRaterSample | Dataset:
         if isinstance(key, slice):
             return self.subset(self.names[key])
         case = self._case(key if isinstance(key, str) else self.names[self._place(key)])
         return _read(case) if isinstance(case, _Entry) else case
 
-    def _place(self, key: int) -> int:
+    def _place(self, key: SupportsIndex) -> int:
         try:
             place = operator.index(key)
         except TypeError:

@@ -115,9 +115,7 @@ def fuse_folder(
     skill_rows = skill_table(counts, task.raters, task.structures, groups)
     write_skill(out, skill_rows)
     skipped = len(folders) - len(left)
-    return FusedFolder(
-        out, len(folders), skipped, sum(ties) if ties else None, tuple(undrawn), skill_rows
-    )
+    return FusedFolder(out, len(folders), skipped, sum(ties) if ties else None, tuple(undrawn), skill_rows)
 
 
 def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.core.rows import Rows
 from mrprism.core.prediction import Prediction
+from mrprism.core.rows import Rows
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import need_images

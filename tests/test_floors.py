@@ -16,7 +16,7 @@ import mrprism
 HOUSE = Path(mrprism.__file__).parent
 
 FLOORS = {  # first part of the module's name inside mrprism: its floor
-    "": 0,  # the package itself: the version; its lazy names are looked up when used
+    "": -1,  # the package itself: the version; its lazy names are looked up when used
     "core": 0,
     "output": 1,
     "images": 2,

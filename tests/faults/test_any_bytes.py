@@ -21,9 +21,10 @@ from mutate import mutated
 from targets import TARGETS
 
 from faults.inputs import COMMANDS, GOOD
-from mrprism.cli.import_ import _converted, _pair
+from mrprism.cli.import_ import _pair
 from mrprism.core.errors import InputError
 from mrprism.layouts import DATASETS
+from mrprism.layouts.importing import converted
 
 LAYOUTS = [name for name, command in COMMANDS.items() if command.startswith("import")]
 few = settings(
@@ -69,7 +70,7 @@ def reader_of(command: str) -> tuple[str, dict[str, Any]]:
     _, kind, _, _, *rest = shlex.split(command)
     pairs = zip(rest[::2], rest[1::2], strict=True)
     given = dict(_pair(value) if key == "-o" else (key.lstrip("-"), value) for key, value in pairs)
-    return kind, _converted(kind, DATASETS[kind], given)
+    return kind, converted(kind, given)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -359,12 +359,13 @@ def riga(root: Path) -> None:
     folder = root / "MESSIDOR/MESSIDOR"
     folder.mkdir(parents=True)
     image = picture(0, (96, 96), colour=True) // 4 + 60
-    Pillow.fromarray(image).save(folder / "image1prime.tif")
-    for rater in (1, 2, 3):
-        drawn = image.copy()
-        for mask in (disc(32 + rater, 96), disc(15 + rater, 96)) if rater < 3 else (disc(30, 96),):
-            drawn[mask & ~ndimage.binary_erosion(mask, iterations=2)] = (0, 255, 0)
-        Pillow.fromarray(drawn).save(folder / f"image1-{rater}.tif")
+    for number in (1, 2):
+        Pillow.fromarray(image).save(folder / f"image{number}prime.tif")
+        for rater in (1, 2, 3):
+            drawn, lacks = image.copy(), (rater, number) == (3, 1)
+            for mask in (disc(30, 96),) if lacks else (disc(32 + rater, 96), disc(15 + rater, 96)):
+                drawn[mask & ~ndimage.binary_erosion(mask, iterations=2)] = (0, 255, 0)
+            Pillow.fromarray(drawn).save(folder / f"image{number}-{rater}.tif")
 
 
 def disc_region(root: Path) -> None:

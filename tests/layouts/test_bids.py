@@ -52,8 +52,8 @@ def test_masks(tmp_path: Path) -> None:
     assert found["sub-01_ses-1"].rated.all() and not found["sub-01_ses-1"].masks[1].any()
     assert [s.group for s in found.values()] == ["01", "01", "02"]
     assert found["sub-02"].spacing_mm == pytest.approx((2, 0.8, 0.8))
-    left_out = [note for note in source.notes if "left out" in note]
-    assert len(left_out) == 2
+    assert source.ledger is not None
+    assert len(source.ledger.left) == 2
 
 
 def test_label_maps_are_named_by_the_nearest_table(tmp_path: Path) -> None:

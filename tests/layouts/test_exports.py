@@ -30,7 +30,7 @@ def test_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["p1_a"].reference, blob(7)[None])
     assert found["p2_a"].reference is None
     png(tmp_path / "bob/p11_a.png", blob(5))
-    with pytest.raises(InputError, match="has a mask 'p11_a' for which there is no image"):
+    with pytest.raises(InputError, match=r"has a mask 'p11_a.png' for which there is no image"):
         DATASETS["folder"](tmp_path)
 
 
@@ -57,8 +57,12 @@ def test_folder_of_a_rater_who_has_not_begun(tmp_path: Path) -> None:
     png(tmp_path / "ann/disc/1.png", blob(1))
     (tmp_path / "bob/disc").mkdir(parents=True)
     (tmp_path / "eve").mkdir()
-    (found,) = DATASETS["folder"](tmp_path).samples
-    np.testing.assert_array_equal(found.rated, [[True], [False], [False]])
+    with pytest.raises(InputError, match=r"no mask of the rater 'bob' .* -o without=bob"):
+        list(DATASETS["folder"](tmp_path).samples)
+    source = DATASETS["folder"](tmp_path, without="bob, eve")
+    (found,) = source.samples
+    assert source.task.raters == ("ann",)
+    np.testing.assert_array_equal(found.rated, [[True]])
     (tmp_path / "bob/disc/plan.txt").write_text("x")
     with pytest.raises(InputError, match=r"bob' holds no mask but 'plan.txt'"):
         DATASETS["folder"](tmp_path)

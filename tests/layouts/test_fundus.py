@@ -44,8 +44,8 @@ def test_riga_disc_region(tmp_path: Path) -> None:
     disc_region(tmp_path / "DiscRegion")
     (found,) = cases(DATASETS["riga"](tmp_path)).values()
     assert (found.diagnosis, found.split) == (1, "train")
-    np.testing.assert_array_equal(found.rated.all(1), [True, True, True, False, True, True])
-    np.testing.assert_array_equal(found.masks[5], [disc(26), disc(14)])
+    assert found.rated.all() and len(found.rated) == 5  # there is no mask of rater 4
+    np.testing.assert_array_equal(found.masks[4], [disc(26), disc(14)])
     np.testing.assert_array_equal(found.reference, [disc(20), disc(8)])
 
 
@@ -83,9 +83,10 @@ def test_riga_plus_is_inverted(tmp_path: Path) -> None:
         (tmp_path / f"MESSIDOR_Base1_{split}.csv").write_text(row)
     source = DATASETS["riga"](tmp_path)
     (found,) = cases(source).values()
-    assert len(source.notes) == 1
-    np.testing.assert_array_equal(found.rated.all(1), [True, True, False, False, False, True])
-    np.testing.assert_array_equal(found.masks[5], [disc(20), disc(16)])
+    assert source.task.raters == ("rater 1", "rater 2", "rater 6")
+    assert source.notes[0].endswith("stands in several tables and was taken once")
+    assert found.rated.all()
+    np.testing.assert_array_equal(found.masks[2], [disc(20), disc(16)])
     png(tmp_path / "RIGA/MESSIDOR_Base1/1_mask-2.png", np.full((64, 64), 127, np.uint8))
     with pytest.raises(InputError, match="holds the grey value 127"):
         cases(DATASETS["riga"](tmp_path))
@@ -121,21 +122,29 @@ def test_riga_original_outlines_become_masks(tmp_path: Path) -> None:
     Pillow.fromarray(smooth).save(rushed / "image1prime.jpg", quality=95)
     Pillow.fromarray(lined(smooth, outer, inner)).save(rushed / "image1-2.jpg", quality=95)
     tifffile.imwrite(rushed / "image1-3.tif", lined(smooth, outer, inner), photometric="rgb")
-    source = DATASETS["riga"](tmp_path)
+    with pytest.raises(InputError, match="no mask of the rater 'rater 4' could be read"):
+        cases(DATASETS["riga"](tmp_path))
+    source = DATASETS["riga"](tmp_path, without="rater 4")
     found = cases(source)
+    assert source.task.raters == ("rater 1", "rater 2", "rater 3")
     assert list(found) == ["BinRushed1-Corrected/image1", "MagrabiaMale/image7"]
     lossless, lossy = found["MagrabiaMale/image7"], found["BinRushed1-Corrected/image1"]
-    np.testing.assert_array_equal(lossless.rated[:, 0], [True, False, False, False, False, False])
-    np.testing.assert_array_equal(lossy.rated[:, 0], [False, True, True, False, False, False])
+    np.testing.assert_array_equal(lossless.rated[:, 0], [True, False, False])
+    np.testing.assert_array_equal(lossy.rated[:, 0], [False, True, True])
     for sample, k in ((lossless, 0), (lossy, 1), (lossy, 2)):
         # a line of two pixels lies inside the drawn shape: half of it is taken
         assert iou(sample.masks[k, 0], ndimage.binary_erosion(outer)) > 0.96
         assert iou(sample.masks[k, 1], ndimage.binary_erosion(inner)) > 0.94
-    assert [note.split(":")[-1].strip() for note in source.notes[:1]] == [
-        "the lines enclose 1 areas, expected two, one inside the other"
+    assert source.ledger is not None
+    assert [(item.what.rsplit("/", 1)[-1], item.why, item.rater) for item in source.ledger.left] == [
+        ("image48-1.tif", "there is no prime photograph to compare it with", "rater 1"),
+        (
+            "image7-3.tif",
+            "counts as missing: the lines enclose 1 areas, expected two, one inside the other",
+            "rater 3",
+        ),
+        ("image7-4.tif", "counts as missing: neither line lies inside the other", "rater 4"),
     ]
-    assert any("neither line lies inside" in note for note in source.notes)
-    assert any("image 48" in note for note in source.notes)
 
 
 # --- REFUGE -------------------------------------------------------------------------------------
@@ -187,8 +196,9 @@ def test_refuge_private_form_and_single_masks(tmp_path: Path) -> None:
         png(tmp_path / f"a/0003_seg_disc_c_{k}.png", disc(10) * np.uint8(255))
     source = DATASETS["refuge"](tmp_path / "a")
     found = cases(source)["0003"]
-    np.testing.assert_array_equal(found.rated[:, 1], [True, *[False] * 5, True])
-    assert "of the cup of '0003' outside the disc" in source.notes[0]
+    assert source.task.raters == ("rater 1", "rater 7")
+    assert found.rated.all()
+    assert any("of the cup of '0003' outside the disc" in note for note in source.notes)
     (tmp_path / "b/Annotation-Training400/Disc_Cup_Masks").mkdir(parents=True)
     with pytest.raises(InputError, match="REFUGE with one mask an image"):
         DATASETS["refuge"](tmp_path / "b")

@@ -37,7 +37,7 @@ def test_it_is_the_same_data_set(
     before = set(root.rglob("*"))
     moved = imported(kind, root / inside, tmp_path / "moved", *options)
     here = imported(kind, root / inside, root / out, *options)
-    assert set(root.rglob("*")) - before == {root / out}
+    assert set(root.rglob("*")) - before == {root / out, (root / out).with_name("mrprism-import.json")}
     assert here.task == moved.task
     assert (here.name, here.names) == (moved.name, moved.names)
     for one, other in zip(here, moved, strict=True):

@@ -55,8 +55,11 @@ def test_contours_lie_outside_and_holes_are_cut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.masks[0, 0], inside)
     np.testing.assert_allclose(found.image[0], (VOLUME + 1000) / 1400, atol=1e-6)
     assert found.spacing_mm == pytest.approx((2.5, 0.7, 0.5))
-    assert "a contour of a single point in '069.xml' was left out" in source.notes
-    assert any("an outline but no ratings" in note for note in source.notes)
+    assert source.ledger is not None
+    assert [(item.what, item.why) for item in source.ledger.left] == [
+        ("a contour in '069.xml'", "it is a single point"),
+        ("a nodule in '069.xml'", "it has an outline but no ratings, as nodules under 3 mm"),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -86,8 +89,11 @@ def test_xml_apart_fewer_sessions_and_what_is_left_out(tmp_path: Path) -> None:
     (found,) = cases(source).values()
     np.testing.assert_array_equal(found.rated[:, 0], [True, True, False, False])
     assert not found.masks[1].any()
-    assert "1 XML files about X-ray pictures (IdriReadMessage) were left out" in source.notes
-    assert "1 XML files belong to series that are not there or were left out" in source.notes
+    assert "1 XML files about X-ray pictures (IdriReadMessage) were passed over" in source.notes
+    assert source.ledger is not None
+    assert {item.why for item in source.ledger.left if item.what.endswith(".xml")} == {
+        "its series of slices is not there"
+    }
     with pytest.raises(InputError, match="has no CT series with an XML file that names it"):
         DATASETS["lidc"](tmp_path, leave_out="LIDC-IDRI-0007, LIDC-IDRI-0008")
 

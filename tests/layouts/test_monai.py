@@ -44,7 +44,7 @@ def test_a_key_for_each_rater(tmp_path: Path) -> None:
     assert [s.group for s in found.values()] == ["7", None]
     np.testing.assert_array_equal(found["a"].masks[:, 0], [blob(0), blob(1)])
     np.testing.assert_array_equal(found["b"].rated, [[False], [True]])
-    assert source.notes == ["1 images of 'test' have no masks and were left out"]
+    assert source.notes == ["1 images of 'test' have no masks and were passed over"]
     np.testing.assert_array_equal(cases(read(tmp_path, raters="label_*"))["a"].masks, found["a"].masks)
 
 

@@ -48,7 +48,10 @@ def test_regions_sequences_and_what_is_left_out(tmp_path: Path) -> None:
         "3 uncertainty maps of 'BraTS20_Training_001' are no rater's masks and were left out" in source.notes
     )
     assert "'W39_1998.09.19_Segm.nii' was taken for the reference of 'BraTS20_Training_355'" in source.notes
-    assert "'BraTS20_Training_002' has no reference and was left out" in source.notes
+    assert source.ledger is not None
+    assert {(item.case, item.why) for item in source.ledger.left} == {
+        ("BraTS20_Training_002", "of a case that has no reference")
+    }
     one = cases(read(tmp_path, labels="oedema:2"))["BraTS20_Training_001"].reference
     assert one is not None
     np.testing.assert_array_equal(one[0].T, LABELS == 2)

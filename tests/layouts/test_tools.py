@@ -169,7 +169,10 @@ def test_cvat(tmp_path: Path) -> None:
     source = DATASETS["cvat"](tmp_path)
     (found,) = cases(source).values()
     assert (source.task.raters, source.task.structures) == (("ann", "bob", "cy"), ("cell",))
-    assert len(source.notes) == 1
+    assert source.ledger is not None
+    assert [(item.what, item.rater, item.case) for item in source.ledger.left] == [
+        ("a polyline of 'cell'", "ann", "a")
+    ]
     holed = square()
     holed[2, 3] = False
     np.testing.assert_array_equal(found.masks[0, 0], holed)
@@ -270,7 +273,10 @@ def test_label_studio(tmp_path: Path) -> None:
     assert found.rated.all()
     np.testing.assert_array_equal(found.masks[:, 0], [square(), blob(2), np.zeros((12, 10))])
     np.testing.assert_array_equal(found.masks[1, 1], square())
-    assert source.notes == ["rater user 2 went over 'a.png' more than once; the newest pass counts"]
+    assert source.ledger is not None
+    assert [(item.rater, item.why) for item in source.ledger.left] == [
+        ("user 2", "an older pass of the same rater; the newest counts")
+    ]
 
 
 def test_label_studio_local_files(tmp_path: Path) -> None:
@@ -288,8 +294,8 @@ def test_label_studio_local_files(tmp_path: Path) -> None:
         (mark("brushlabels", rle=[255, 255, 255, 255]), "cut short|holds 4294967295"),
         ({**mark("brushlabels", rle=[]), "image_rotation": 90}, "turned picture"),
         ({**mark("brushlabels", rle=[]), "original_width": 11}, "says 12 × 11"),
-        (mark("polygonlabels", points="x"), "cannot be read"),
-        (mark("ellipselabels", x=1), "cannot be read"),
+        (mark("polygonlabels", points="x"), "is 'x'; expected a list"),
+        (mark("ellipselabels", x=1), "an ellipse of 'cell' in .* has no 'y'"),
     ],
 )
 def test_label_studio_faults(tmp_path: Path, result: Any, says: str) -> None:

@@ -97,7 +97,7 @@ def test_nnunet_with_raters_in_names(tmp_path: Path) -> None:
     [
         ({"background": 0, "a": 1, "b": 3}, {}, r"has the labels \[1, 3\]; expected 1, 2, 3"),
         ({"a": 1}, {}, "must name the label 0 'background'"),
-        ({"background": 0, "a": "x"}, {}, "is not one of nnU-Net v2"),
+        ({"background": 0, "a": "x"}, {}, "'a' of 'labels' of .* is 'x'; expected a number"),
         ({"background": 0, "a": 1}, {"dataset": {}}, "lists its files itself"),
         ({"background": 0, "a": 1, "ignore": 2}, {}, "marks pixels to ignore"),
         ({"background": 0, "a": 1}, {}, "holds the values 2; expected 0, 1"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mrprism.core.errors import InputError
-from mrprism.core.sample import MultiRaterSample
+
+_QUIET = 10  # seconds between two lines where no terminal is watched
 
 
 def run(
@@ -35,12 +36,24 @@ def run(
         typer.Option("--resample", help="Bring masks that lie on another grid onto that of their image."),
     ] = False,
     name: Annotated[str | None, typer.Option("--name", help="Name of the data set.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse the whole where a file or mark would be left out; write nothing."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read everything, say what would come of it, write nothing.")
+    ] = False,
 ) -> None:
     """Turn a published data set or a tool's export into a mrprism data set.
 
     Who drew what is kept: a mask that is not there is missing, a mask that is all zero was looked at
     and left empty. Nothing is resized or guessed; what does not fit stops the import with a sentence
     and leaves nothing behind. A killed import is simply started again.
+
+    Every file and mark that was seen is read, or named with the reason why it was left out; all of it stands
+    in `mrprism-import.json` beside the data set.
 
     Where nothing need be converted, `dataset.json` as OUT, in the folder of the data set or above it,
     leaves images and masks where they are and only writes down what is whose (`mrprism.json`, where a
@@ -56,24 +69,27 @@ def run(
 
         mrprism import list
     """
-    from mrprism.datasets import write_dataset
     from mrprism.layouts import DATASETS
-    from mrprism.layouts.in_place import write_in_place
+    from mrprism.layouts.importing import import_dataset, options_of
+    from mrprism.layouts.readers import COMMON
 
     if kind == "list":
         for key, reader in DATASETS.items():
             print(f"{key:<16}{_first(sys.modules[reader.__module__].__doc__)}")
-            known = _options(reader)
+            known = [own for own in options_of(key) if own not in COMMON]
             if known:
                 print(f"{'':<16}options: {', '.join(known)}")
+        print("options of every layout:")
+        for common, what in COMMON.items():
+            print(f"{'':<16}{common}: {what}")
         return
-    if kind not in DATASETS:
-        raise InputError(f"unknown layout '{kind}'; known: {', '.join(DATASETS)}")
-    if src is None or out is None:
+    if kind in DATASETS and (src is None or (out is None and not dry_run)):
         raise InputError("where to? expected mrprism import KIND SRC OUT")
-    if not src.exists():
-        raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
-    given: dict[str, str | int] = dict(_pair(text) for text in option or [])
+    given: dict[str, str | int] = {}
+    for key, value in map(_pair, option or []):
+        if key in given:
+            raise InputError(f"option '{key}' is given twice; expected it once")
+        given[key] = value
     short: dict[str, str | int | None] = {
         "set": set_,
         "raters": raters,
@@ -81,29 +97,23 @@ def run(
         "resample": "yes" if resample else None,
     }
     given.update({key: value for key, value in short.items() if value is not None})
-    source = DATASETS[kind](src, **_converted(kind, DATASETS[kind], given))
-    if out.suffix.lower() == ".json" and given.get("resample") == "yes":
-        raise InputError(f"masks brought onto another grid are new files, so '{out}' should be a new folder")
-    if out.suffix.lower() == ".json":
-        write_in_place(source, out, name=name or source.name)
-    else:
-        write_dataset(
-            _counted(source.samples),
-            out,
-            name=name or source.name,
-            task=source.task,
-            channels=source.channels,
-            image_format=source.image_format,  # type: ignore[arg-type]
-            description="\n".join(source.notes) or None,
+    with _Counter() as counter:
+        done = import_dataset(
+            kind, src or Path(), out, options=given, name=name, strict=strict, dry_run=dry_run, each=counter
         )
-    for note in source.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(f"wrote '{out}'; look at it with: mrprism check {out}")
-
-
-def _options(reader: Any) -> dict[str, Any]:
-    parameters = inspect.signature(reader).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for line in done.ledger.lines():
+        print(line, file=sys.stderr)
+    if done.out is None:
+        left = len(done.ledger.left)
+        what = f"{left} things left out" if left else "nothing left out"
+        print(
+            f"{done.cases} cases by {', '.join(done.source.task.raters) or 'no rater'} could be read, {what}; "
+            "nothing was written"
+        )
+        return
+    if done.source.pseudonyms:
+        print(f"note: who is who stands in '{out}-raters.csv'; do not hand it on", file=sys.stderr)
+    print(f"wrote '{out}'; look at it with: mrprism check {shlex.quote(str(out))}")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -113,25 +123,27 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _converted(kind: str, reader: Any, given: dict[str, Any]) -> dict[str, Any]:
-    known = _options(reader)
-    for key in given:
-        if key not in known:
-            raise InputError(f"{kind} has no option '{key}'; known: {', '.join(known) or 'none'}")
-    try:
-        return {k: int(v) if isinstance(known[k], int) else v for k, v in given.items()}
-    except ValueError:
-        raise InputError(f"an option of {kind} expects a whole number; given {given}") from None
+class _Counter:
+    """Cases done, on standard error: a line that counts on a terminal, else one now and then."""
 
+    def __init__(self) -> None:
+        self.loud, self.shown, self.said = sys.stderr.isatty(), False, time.monotonic()
 
-def _counted(samples: Iterable[MultiRaterSample]) -> Iterator[MultiRaterSample]:
-    loud = sys.stderr.isatty()
-    for number, sample in enumerate(samples, 1):
-        yield sample
-        if loud:
-            print(f"\r{number} cases", end="", file=sys.stderr, flush=True)
-    if loud:
-        print(file=sys.stderr)
+    def __enter__(self) -> _Counter:
+        return self
+
+    def __call__(self, done: int, count: int | None) -> None:
+        text = f"{done} of {count} cases" if count else f"{done} cases"
+        if self.loud:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+            self.shown = True
+        elif time.monotonic() - self.said > _QUIET:
+            print(text, file=sys.stderr, flush=True)
+            self.said = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            print(file=sys.stderr)
 
 
 def _first(text: str | None) -> str:

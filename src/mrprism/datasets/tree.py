@@ -7,25 +7,37 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from mrprism.core.errors import InputError
+from mrprism.core.names import spoken
 
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+_SYSTEM = {
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin",
+    "system volume information", "lost+found", "__pycache__",
+}  # fmt: skip
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or is left behind by an operating system or a file server."""
+    return name.startswith((".", "~$")) or name.lower() in _SYSTEM
 
 
 def entries(folder: Path) -> list[Path]:
     """What is in a folder, in counting order, without hidden files and what operating systems leave behind.
 
     Raises:
-        InputError: There is no such folder, or two names differ in case only.
+        InputError: There is no such folder, or two names differ in case, blanks or the form of an accent only.
     """
     if not folder.is_dir():
         raise InputError(f"folder '{folder}' does not exist")
-    found = [p for p in folder.iterdir() if p.name.lower() not in _JUNK and not p.name.startswith(".")]
+    found = [p for p in folder.iterdir() if not is_system(p.name)]
     found.sort(key=lambda p: natural(p.name))
     seen: dict[str, Path] = {}
     for path in found:
-        twin = seen.setdefault(path.name.lower(), path)
+        twin = seen.setdefault(spoken(path.name), path)
         if twin is not path:
-            raise InputError(f"'{twin}' and '{path.name}' differ in case only; expected one of them")
+            how = (
+                "case" if twin.name.lower() == path.name.lower() else "case, blanks or the form of an accent"
+            )
+            raise InputError(f"'{twin}' and '{path.name}' differ in {how} only; expected one of them")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,8 @@ def write_dataset(
     task: Task,
     channels: tuple[str, ...] | None = None,
     image_format: Literal["png", "tiff", "nifti"] = "png",
-    description: str | None = None,
+    description: str | Callable[[], str | None] | None = None,
+    beside: Callable[[], Mapping[str, bytes]] | None = None,
 ) -> Path:
     """Write samples one at a time as a data set, and return its folder.
 
@@ -41,6 +42,8 @@ def write_dataset(
     Args:
         out: A folder that does not exist or is empty.
         channels: Their names; by default grey, red-green-blue, or channel 1, 2, ...
+        description: A function is asked for it when all samples are written.
+        beside: What else lies in the folder, by name; asked for when all samples are written.
 
     Raises:
         InputError: The folder holds something, there are no samples, a sample does not fit the
@@ -58,10 +61,12 @@ def write_dataset(
             structures=list(task.structures),
             raters=list(task.raters),
             anonymous=task.anonymous,
-            description=description,
+            description=description() if callable(description) else description,
             cases=cases,
         )
         write_manifest(manifest, unfinished)
+        for other, content in (beside() if beside else {}).items():
+            write_file(unfinished / other, content, durable=False)
     return out
 
 

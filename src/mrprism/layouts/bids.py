@@ -21,19 +21,26 @@ import numpy as np
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case, Drawn
-from mrprism.datasets.tree import entries, folders, natural
-from mrprism.images import ImageFile, read_image
-from mrprism.layouts.marks import read_json
+from mrprism.datasets.tree import entries, folders, natural, subfolder
+from mrprism.images import ImageFile, format_of, read_image
+from mrprism.layouts.fields import Ids
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.marks import Spelling, read_json
 from mrprism.layouts.source import InPlace, Source, assemble, parse_window, structures_of
 from mrprism.layouts.table import read_table
 
 _ENDING = r"\.nii(?:\.gz)?"
+_DRAWN = ("mask", "seg", "dseg", "probseg")
+_ENTITIES = {"sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "space", "res", "label", "desc"}
+_TABLES = r"dataset_description\.json|(participants|samples|sub-.+_(scans|sessions))\.(tsv|json)"
+_APART = ("derivatives", "sourcedata", "code")
 _OF_IMAGES = ("desc", "res")  # entities that an image may have and its masks lack
 _PROCESSING = {"preproc", "brain", "smooth", "orig", "coreg", "ref", "aseg", "aparcaseg", "hmc"}
 
 
 def read(
     source: Path,
+    ledger: Ledger,
     *,
     rater: str = "desc",
     images: str = "",
@@ -53,26 +60,36 @@ def read(
         window: "low:high" in file values, for CT.
         resample: "yes" brings masks that lie on another grid onto that of their image.
     """
-    files = list(_files(source))
-    notes: list[str] = []
-    drawings = [found for file in files if (found := _drawing(file, source, rater, structure, notes))]
+    files = list(_files(source, ledger))
+    asked = _Asked(source, rater, structure, ledger, Spelling(ledger))
+    drawings = [found for file in files if (found := _drawing(file, asked))]
     if not drawings:
-        raise InputError(f"'{source}' has no mask or dseg file with the entity '{rater}-'")
+        raise InputError(
+            f"'{source}' has no mask or dseg file with the entity '{rater}-'{_instead(source, ledger)}; expected names "
+            f"such as sub-01_label-lesion_{rater}-ann_mask.nii.gz"
+        )
     root = _raw(source, images)
-    pictures = [file for file in _files(root) if file.suffix not in ("mask", "dseg", "probseg")]
+    own = root.resolve() == source.resolve()
+    pictures = [f for f in (files if own else _files(root, None)) if f.suffix not in _DRAWN]
+    if not own:
+        for file in files:
+            if file.suffix not in _DRAWN:
+                ledger.know(file.path, "an image of the derivative, beside the raw one")
     if suffix:
         pictures = [file for file in pictures if file.suffix == suffix]
     cases: dict[_File, list[_Drawing]] = {}
     for drawing in drawings:
         cases.setdefault(_picture(drawing, rater, pictures, root), []).append(drawing)
     _once(cases)
+    _idle([file for file in files if file.suffix not in _DRAWN and file not in cases], ledger)
+    ledger.take_all([*(file.path for file in cases), *(drawing.file.path for drawing in drawings)])
     raters = sorted({drawing.rater for drawing in drawings}, key=natural)
     structures = dict.fromkeys(name for drawing in drawings for name in drawing.labels)
     first = read_image(min(cases, key=lambda file: natural(str(file.path))).path)
     task = Task(len(first.array), tuple(structures), tuple(raters))
     samples = _samples(task, cases, window, resample)
     here = _in_place(cases, window)
-    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes, here=here)
+    return Source(source.resolve().name, task, samples, image_format="nifti", here=here, count=len(cases))
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class _File:
     path: Path
     entities: tuple[tuple[str, str], ...]
     suffix: str
+    others: tuple[str, ...] = ()  # words besides, as in `sub-01_T2w_label-lesion_mask.nii.gz`
 
     def get(self, key: str) -> str | None:
         return dict(self.entities).get(key)
@@ -97,61 +115,102 @@ class _Drawing:
     case: str | None  # as the side file has it
 
 
-def _files(folder: Path) -> Iterator[_File]:
+@dataclass(frozen=True)
+class _Asked:
+    """What drawings are looked for, and where."""
+
+    source: Path
+    entity: str
+    structure: str
+    ledger: Ledger
+    spelling: Spelling
+
+
+def _files(folder: Path, ledger: Ledger | None) -> Iterator[_File]:
     """Every NIfTI file of a subject, at any depth; other derivatives that lie in this folder excepted."""
-    inside = folders(folder, but=("derivatives", "sourcedata", "code"))
-    for path in (path for part in inside for path in entries(part)):
-        match = re.fullmatch(rf"(sub-.+)_([A-Za-z0-9]+){_ENDING}", path.name)
-        if match and path.is_file():
-            yield _File(path, _entities(match[1], path), match[2])
+    if ledger:
+        for name in _APART:
+            ledger.know(folder / name, "another data set, or what it was made with")
+    for path in (path for part in folders(folder, but=_APART) for path in entries(part)):
+        if ledger and re.fullmatch(_TABLES, path.name):
+            ledger.know(path, "about the data set or its subjects")
+        match = re.fullmatch(rf"(sub-.+?){_ENDING}", path.name, re.IGNORECASE)
+        if not match or not path.is_file():
+            continue
+        parts = match[1].split("_")
+        words = [part for part in parts if "-" not in part]
+        if lacking := [word for word in words[:-1] if word in _ENTITIES]:
+            raise InputError(
+                f"'{path}' is not named as BIDS wants it: '{lacking[0]}' has no value; expected entity-value pairs, "
+                "then a suffix"
+            )
+        suffix = next((word for word in words if word in _DRAWN), words[-1] if words else "")
+        if suffix:
+            others = tuple(word for word in words if word != suffix)
+            yield _File(
+                path, _entities("_".join(part for part in parts if "-" in part), path), suffix, others
+            )
 
 
 def _entities(text: str, path: Path) -> tuple[tuple[str, str], ...]:
     pairs = [part.partition("-") for part in text.split("_")]
-    if any(not value for _, _, value in pairs):
+    if any(not key or not value for key, _, value in pairs):
         raise InputError(
             f"'{path}' is not named as BIDS wants it: expected entity-value pairs, then a suffix"
         )
-    return tuple((key, value) for key, _, value in pairs)
+    entities: Ids[str] = Ids("entity", path)
+    for key, _, value in pairs:
+        entities.add(key, value)
+    return tuple(entities.items())
 
 
-def _drawing(file: _File, source: Path, entity: str, structure: str, notes: list[str]) -> _Drawing | None:
-    if file.suffix not in ("mask", "dseg", "probseg"):
+def _drawing(file: _File, asked: _Asked) -> _Drawing | None:
+    if file.suffix not in _DRAWN:
         return None
+    entity, ledger = asked.entity, asked.ledger
     rater = file.get(entity)
     if file.suffix == "probseg" or rater is None:
-        why = "holds probabilities" if file.suffix == "probseg" else f"has no entity '{entity}-'"
-        notes.append(f"'{file.path.name}' {why} and was left out")
+        why = (
+            "holds probabilities"
+            if file.suffix == "probseg"
+            else f"has no entity '{entity}-' to name the rater"
+        )
+        ledger.leave(file.path, why)
         return None
+    if file.others or not re.search(rf"_{file.suffix}{_ENDING}$", file.path.name, re.IGNORECASE):
+        ledger.note(
+            f"'{file.path.name}' and others have parts of their names in another order than BIDS wants"
+        )
     if rater in _PROCESSING:
         raise InputError(
             f"'{file.path}' has '{entity}-{rater}', which names a kind of processing and no rater; "
             "expected -o rater= and the entity that names the rater"
         )
-    beside = _side(file.path)
-    if file.suffix == "mask":
-        name = str(beside.get("Structure") or file.get("label") or structure)
-        labels: dict[str, tuple[int, ...]] = {name: ()}
+    beside = _side(file.path, ledger)
+    if file.suffix != "dseg":
+        name = str(beside.get("Structure") or file.get("label") or asked.structure)
+        labels: dict[str, tuple[int, ...]] = {asked.spelling.of(name, file.path): ()}
     else:
-        labels = _table(file, source)
+        named = _table(file, asked.source, ledger)
+        labels = {asked.spelling.of(name, file.path): values for name, values in named.items()}
     return _Drawing(file, str(beside.get("Rater") or rater), labels, beside.get("Case"))
 
 
-def _side(path: Path) -> dict[str, Any]:
+def _side(path: Path, ledger: Ledger) -> dict[str, Any]:
     beside = path.with_name(re.sub(rf"{_ENDING}$", ".json", path.name))
-    content = read_json(beside) if beside.is_file() else {}
+    content = read_json(ledger.take(beside)) if beside.is_file() else {}
     if not isinstance(content, dict):
         raise InputError(f"'{beside}' is not a side file: expected an object")
     return content
 
 
-def _table(file: _File, source: Path) -> dict[str, tuple[int, ...]]:
+def _table(file: _File, source: Path, ledger: Ledger) -> dict[str, tuple[int, ...]]:
     """The names of a label map's values, from the nearest `dseg.tsv` whose entities are all its own."""
     for folder in file.path.parents:
         for path in sorted(folder.glob("*dseg.tsv"), key=lambda p: len(p.name), reverse=True):
             stem = path.name.removesuffix("dseg.tsv").removesuffix("_")
             if set(_entities(stem, path) if stem else ()) <= set(file.entities):
-                return _labels(path)
+                return _labels(ledger.take(path))
         if folder == source:
             break
     raise InputError(f"'{file.path}' has no dseg.tsv beside it or above that names its values")
@@ -159,14 +218,41 @@ def _table(file: _File, source: Path) -> dict[str, tuple[int, ...]]:
 
 def _labels(path: Path) -> dict[str, tuple[int, ...]]:
     labels: dict[str, tuple[int, ...]] = {}
+    names: Ids[str] = Ids("index", path)
     for row in read_table(path, "index", "name", separator="\t"):
         try:
             value = int(row["index"])
         except ValueError:
             raise InputError(f"'{path}' has the index '{row['index']}'; expected whole numbers") from None
-        if value:
+        names.add(value, row["name"])
+        if value and value not in labels.get(row["name"], ()):
             labels[row["name"]] = (*labels.get(row["name"], ()), value)
     return labels
+
+
+def _idle(pictures: list[_File], ledger: Ledger) -> None:
+    """Images that nobody drew on."""
+    for file in pictures:
+        ledger.know(file.path, "an image nobody drew on")
+        ledger.know(
+            re.sub(rf"{_ENDING}$", ".json", str(file.path), flags=re.IGNORECASE), "about such an image"
+        )
+    if pictures:
+        ledger.note(
+            f"{len(pictures)} images without any mask were passed over, such as '{pictures[0].path.name}'"
+        )
+
+
+def _instead(source: Path, ledger: Ledger) -> str:
+    """What else there is, to be said where no drawing was found."""
+    if ledger.left:
+        return f"; '{ledger.left[0].what}' {ledger.left[0].why}"
+    inside = subfolder(source, "derivatives")
+    if inside is not None:
+        names = ", ".join(f"'{path}'" for path in entries(inside) if path.is_dir())
+        return f"; its derivatives are data sets of their own: {names}"
+    some = next((path for part in folders(source) for path in entries(part) if format_of(path)), None)
+    return f"; there is '{ledger.named(some)}'" if some else ""
 
 
 def _raw(source: Path, images: str) -> Path:
@@ -190,6 +276,8 @@ def _picture(drawing: _Drawing, rater: str, pictures: list[_File], root: Path) -
         raise InputError(
             f"'{drawing.file.path}' has no image in '{root}'; expected the raw data set there, or -o images="
         )
+    said = [file for file in fitting if file.suffix in drawing.file.others]
+    fitting = said or fitting
     most = max(_common(file, own) for file in fitting)
     best = [file for file in fitting if _common(file, own) == most]
     if len(best) > 1:
@@ -260,5 +348,5 @@ def _samples(
 
 
 def _masks(drawing: _Drawing, image: ImageFile, resample: str) -> dict[str, np.ndarray]:
-    labels = next(iter(drawing.labels)) if drawing.file.suffix == "mask" else drawing.labels
+    labels = next(iter(drawing.labels)) if drawing.file.suffix != "dseg" else drawing.labels
     return structures_of(drawing.file.path, labels, image, resample=resample)

@@ -3,7 +3,8 @@
 Forms: `setK/{images,gold,crowd,experts}` (K = 1, 3, 4, 6; masks already cut to the crowd's window), and
 the original `BU-BIL_DatasetK/{RawImages,GoldStandard,ExpertsAnnotations,CrowdsourcedAnnotations}`, whose
 masks are inverted (object 0) and whose crowd masks are windows cut from the image: those can be used
-only with a `crop_offsets.json` ({case: {y, x, h, w}}) beside them, which then cuts everything else.
+only with a `crop_offsets.json` ({case: {y, x, h, w}}) beside them, which then cuts everything else that is
+not of the window's size already. Experts lie in `ExpertsAnnotations/PERSON_TOOL` or one level deeper, in `2A`.
 
 Crowd slot k is another worker on every image, so the crowd is anonymous. An expert is a person with
 a tool. The gold standard fuses the experts: it is independent of the crowd and not of the experts.
@@ -21,17 +22,24 @@ from pathlib import Path
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.tree import entries, matching, natural, needed, subfolder
-from mrprism.images import read_image, read_mask
+from mrprism.datasets.tree import folders, matching, natural, needed, subfolder
+from mrprism.images import format_of, read_image, read_mask
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import Source
 
 STRUCTURE = "object"
+_PERSONS = ("Person", "Expert")
+_GOLD = " gold"  # no rater's name
+_NAMED = r"(?:seg_)?(.+)\.[^.]+"
 _WHO = ("crowd", "experts", "persons", "all")
 
 
-def read(source: Path, *, set: str = "all", raters: str = "crowd", tool: str = "Amira") -> Source:
+def read(
+    source: Path, ledger: Ledger, *, set: str = "all", raters: str = "crowd", tool: str = "Amira"
+) -> Source:
     """Read one set or all of them.
 
     Args:
@@ -41,20 +49,31 @@ def read(source: Path, *, set: str = "all", raters: str = "crowd", tool: str = "
     """
     if raters not in _WHO:
         raise InputError(f"unknown raters '{raters}'; known: {', '.join(_WHO)}")
-    sets = _sets(source)
-    if set != "all":
-        if set not in sets:
-            raise InputError(f"folder '{source}' has no set '{set}'; it has {', '.join(sets)}")
-        sets = {set: sets[set]}
+    every = _sets(source)
+    if set != "all" and set not in every:
+        raise InputError(f"folder '{source}' has no set '{set}'; it has {', '.join(every)}")
+    sets = every if set == "all" else {set: every[set]}
     cases: list[_Case] = []
-    for key, folder in sets.items():
+    tools: dict[str, None] = {}
+    for key, folder in every.items():
+        if key not in sets:
+            ledger.know(folder, "another set")
+            continue
         prefix = f"set{key} " if set == "all" else ""
-        found = _packed(folder) if (folder / "images").is_dir() else _original(folder, raters)
-        cases += [_select(case, prefix, raters, tool) for case in found]
+        packed = (folder / "images").is_dir()
+        for case in _packed(folder, ledger) if packed else _original(folder, raters, ledger):
+            tools.update(
+                dict.fromkeys(rater.partition(" ")[2] for rater in case.masks if rater.startswith(_PERSONS))
+            )
+            cases.append(_select(case, prefix, raters, tool, ledger))
     names = sorted({rater for case in cases for rater in case.masks}, key=natural)
+    if not names:
+        asked = f"persons with the tool '{tool}'" if raters == "persons" else raters
+        there = f"; experts used {', '.join(sorted(t for t in tools if t))}" if any(tools) else ""
+        raise InputError(f"no mask by {asked} was found in '{source}'{there}")
     task = Task(1, (STRUCTURE,), tuple(names), anonymous=raters in ("crowd", "all"))
     notes = ["the gold standard is a fusion of the experts"] if raters != "crowd" else []
-    return Source(f"bu-bil-{set}-{raters}", task, _samples(cases, task), notes=notes)
+    return Source(f"bu-bil-{set}-{raters}", task, _samples(cases, task), notes=notes, count=len(cases))
 
 
 @dataclass(frozen=True)
@@ -77,49 +96,91 @@ def _sets(source: Path) -> dict[str, Path]:
     return sets
 
 
-def _packed(folder: Path) -> list[_Case]:
-    masks: dict[str, dict[str, Path]] = {}
+def _packed(folder: Path, ledger: Ledger) -> list[_Case]:
+    masks = _Drawn(ledger)
     for match, path in matching(needed(folder, "crowd"), r"(.+)_c(\d+)\.png"):
-        masks.setdefault(match[1].lower(), {})[f"crowd {match[2]}"] = path
+        masks.add(match[1], f"crowd {match[2]}", path)
     for match, path in matching(needed(folder, "experts"), r"(.+?)_((?:Person|Expert)\d+(?:_.+)?)\.png"):
-        masks.setdefault(match[1].lower(), {})[match[2].replace("_", " ")] = path
-    gold = {m[1].lower(): p for m, p in matching(needed(folder, "gold"), r"(.+)\.png")}
-    return [
-        _Case(m[1], path, gold.get(m[1].lower()), masks.get(m[1].lower(), {}))
-        for m, path in matching(needed(folder, "images"), r"(.+)\.png")
-    ]
+        masks.add(match[1], match[2].replace("_", " "), path)
+    for match, path in matching(needed(folder, "gold"), r"(.+)\.png"):
+        masks.add(match[1], _GOLD, path)
+    ledger.know(folder / "crop_offsets.json", "where the crowd's window lay; everything is cut to it")
+    return masks.cases(_files(needed(folder, "images"), r"(.+)\.png"), inverted=False, offsets={})
 
 
-def _original(folder: Path, raters: str) -> list[_Case]:
-    offsets = _offsets(folder / "crop_offsets.json")
-    drawn: dict[str, dict[str, Path]] = {}
+def _original(folder: Path, raters: str, ledger: Ledger) -> list[_Case]:
+    offsets = _offsets(folder / "crop_offsets.json", ledger)
+    masks = _Drawn(ledger)
     experts = subfolder(folder, "ExpertsAnnotations", "ExpertAnnotations")
-    for person in entries(experts) if experts else []:
-        for match, path in matching(person, r"(?:seg_)?(.+)\.png") if person.is_dir() else []:
-            drawn.setdefault(match[1].lower(), {})[person.name.replace("_", " ")] = path
+    for person in folders(experts) if experts else []:  # of some sets one level deeper, in 2A and 2B
+        if re.fullmatch(r"(?:Person|Expert)\d+(?:_.+)?", person.name, re.IGNORECASE):
+            for name, path in _files(person, _NAMED):
+                masks.add(name, person.name.replace("_", " "), path)
     crowd = subfolder(folder, "CrowdsourcedAnnotations")
-    if raters in ("crowd", "all") and crowd is not None:
+    if crowd is not None and raters not in ("crowd", "all"):
+        ledger.know(crowd, "the crowd was not asked for")
+    elif crowd is not None:
         if not offsets:
             raise InputError(
                 f"the crowd masks in '{crowd}' are windows cut from the images; "
                 f"expected '{folder / 'crop_offsets.json'}' to say where, or --raters experts"
             )
-        for match, slot in matching(crowd, r"mturk_annotation\d+-(\d+)"):
-            for name, path in matching(slot, r"(?:seg_)?(.+)\.png"):
-                drawn.setdefault(name[1].lower(), {})[f"crowd {match[1]}"] = path
-    gold = {m[1].lower(): p for m, p in matching(needed(folder, "GoldStandard"), r"(?:seg_)?(.+)\.png")}
-    cases = []
-    for m, path in matching(needed(folder, "RawImages"), r"(.+)\.[^.]+"):
-        key = m[1].lower()
-        cases.append(_Case(m[1], path, gold.get(key), drawn.get(key, {}), True, offsets.get(key)))
-    return cases
+        for slot in folders(crowd):
+            match = re.fullmatch(r"mturk_annotation\d+[A-Z]?-(\d+)", slot.name, re.IGNORECASE)
+            for name, path in _files(slot, _NAMED) if match else []:
+                masks.add(name, f"crowd {match[1]}" if match else "", path)
+    for name, path in _files(needed(folder, "GoldStandard"), _NAMED):
+        masks.add(name, _GOLD, path)
+    return masks.cases(_files(needed(folder, "RawImages"), r"(.+)\.[^.]+"), inverted=True, offsets=offsets)
 
 
-def _offsets(path: Path) -> dict[str, tuple[int, int, int, int]]:
+def _files(folder: Path, pattern: str) -> list[tuple[str, Path]]:
+    """Files of a folder and of those below, with what the bracket finds in their names."""
+    found = (pair for inner in folders(folder) for pair in matching(inner, pattern))
+    return [(match[1], path) for match, path in found if path.is_file() and format_of(path)]
+
+
+class _Drawn:
+    """Masks by the case they are of: one of a rater on each."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.masks: dict[str, dict[str, Path]] = {}
+
+    def add(self, case: str, rater: str, path: Path) -> None:
+        masks = self.masks.setdefault(spoken(case), {})
+        if rater in masks:
+            raise InputError(
+                f"'{masks[rater]}' and '{path}' are both of '{case}' by '{rater}'; expected one of them"
+            )
+        masks[rater] = path
+
+    def cases(
+        self, images: list[tuple[str, Path]], *, inverted: bool, offsets: dict[str, tuple[int, int, int, int]]
+    ) -> list[_Case]:
+        """The images with their masks; a mask of no image is left out."""
+        made: dict[str, _Case] = {}
+        for name, path in images:
+            key = spoken(name)
+            if key in made:
+                raise InputError(
+                    f"'{made[key].image}' and '{path}' are one case by their names; expected one of them"
+                )
+            masks = self.masks.pop(key, {})
+            gold = masks.pop(_GOLD, None)
+            self.ledger.take_all([path, *([gold] if gold else [])])
+            made[key] = _Case(name, path, gold, masks, inverted, offsets.get(name.lower()))
+        for masks in self.masks.values():
+            for rater, path in masks.items():
+                self.ledger.leave(path, "a mask without an image", rater="" if rater == _GOLD else rater)
+        return list(made.values())
+
+
+def _offsets(path: Path, ledger: Ledger) -> dict[str, tuple[int, int, int, int]]:
     if not path.is_file():
         return {}
     try:
-        content = read_json(path)
+        content = read_json(ledger.take(path))
         found = {k.lower(): (int(v["y"]), int(v["x"]), int(v["h"]), int(v["w"])) for k, v in content.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"'{path}' is broken: {error}; expected y, x, h, w for each case") from error
@@ -131,19 +192,29 @@ def _offsets(path: Path) -> dict[str, tuple[int, int, int, int]]:
     return found
 
 
-def _select(case: _Case, prefix: str, raters: str, tool: str) -> _Case:
+def _select(case: _Case, prefix: str, raters: str, tool: str, ledger: Ledger) -> _Case:
     kept: dict[str, Path] = {}
     for rater, path in case.masks.items():
-        if rater.startswith("crowd"):
-            if raters in ("crowd", "all"):
-                kept[rater] = path
-        elif raters in ("experts", "all"):
-            kept[prefix + rater] = path
-        elif raters == "persons":
-            person, _, with_tool = rater.partition(" ")
-            if with_tool in ("", tool):
-                kept[prefix + person] = path
+        name = _as_asked(rater, prefix, raters, tool)
+        if name is None:
+            ledger.know(path, "by raters who were not asked for")
+            continue
+        if name in kept:
+            raise InputError(
+                f"'{kept[name]}' and '{path}' are both by '{name}'; expected --raters experts, or one of them"
+            )
+        kept[name] = ledger.take(path)
     return replace(case, name=prefix.replace(" ", "/") + case.name, masks=kept)
+
+
+def _as_asked(rater: str, prefix: str, raters: str, tool: str) -> str | None:
+    """What a rater is called; None for one who was not asked for."""
+    if rater.startswith("crowd"):
+        return rater if raters in ("crowd", "all") else None
+    if raters in ("experts", "all"):
+        return prefix + rater
+    person, _, used = rater.partition(" ")
+    return prefix + person if raters == "persons" and used.lower() in ("", tool.lower()) else None
 
 
 def _samples(cases: list[_Case], task: Task) -> Iterator[MultiRaterSample]:
@@ -152,14 +223,14 @@ def _samples(cases: list[_Case], task: Task) -> Iterator[MultiRaterSample]:
         image = image[:1] if all(np.array_equal(image[0], other) for other in image[1:]) else image
         if len(image) != 1:
             raise InputError(f"image '{case.image}' is coloured; expected grey")
-        if case.window is not None:
+        if case.window is not None and image.shape[1:] != case.window[2:]:  # of set 5 cut already
             y, x, h, w = case.window
             if y + h > image.shape[1] or x + w > image.shape[2]:
                 raise InputError(
                     f"the window {y}, {x}, {h}, {w} of '{case.name}' reaches out of its image '{case.image}' "
                     f"of {image.shape[1]} x {image.shape[2]} pixels"
                 )
-        image = _cut(image, case.window)
+            image = _cut(image, case.window)
         size = image.shape[1:]
         masks = np.zeros((len(task.raters), 1, *size), dtype=bool)
         rated = np.zeros((len(task.raters), 1), dtype=bool)

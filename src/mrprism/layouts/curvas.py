@@ -16,6 +16,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import folders, matching, natural
 from mrprism.images import read_image, read_values
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import Source, aligned, assemble, parse_window, split_labels
 
 _SETS = {
@@ -24,7 +25,9 @@ _SETS = {
 }
 
 
-def read(source: Path, *, set: str = "2024", window: str = "-160:240", resample: str = "no") -> Source:
+def read(
+    source: Path, ledger: Ledger, *, set: str = "2024", window: str = "-160:240", resample: str = "no"
+) -> Source:
     """Read every folder below ``source`` that holds an `image.nii.gz`.
 
     Args:
@@ -41,8 +44,11 @@ def read(source: Path, *, set: str = "2024", window: str = "-160:240", resample:
     if not numbers:
         raise InputError(f"'{source}' has no folder with image.nii.gz and annotation_1.nii.gz")
     task = Task(1, tuple(_SETS[set]), tuple(f"annotation {number}" for number in numbers))
+    for folder, found in files.items():
+        ledger.take_all([folder / "image.nii.gz", *found.values()])
     samples = _samples(task, files, set, window, resample)
-    return Source(f"curvas-{set}", task, samples, ("CT",), "nifti", [f"intensities: window {window}"])
+    notes = [f"intensities: window {window}"]
+    return Source(f"curvas-{set}", task, samples, ("CT",), "nifti", notes, count=len(files))
 
 
 def _annotations(folder: Path) -> dict[int, Path]:

@@ -25,6 +25,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import matching, needed, subfolder
 from mrprism.images import read_image
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.markup import read_markup
 from mrprism.layouts.shapes import ellipse, polygon
 from mrprism.layouts.source import Source, assemble
@@ -34,7 +35,9 @@ OTHERS = ("Disc", "IRMA", "Neovascularisation", "Fundus_area")
 _LEVELS = ("Low", "Medium", "High")
 
 
-def read(source: Path, *, structures: str = ",".join(LESIONS), confidence: str = "Low") -> Source:
+def read(
+    source: Path, ledger: Ledger, *, structures: str = ",".join(LESIONS), confidence: str = "Low"
+) -> Source:
     """Read the folder.
 
     Args:
@@ -54,7 +57,12 @@ def read(source: Path, *, structures: str = ",".join(LESIONS), confidence: str =
     for match, path in matching(truth, r"(diaretdb1_image\d+)_(\d+)_plain\.xml"):
         if match[1] not in images:
             raise InputError(f"'{path}' has no image '{match[1]}.png'")
-        drawn[match[1]][int(match[2])] = path
+        drawn[match[1]][int(match[2])] = ledger.take(path)
+    for match, path in matching(truth, r"(diaretdb1_image\d+)_(\d+)\.xml"):
+        if int(match[2]) in drawn.get(match[1], {}):
+            ledger.know(path, "the same marks with a document type that would be fetched")
+        else:
+            ledger.leave(path, "its marks are read from the file that ends in _plain.xml, which is not there")
     experts = sorted({number for files in drawn.values() for number in files})
     if not experts:
         raise InputError(f"'{truth}' has no files like diaretdb1_image001_01_plain.xml")
@@ -63,15 +71,16 @@ def read(source: Path, *, structures: str = ",".join(LESIONS), confidence: str =
         "marks are regions around lesions, not their outlines: read no distances between borders",
         f"drawn are marks of at least {confidence.lower()} confidence",
     ]
-    samples = _samples(task, images, drawn, _splits(root), _LEVELS[_LEVELS.index(confidence) :])
-    return Source("diaretdb1", task, samples, ("red", "green", "blue"), notes=notes)
+    ledger.take_all(images.values())
+    samples = _samples(task, images, drawn, _splits(root, ledger), _LEVELS[_LEVELS.index(confidence) :])
+    return Source("diaretdb1", task, samples, ("red", "green", "blue"), notes=notes, count=len(images))
 
 
-def _splits(root: Path) -> dict[str, str]:
+def _splits(root: Path, ledger: Ledger) -> dict[str, str]:
     """Which images are for training and which for testing, as the lists that come with them say."""
     found: dict[str, str] = {}
     for match, path in matching(root, r"d?db1_v02_01_(train|test)(?:_plain)?\.txt"):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = ledger.take(path).read_text(encoding="utf-8", errors="replace")
         found.update(dict.fromkeys(re.findall(r"images/(diaretdb1_image\d+)", text), match[1].lower()))
     return found
 

@@ -33,10 +33,14 @@ from mrprism.datasets.tree import folders, natural
 from mrprism.images import Geometry, limit_pixels, scale
 from mrprism.images.resample import resample_labels
 from mrprism.layouts.frames import Area, Frame, macro, on_series, own_grid, read_frames
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.marks import Spelling
 from mrprism.layouts.source import Source, assemble, parse_window
 
 
-def read(source: Path, *, threshold: str = "", window: str = "", resample: str = "no") -> Source:
+def read(
+    source: Path, ledger: Ledger, *, threshold: str = "", window: str = "", resample: str = "no"
+) -> Source:
     """Read a folder.
 
     Args:
@@ -51,19 +55,29 @@ def read(source: Path, *, threshold: str = "", window: str = "", resample: str =
     for path in (path for folder in folders(source) for path in dicom_files(folder)):
         header = read_header(path)
         if is_segmentation(header, path):
-            drawings.append((path, header))
+            drawings.append((ledger.take(path), header))
         elif is_slice(header, path):
             with readable(path):
                 uid = str(header.get("SeriesInstanceUID", ""))
                 patients[uid] = str(header.get("PatientID") or "")
-            series.setdefault(uid, []).append(path)
+            series.setdefault(uid, []).append(ledger.take(path))
+        else:
+            with readable(path):
+                kind = str(header.get("Modality") or "") or "no stated kind"
+            ledger.leave(path, f"a DICOM file of {kind}, neither a slice nor a segmentation")
     if not drawings:
-        raise InputError(f"'{source}' holds no DICOM SEG file")
-    notes: list[str] = []
+        others = f"; what there is: {', '.join(sorted({i.why for i in ledger.left}))}" if ledger.left else ""
+        raise InputError(f"'{source}' holds no DICOM SEG file{others}")
+    notes = ledger.notes
+    spelling = Spelling(ledger)
     cases: dict[str, list[_Drawing]] = {uid: [] for uid in series}
     for path, header in drawings:
         with readable(path):
-            cases[_series(header, path, series)].append(_drawing(header, path, limit, notes))
+            cases[_series(header, path, series)].append(_drawing(header, path, limit, notes, spelling))
+    idle = [uid for uid, found in cases.items() if not found]
+    if idle:
+        some = ledger.named(series[idle[0]][0].parent)
+        notes.append(f"{len(idle)} series have no segmentation and were passed over, such as '{some}'")
     cases = {uid: found for uid, found in cases.items() if found}
     for found in cases.values():
         _once(found)
@@ -72,7 +86,7 @@ def read(source: Path, *, threshold: str = "", window: str = "", resample: str =
     task = Task(1, tuple(structures), tuple(raters))
     names = _names({uid: series[uid][0].parent for uid in cases}, patients)
     samples = _samples(task, cases, series, names, limit, window, resample == "yes")
-    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes)
+    return Source(source.resolve().name, task, samples, image_format="nifti", notes=notes, count=len(cases))
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ def _series(header: Any, path: Path, series: dict[str, list[Path]]) -> str:
     )
 
 
-def _drawing(header: Any, path: Path, limit: float | None, notes: list[str]) -> _Drawing:
+def _drawing(header: Any, path: Path, limit: float | None, notes: list[str], spelling: Spelling) -> _Drawing:
     if header.get("SegmentationType") == "FRACTIONAL" and limit is None:
         raise InputError(f"'{path}' is fractional; expected -o threshold= to say what belongs to a segment")
     rater = str(header.get("ContentCreatorName") or "").strip()
@@ -119,9 +133,11 @@ def _drawing(header: Any, path: Path, limit: float | None, notes: list[str]) -> 
         number, label = int(item.get("SegmentNumber", 0)), str(item.get("SegmentLabel") or "").strip()
         if number == 0:  # the background of a label map
             continue
+        if number in segments:
+            raise InputError(f"'{path}' has two segments with the number {number}; expected each number once")
         if not label or label in segments.values():
             raise InputError(f"'{path}' has segments without a label or with the same, '{label}'")
-        segments[number] = label
+        segments[number] = spelling.of(label, path)
         if item.get("SegmentAlgorithmType") == "AUTOMATIC":
             notes.append(f"'{label}' in '{path.name}' by '{rater}' was made by an algorithm")
     if not segments:

@@ -20,6 +20,7 @@ from mrprism.core.sample import Task
 from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.tree import entries, matching, needed, subfolder
 from mrprism.images import read_image, read_labels
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import Source
 
@@ -29,18 +30,18 @@ _SOFTMAP = np.full(256, -1, dtype=np.int16)
 _SOFTMAP[[0, 64, 128, 191, 255]] = range(VOTERS + 1)
 
 
-def read(source: Path, *, raters: str | None = None, seed: int = 0) -> Source:
+def read(source: Path, ledger: Ledger, *, raters: str | None = None, seed: int = 0) -> Source:
     """Read either form.
 
     Args:
         raters: A scenario of simulated raters (crowd, symmetric, ...) drawn over the reference;
             None for votes alone.
     """
-    cases = _crops(source) if (source / "meta.json").is_file() else _original(source)
+    cases = _crops(source, ledger) if (source / "meta.json").is_file() else _original(source, ledger)
     task = Task(3, STRUCTURES, ())
     notes = ["votes of four experts; single experts cannot be told apart"]
     if raters is None:
-        return Source("drishti", task, cases, notes=notes)
+        return Source("drishti", task, cases, notes=notes, no_raters=True)
     from mrprism.datasets.overlay import lay_raters  # needs SciPy, which is slow to import
 
     task, samples = lay_raters(cases, task, raters, seed=seed)
@@ -48,36 +49,43 @@ def read(source: Path, *, raters: str | None = None, seed: int = 0) -> Source:
     return Source(f"drishti-{raters}", task, samples, notes=notes)
 
 
-def _crops(root: Path) -> Iterator[FileSample]:
+def _crops(root: Path, ledger: Ledger) -> Iterator[FileSample]:
     try:
-        meta = read_json(root / "meta.json")
+        meta = read_json(ledger.take(root / "meta.json"))
         splits = {name: str(fact["split"]) for name, fact in meta.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"'{root / 'meta.json'}' is not as expected: {error}") from error
     for match, path in matching(needed(root, "images"), r"(.+)\.png"):
         name = match[1]
-        votes = [_votes(root / folder / f"{name}.png", softmap=False) for folder in ("od_votes", "oc_votes")]
+        maps = [root / folder / f"{name}.png" for folder in ("od_votes", "oc_votes")]
+        ledger.take_all([path, *maps])
+        votes = [_votes(file, softmap=False) for file in maps]
         yield _sample(name, path, votes, splits.get(name, ""))
 
 
-def _original(root: Path) -> Iterator[FileSample]:
+def _original(root: Path, ledger: Ledger) -> Iterator[FileSample]:
     root = subfolder(root, "Drishti-GS1_files") or root
     parts = [(split, subfolder(root, split)) for split in ("Training", "Test")]
     if all(folder is None for _, folder in parts):
         raise InputError(f"folder '{root}' has neither 'Training' nor 'Test'; expected Drishti-GS1's layout")
     for split, folder in parts:
         drawn = subfolder(folder, "GT", f"{split}_GT") if folder else None
-        if folder is None or drawn is None:
+        if folder is None:
+            continue
+        if drawn is None:
+            ledger.know(folder, "a part that came without votes")
+            ledger.note(f"'{ledger.named(folder)}' has no votes and was passed over")
             continue
         images = needed(folder, "Images")
         images = subfolder(images, "ALL") or images
         for case in (p for p in entries(drawn) if p.is_dir()):
             maps = needed(case, "SoftMap")
-            votes = [
-                _votes(maps / f"{case.name}_{part}.png", softmap=True)
-                for part in ("ODsegSoftmap", "cupsegSoftmap")
-            ]
-            yield _sample(case.name, images / f"{case.name}.png", votes, split)
+            files = [maps / f"{case.name}_{part}.png" for part in ("ODsegSoftmap", "cupsegSoftmap")]
+            path = images / f"{case.name}.png"
+            ledger.take_all([path, *files])
+            ledger.know(case / "AvgBoundary", "mean outlines of the experts")
+            ledger.know(case / f"{case.name}_cdrValues.txt", "ratios that the experts gave")
+            yield _sample(case.name, path, [_votes(file, softmap=True) for file in files], split)
 
 
 def _votes(path: Path, softmap: bool) -> np.ndarray:

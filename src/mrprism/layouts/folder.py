@@ -3,33 +3,49 @@
 `images/NAME.png`, `RATER/NAME.png` for one structure or a label map, `RATER/STRUCTURE/NAME.png` for
 several; `reference/` in the same way. A rater without a file for an image did not do it. An image may be
 a folder of its own that holds a DICOM series.
+
+Names of images and masks are compared without regard to case, blanks and how accents are composed. Where
+some of a rater's masks lie in folders and some beside these, the other raters decide which are meant; the
+rest is left out and named.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.open_image import is_series, open_image
 from mrprism.datasets.tree import entries, folders, needed, stem
 from mrprism.images import format_of
-from mrprism.layouts.source import InPlace, Source, assemble, parse_labels, parse_window, structures_of
+from mrprism.layouts import colours as how
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.marks import Spelling
+from mrprism.layouts.source import InPlace, Source, assemble, parse_labels, parse_window
 
 _REFERENCE = "reference"
+_SAID = 8  # faults in one message
 
 
 def read(
     source: Path,
+    ledger: Ledger,
     *,
     images: str = "images",
     structure: str = "object",
     labels: str = "",
+    threshold: str = "",
+    colour: str = "",
+    suffix: str = "",
+    deep: str = "no",
     group: str = "",
     anonymous: str = "no",
     window: str = "",
@@ -41,125 +57,308 @@ def read(
         images: Name of the folder with the images.
         structure: Name of the one structure, where there is one.
         labels: For label maps, such as "disc:1+2,cup:2".
+        threshold: For masks with soft edges: what is as bright or brighter belongs to the structure, such as 128.
+            With ``colour``: how far red, green and blue may each be from a named colour, such as 40.
+        colour: For masks in colour: the structure's, such as "red", or "cup:#ff0000,disc:#00ff00".
+        suffix: What stands behind a case's name in the files of images or masks, with commas between.
+        deep: "yes" reads folders within the folders, which become part of a case's name.
         group: Regular expression whose first bracket finds the patient in a case's name.
         anonymous: "yes" if the folders are slots and not persons.
         window: "low:high" in file values, for CT.
         resample: "yes" brings masks that lie on another grid onto that of their image.
     """
-    pictures = _by_stem(needed(source, images), series=True)
-    if not pictures:
-        raise InputError(f"folder '{source / images}' has no images")
-    others = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
     values = parse_labels(labels) if labels else {}
-    files = {p.name: _masks(p, structure, list(values)) for p in others}
-    for rater, found in files.items():
-        other = None if found else next(_files(source / rater), None)
-        if other:
-            raise InputError(
-                f"'{source / rater}' holds no mask but '{other.name}'; expected beside '{images}' a folder of masks "
-                "for each rater, empty where a rater has drawn nothing yet"
-            )
-        strange = sorted(name for name, _ in found if name not in pictures)
-        if strange:
-            raise InputError(
-                f"'{source / rater}' has a mask '{strange[0]}' for which there is no image in '{images}'"
-            )
+    drawn = how.Drawn(how.parse_threshold(threshold), how.parse_colours(colour))
+    if values and drawn.colours:
+        raise InputError("-o labels= is for values and -o colour= for colours; expected one of them")
+    named = tuple(values) or tuple(s for s in drawn.colours or () if s and s.lower() != how.BACKGROUND)
+    tree = _Tree(ledger, tuple(s for s in suffix.split(",") if s), deep == "yes")
+    place = needed(source, images)
+    pictures = tree.pictures(place)
+    if not pictures:
+        raise InputError(f"folder '{place}' has no images{tree.instead(place)}")
+    others = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
+    for unwanted in [p for p in others if p.name in ledger.without]:
+        others.remove(unwanted)
+        ledger.know(unwanted, "of a rater who was not wanted")
+        ledger.skipped.add(unwanted.name)
+    files = _masks(tree, others, structure, named, set(pictures), images)
     raters = tuple(name for name in files if name.lower() != _REFERENCE)
     if not raters:
-        raise InputError(f"folder '{source}' has no folder of masks beside '{images}'")
-    drawn = {s for found in files.values() for _, s in found if s}
-    structures = tuple(values) if values else tuple(sorted(drawn))
-    first = next(iter(pictures.values()))
+        raise InputError(f"folder '{source}' has no folder of masks beside '{images}': no rater was found")
+    structures = named or tuple(sorted({s for found in files.values() for _, s in found if s}))
+    first = next(iter(pictures.values())).path
     channels = len(open_image(first, window=parse_window(window)).array)
-    task = Task(channels, structures, raters, anonymous == "yes")
-    kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
-    samples = _samples(task, pictures, files, values, group, window, resample)
-    here = InPlace(_cases(task, pictures, files, group), values, parse_window(window))
-    return Source(source.resolve().name, task, samples, image_format=kind, here=here)
+    task = Task(channels, structures or (structure,), raters, anonymous == "yes")
+    kind = {"nifti": "nifti", "nrrd": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
+    cases = _cases(task, pictures, files, group)
+    here = None if drawn != how.Drawn() else InPlace(_in_place(cases, task), values, parse_window(window))
+    reading = _Reading(task, drawn, values, window, resample)
+    name = source.resolve().name
+    return Source(name, task, reading.samples(cases), image_format=kind, here=here, count=len(cases))
 
 
-def _cases(task: Task, pictures: dict[str, Path], files: dict[str, Files], group: str) -> list[Case]:
-    """The cases as they lie."""
-    drawn: dict[str, dict[str, Drawn]] = {name: {} for name in pictures}
+@dataclass(frozen=True)
+class _Picture:
+    name: str
+    path: Path
+
+
+Files = dict[tuple[str, str], Path]  # (folded case, structure or "" for all of them)
+
+
+@dataclass
+class _Case:
+    name: str
+    path: Path
+    group: str | None
+    masks: dict[str, dict[str, Path]] = field(default_factory=dict)  # {rater: {structure or "": file}}
+    reference: dict[str, Path] = field(default_factory=dict)
+
+
+class _Tree:
+    """Files of a folder by the cases they are of."""
+
+    def __init__(self, ledger: Ledger, suffixes: tuple[str, ...], deep: bool) -> None:
+        self.ledger, self.suffixes, self.deep = ledger, suffixes, deep
+
+    def pictures(self, folder: Path) -> dict[str, _Picture]:
+        """The images, by their folded names; a folder of DICOM slices is one."""
+        found: dict[str, _Picture] = {}
+        for name, path in self._named(folder, series=True):
+            self._once(found, name, _Picture(name, path), path)
+            self.ledger.take_all(dicom_files(path) if path.is_dir() else [path])
+        return found
+
+    def masks(self, folder: Path) -> dict[str, Path]:
+        """The masks of one folder, by the folded names of their cases."""
+        found: dict[str, _Picture] = {}
+        for name, path in self._named(folder):
+            self._once(found, name, _Picture(name, path), path)
+        return {key: self.ledger.take(picture.path) for key, picture in found.items()}
+
+    def instead(self, folder: Path) -> str:
+        """What a folder without images holds, to be said behind that it has none."""
+        other = next((p for inner in folders(folder) for p in entries(inner) if p.is_file()), None)
+        if other is None:
+            return ""
+        deeper = "; -o deep=yes reads folders within" if other.parent != folder and format_of(other) else ""
+        return f" but '{self.ledger.named(other)}'{deeper}"
+
+    def _named(self, folder: Path, *, series: bool = False, before: str = "") -> Iterator[tuple[str, Path]]:
+        for path in entries(folder):
+            if path.is_file():
+                if format_of(path):
+                    yield before + self._stem(path), path
+            elif series and is_series(path):
+                yield before + path.name, path
+            elif self.deep:
+                yield from self._named(path, series=series, before=f"{before}{path.name}/")
+
+    def _stem(self, path: Path) -> str:
+        name = stem(path)
+        for suffix in self.suffixes:
+            if name.lower().endswith(suffix.lower()) and len(name) > len(suffix):
+                return name[: -len(suffix)]
+        return name
+
+    def _once(self, found: dict[str, _Picture], name: str, picture: _Picture, path: Path) -> None:
+        other = found.setdefault(spoken(name), picture)
+        if other is not picture:
+            how_ = (
+                "have the same name but for the ending"
+                if other.name == name
+                else "are of one case by their names"
+            )
+            raise InputError(f"'{other.path}' and '{path.name}' {how_}; expected one of them")
+
+
+def _masks(
+    tree: _Tree, others: list[Path], structure: str, named: tuple[str, ...], known: set[str], images: str
+) -> dict[str, Files]:
+    """The masks of every rater, and of the reference."""
+    plain = (
+        {p: tree.masks(p) for p in others} if not tree.deep else {p: _plain(tree, p, known) for p in others}
+    )
+    parts = {p: {i: f for i in entries(p) if i.is_dir() and (f := _part(tree, i, known))} for p in others}
+    structured = any(parts[p] and not plain[p] for p in others)
+    mixed = [p for p in others if parts[p] and plain[p]]
+    if mixed and all(parts[p] for p in others if plain[p] or parts[p]) and not structured:
+        inner = next(iter(parts[mixed[0]]))
+        raise InputError(
+            f"'{mixed[0]}' has masks and beside them folders of masks, such as '{inner.name}'; expected masks of one "
+            "structure, or a folder for each"
+        )
+    if structured and named:
+        first = next(p for p in others if parts[p] and not plain[p])
+        raise InputError(
+            f"'{first}' has folders for structures; expected files that hold {', '.join(named)} together, as told"
+        )
+    spelling = Spelling(tree.ledger)
+    files: dict[str, Files] = {}
+    for folder in others:
+        found: Files = {}
+        if structured:
+            for part, masks in parts[folder].items():
+                found |= {(name, spelling.of(part.name, folder)): path for name, path in masks.items()}
+        else:
+            found = {(name, "" if named else structure): path for name, path in plain[folder].items()}
+        unused = plain[folder].values() if structured else _all(parts[folder])
+        why = (
+            "beside folders for structures"
+            if structured
+            else "in a folder beside masks, and no other rater has such"
+        )
+        for path in unused:
+            tree.ledger.leave(path, why, rater=folder.name)
+        if not found and (other := _first_file(folder, set(unused))):
+            raise InputError(
+                f"'{folder}' holds no mask but '{other.name}'; expected beside '{images}' a folder of masks for each rater "
+                f"and nothing else, or -o without={folder.name}"
+            )
+        files[folder.name] = found
+    _strange(tree, files, known, images)
+    return files
+
+
+def _plain(tree: _Tree, folder: Path, known: set[str]) -> dict[str, Path]:
+    """Of a deep folder, the masks whose place is that of an image."""
+    return {name: path for name, path in tree.masks(folder).items() if name in known or "/" not in name}
+
+
+def _part(tree: _Tree, folder: Path, known: set[str]) -> dict[str, Path]:
+    """The masks of a folder that may be a structure's; none if, in a deep tree, images have such a folder."""
+    if tree.deep and any(name.startswith(f"{spoken(folder.name)}/") for name in known):
+        return {}
+    return tree.masks(folder)
+
+
+def _all(parts: dict[Path, dict[str, Path]]) -> list[Path]:
+    return [path for masks in parts.values() for path in masks.values()]
+
+
+def _first_file(folder: Path, but: set[Path]) -> Path | None:
+    inside = (path for inner in folders(folder) for path in entries(inner))
+    return next((path for path in inside if path.is_file() and path not in but), None)
+
+
+def _strange(tree: _Tree, files: dict[str, Files], known: set[str], images: str) -> None:
+    """Every mask has an image, or all that have none are named, with the option that would help."""
+    strange = [
+        (rater, path, name)
+        for rater, found in files.items()
+        for (name, _), path in found.items()
+        if name not in known
+    ]
+    if not strange:
+        return
+    rater, path, _ = strange[0]
+    if len(strange) == 1:
+        text = f"'{rater}' has a mask '{path.name}' for which there is no image in '{images}'"
+    else:
+        some = ", ".join(f"'{tree.ledger.named(p)}'" for _, p, _ in strange[:_SAID])
+        more = ", ..." if len(strange) > _SAID else ""
+        text = f"{len(strange)} masks have no image in '{images}': {some}{more}"
+    raise InputError(text + _suffix_hint([name for _, _, name in strange], known))
+
+
+def _suffix_hint(strange: list[str], known: set[str]) -> str:
+    """The suffixes that would bring masks and images together, if there are such."""
+    pairs = set()
+    by_start: dict[str, list[str]] = {}
+    for name in known:
+        by_start.setdefault(re.split(r"[-_. ]", name)[0], []).append(name)
+    for name in strange:
+        near = known & {name[:n] for n in range(1, len(name))}
+        if near:
+            best = max(near, key=len)
+            pairs.add(("", name[len(best) :]))
+            continue
+        alike = by_start.get(re.split(r"[-_. ]", name)[0], [])
+        if len(alike) != 1:
+            return ""
+        start = len(re.split(r"[-_. ]", name)[0])
+        pairs.add((alike[0][start:], name[start:]))
+    endings = {end for pair in pairs for end in pair if end}
+    if not endings or len(endings) > 4:
+        return ""
+    return f"; if these belong together, -o suffix={','.join(sorted(endings))} takes the endings off"
+
+
+def _cases(task: Task, pictures: dict[str, _Picture], files: dict[str, Files], group: str) -> list[_Case]:
+    cases = {key: _Case(p.name, p.path, _group(group, p.name)) for key, p in pictures.items()}
     for rater, found in files.items():
-        for (case, structure), file in found.items():
-            if not structure:
-                drawn[case][rater] = str(file)
-                continue
-            masks = drawn[case].setdefault(rater, {})
-            assert isinstance(masks, dict)
-            masks[structure] = str(file)
-    cases = []
-    for name, path in pictures.items():
-        reference = next((d for rater, d in drawn[name].items() if rater.lower() == _REFERENCE), None)
-        whole = isinstance(reference, str) or set(reference or ()) == set(task.structures)
-        cases.append(
+        for (name, structure), path in found.items():
+            case = cases[name]
+            masks = case.reference if rater.lower() == _REFERENCE else case.masks.setdefault(rater, {})
+            masks[structure] = path
+    return list(cases.values())
+
+
+def _in_place(cases: Iterable[_Case], task: Task) -> list[Case]:
+    """The cases as they lie."""
+
+    def drawn(masks: dict[str, Path]) -> Drawn:
+        return str(masks[""]) if "" in masks else {part: str(path) for part, path in masks.items()}
+
+    placed = []
+    for case in cases:
+        whole = "" in case.reference or set(case.reference) == set(task.structures)
+        placed.append(
             Case(
-                name=name,
-                image=str(path),
-                masks={rater: d for rater, d in drawn[name].items() if rater.lower() != _REFERENCE},
-                reference=reference if whole else None,
-                group=_group(group, name),
+                name=case.name,
+                image=str(case.path),
+                masks={rater: drawn(masks) for rater, masks in case.masks.items()},
+                reference=drawn(case.reference) if case.reference and whole else None,
+                group=case.group,
             )
         )
-    return cases
+    return placed
 
 
-Files = dict[tuple[str, str], Path]  # (case, structure or "" for a label map)
+@dataclass(frozen=True)
+class _Reading:
+    """Cases, read in turn; what does not fit is gathered and said together at the end."""
 
+    task: Task
+    drawn: how.Drawn
+    values: dict[str, tuple[int, ...]]
+    window: str
+    resample: str
 
-def _samples(
-    task: Task,
-    pictures: dict[str, Path],
-    files: dict[str, Files],
-    values: dict[str, tuple[int, ...]],
-    group: str,
-    window: str,
-    resample: str,
-) -> Iterator[MultiRaterSample]:
-    limits = parse_window(window)
-    for name, path in pictures.items():
-        image = open_image(path, window=limits)
-        if len(image.array) != task.channels:
-            raise InputError(f"image '{path}' has {len(image.array)} channels; others have {task.channels}")
-        masks: dict[tuple[str, str], np.ndarray] = {}
-        reference: dict[str, np.ndarray] = {}
-        for rater, found in files.items():
-            for (case, structure), file in found.items():
-                if case != name:
+    def samples(self, cases: list[_Case]) -> Iterator[MultiRaterSample]:
+        limits = parse_window(self.window)
+        faults: list[str] = []
+        for case in cases:
+            image = open_image(case.path, window=limits)
+            if len(image.array) != self.task.channels:
+                raise InputError(
+                    f"image '{case.path}' has {len(image.array)} channels; others have {self.task.channels}"
+                )
+            masks: dict[tuple[str, str], np.ndarray] = {}
+            reference: dict[str, np.ndarray] = {}
+            drawn = [(rater, s, f) for rater, found in case.masks.items() for s, f in found.items()]
+            for rater, structure, file in [*drawn, *(("", s, f) for s, f in case.reference.items())]:
+                labels = structure or self.values or self.task.structures[0]
+                try:
+                    found = self.drawn.structures(file, labels, image, resample=self.resample)
+                except InputError as error:
+                    faults.append(str(error))
                     continue
-                drawn = structures_of(file, structure or values, image, resample=resample)
-                for part, mask in drawn.items():
-                    if rater.lower() == _REFERENCE:
-                        reference[part] = mask
-                    else:
+                for part, mask in found.items():
+                    if rater:
                         masks[rater, part] = mask
-        yield assemble(task, name, image.array, masks, reference, group=_group(group, name), like=image)
-
-
-def _masks(folder: Path, structure: str, labels: list[str]) -> Files:
-    inner = [p for p in entries(folder) if p.is_dir()]
-    if inner and labels:
-        raise InputError(f"'{folder}' has folders for structures; expected label maps, as labels are given")
-    if not inner:
-        return {(name, "" if labels else structure): path for name, path in _by_stem(folder).items()}
-    return {(name, part.name): path for part in inner for name, path in _by_stem(part).items()}
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for inner in folders(folder) for path in entries(inner) if path.is_file())
-
-
-def _by_stem(folder: Path, *, series: bool = False) -> dict[str, Path]:
-    """The images of a folder by their names; with ``series`` also folders of DICOM slices."""
-    found: dict[str, Path] = {}
-    for path in entries(folder):
-        if (path.is_file() and format_of(path)) or (series and is_series(path)):
-            name = path.name if path.is_dir() else stem(path)
-            if name in found:
-                raise InputError(f"'{found[name]}' and '{path.name}' have the same name but for the ending")
-            found[name] = path
-    return found
+                    else:
+                        reference[part] = mask
+            if not faults:
+                yield assemble(
+                    self.task, case.name, image.array, masks, reference, group=case.group, like=image
+                )
+        if len(faults) == 1:
+            raise InputError(faults[0])
+        if faults:
+            more = f"\n  and {len(faults) - _SAID} more" if len(faults) > _SAID else ""
+            raise InputError(f"{len(faults)} masks do not fit:\n  " + "\n  ".join(faults[:_SAID]) + more)
 
 
 def _group(pattern: str, name: str) -> str | None:

@@ -10,7 +10,7 @@ from mrprism.core.errors import InputError
 from mrprism.datasets.manifest import FORMAT, MANIFEST, OWN, Case, Drawn, Manifest, load
 from mrprism.datasets.write import channel_names, manifest_text
 from mrprism.images import follows_links
-from mrprism.layouts.source import Source
+from mrprism.layouts.source import InPlace, Source
 from mrprism.output.files import write_file
 from mrprism.output.lock import alone_in
 
@@ -25,13 +25,7 @@ def write_in_place(source: Source, out: Path, *, name: str) -> None:
     Raises:
         InputError: The layout needs conversion, ``out`` is there already, or a file lies outside its folder.
     """
-    here, task = source.here, source.task
-    if here is None:
-        raise InputError(f"'{name}' has files that must be converted; expected a new folder to write to")
-    if out.name not in (MANIFEST, OWN):
-        raise InputError(f"'{out}' would not be found again; expected the name {MANIFEST} or {OWN}")
-    if out.exists():
-        raise InputError(f"'{out}' exists already; expected a new file")
+    here, task = check_in_place(source, out, name=name), source.task
     real = os.path.abspath if follows_links() else os.path.realpath
     root = Path(real(out.parent))
 
@@ -60,6 +54,21 @@ def write_in_place(source: Source, out: Path, *, name: str) -> None:
     if faults:
         out.unlink()
         raise InputError(faults[0].sentence)
+
+
+def check_in_place(source: Source, out: Path, *, name: str) -> InPlace:
+    """What the manifest will say.
+
+    Raises:
+        InputError: The layout needs conversion, or ``out`` is there already or would not be found.
+    """
+    if source.here is None:
+        raise InputError(f"'{name}' has files that must be converted; expected a new folder to write to")
+    if out.name not in (MANIFEST, OWN):
+        raise InputError(f"'{out}' would not be found again; expected the name {MANIFEST} or {OWN}")
+    if out.exists():
+        raise InputError(f"'{out}' exists already; expected a new file")
+    return source.here
 
 
 def _moved(case: Case, inside: Callable[[str], str]) -> Case:

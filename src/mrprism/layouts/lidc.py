@@ -19,6 +19,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import entries, folders, matching, subfolder
 from mrprism.images import limit_archive, read_image, read_mask
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.lidc_pickle import is_pickle, read_pickle
 from mrprism.layouts.lidc_xml import SLOTS, WINDOW, read_scans
 from mrprism.layouts.source import Source
@@ -35,7 +36,9 @@ _TYPES = {
 }
 
 
-def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str = "no") -> Source:
+def read(
+    source: Path, ledger: Ledger, *, window: str = WINDOW, leave_out: str = "", pickle: str = "no"
+) -> Source:
     """Read a folder in one of these forms, `lidc.npz`, or a pickle.
 
     Args:
@@ -44,10 +47,10 @@ def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str
         pickle: "yes" to read a pickle, of which only numbers are let through.
     """
     if source.is_dir() and any(subfolder(source, split) for split in ("train", "val", "test")):
-        return Source("lidc", TASK, _crops(source), ("CT",))
+        return Source("lidc", TASK, _crops(source, ledger), ("CT",))
     archive = source / "lidc.npz" if source.is_dir() else source
     if archive.is_file() and not is_pickle(archive):
-        return Source("lidc", TASK, _archive(archive), ("CT",))
+        return Source("lidc", TASK, _archive(ledger.take(archive)), ("CT",))
     pickles = [path for path in (entries(source) if source.is_dir() else [source]) if is_pickle(path)]
     if pickles and pickle != "yes":
         raise InputError(
@@ -55,9 +58,11 @@ def read(source: Path, *, window: str = WINDOW, leave_out: str = "", pickle: str
             "-o pickle=yes reads it and lets only numbers through"
         )
     if pickles:
-        return read_pickle(pickles[0], TASK)
+        if len(pickles) > 1:
+            raise InputError(f"'{source}' has {len(pickles)} pickles; expected the one that is meant")
+        return read_pickle(ledger.take(pickles[0]), TASK, ledger)
     if source.is_dir() and any(matching(folder, r".+\.xml") for folder in folders(source)):
-        return read_scans(source, window, leave_out)
+        return read_scans(source, window, leave_out, ledger)
     return Source("lidc", TASK, _archive(archive), ("CT",))
 
 
@@ -95,16 +100,18 @@ def _archive(path: Path) -> Iterator[MultiRaterSample]:
         )
 
 
-def _crops(root: Path) -> Iterator[MultiRaterSample]:
+def _crops(root: Path, ledger: Ledger) -> Iterator[MultiRaterSample]:
     for split in ("train", "val", "test"):
         folder = subfolder(root, split)
         if folder is None:
             continue
-        for patient in entries(folder / "images"):
+        for patient in (path for path in entries(folder / "images") if path.is_dir()):
             for match, path in matching(patient, r"(.+)\.png"):
                 stem = match[1]
                 drawn = folder / "gt" / patient.name
-                masks = [read_mask(drawn / f"{stem}_l{slot}.png").array for slot in range(SLOTS)]
+                files = [drawn / f"{stem}_l{slot}.png" for slot in range(SLOTS)]
+                ledger.take_all([path, *files])
+                masks = [read_mask(file).array for file in files]
                 image = read_image(path).array[:1]
                 for slot, mask in enumerate(masks):
                     if mask.shape != image.shape[1:]:

@@ -22,6 +22,7 @@ import numpy as np
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive, scale
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import Source, fitting
 
 _ENDINGS = (".pickle", ".pkl")
@@ -35,12 +36,11 @@ def is_pickle(path: Path) -> bool:
     return path.suffix.lower() in _ENDINGS
 
 
-def read_pickle(path: Path, task: Task) -> Source:
+def read_pickle(path: Path, task: Task, ledger: Ledger) -> Source:
     """Read one file; the slots of its cases are those of ``task``."""
-    notes = [
-        "cases are grouped by scan, for a pickle does not name the patient",
-        "masks may have been sorted by size by whoever made the pickle",
-    ]
+    notes = ledger.notes
+    notes.append("cases are grouped by scan, for a pickle does not name the patient")
+    notes.append("masks may have been sorted by size by whoever made the pickle")
     return Source("lidc", task, _samples(path, task, notes), ("CT",), notes=notes)
 
 

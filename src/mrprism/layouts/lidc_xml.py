@@ -27,6 +27,8 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dicom import Series, dicom_files, is_slice, read_header, read_series, readable
 from mrprism.datasets.tree import folders, matching, natural
 from mrprism.images import scale
+from mrprism.layouts.fields import Ids
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.markup import read_markup
 from mrprism.layouts.shapes import polygon
 from mrprism.layouts.source import Source, assemble, parse_window
@@ -39,7 +41,7 @@ _RATINGS = (
 )  # fmt: skip
 
 
-def read_scans(source: Path, window: str, leave_out: str) -> Source:
+def read_scans(source: Path, window: str, leave_out: str, ledger: Ledger) -> Source:
     """Read every scan of a folder that has both slices and an XML file.
 
     Args:
@@ -47,17 +49,37 @@ def read_scans(source: Path, window: str, leave_out: str) -> Source:
         leave_out: Patients not to read, with commas between.
     """
     unwanted = {name.strip() for name in leave_out.split(",") if name.strip()}
-    notes = ["readers are anonymous and had seen each other's marks", f"intensities: window {window}"]
-    readings = _readings(source, notes)
-    scans = [scan for scan in _scans(source) if scan.patient not in unwanted]
+    notes = ledger.notes
+    notes += ["readers are anonymous and had seen each other's marks", f"intensities: window {window}"]
+    readings = _readings(source, ledger)
+    every = list(_scans(source))
+    scans = [scan for scan in every if scan.patient not in unwanted]
+    places: Ids[Path] = Ids("series", source)
+    for scan in every:
+        if scan.patient in unwanted:
+            ledger.know(scan.folder, "of a patient who was to be left out")
+        elif scan.series in readings:
+            places.add(scan.series, scan.folder)
+            ledger.take_all(dicom_files(scan.folder))
+        else:
+            why = "slices of a series that no XML file names"
+            ledger.know(scan.folder, why)
+            notes.append(f"'{ledger.named(scan.folder)}' holds {why}")
     matched = [(scan, readings[scan.series]) for scan in scans if scan.series in readings]
     if not matched:
         raise InputError(f"'{source}' has no CT series with an XML file that names it")
-    lacking = len(readings) - len(matched)
-    if lacking:
-        notes.append(f"{lacking} XML files belong to series that are not there or were left out")
+    skipped = {scan.series for scan in every if scan.patient in unwanted}
+    there = {scan.series for scan, _ in matched}
+    for series, (path, _) in readings.items():
+        if series in skipped:
+            ledger.know(path, "of a patient who was to be left out")
+        elif series not in there:
+            ledger.leave(path, "its series of slices is not there")
+        else:
+            ledger.take(path)
     task = Task(1, ("nodule",), tuple(f"slot {i + 1}" for i in range(SLOTS)), anonymous=True)
-    return Source("lidc", task, _samples(task, matched, window, notes), ("CT",), "nifti", notes)
+    samples = _samples(task, matched, window, ledger)
+    return Source("lidc", task, samples, ("CT",), "nifti", notes, count=len(matched))
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,7 @@ class _Scan:
     patient: str
 
 
-def _readings(source: Path, notes: list[str]) -> dict[str, tuple[Path, Element]]:
+def _readings(source: Path, ledger: Ledger) -> dict[str, tuple[Path, Element]]:
     """The XML files about CT scans, by the series they name."""
     found: dict[str, tuple[Path, Element]] = {}
     others = 0
@@ -76,6 +98,7 @@ def _readings(source: Path, notes: list[str]) -> dict[str, tuple[Path, Element]]
         root = read_markup(path)
         if _name(root) == "IdriReadMessage":
             others += 1
+            ledger.know(path, "about an X-ray picture")
             continue
         if _name(root) != "LidcReadMessage":
             raise InputError(f"'{path}' begins with '{_name(root)}'; expected LidcReadMessage")
@@ -86,7 +109,7 @@ def _readings(source: Path, notes: list[str]) -> dict[str, tuple[Path, Element]]
             raise InputError(f"'{found[series][0]}' and '{path}' are about one series; expected one of them")
         found[series] = path, root
     if others:
-        notes.append(f"{others} XML files about X-ray pictures (IdriReadMessage) were left out")
+        ledger.note(f"{others} XML files about X-ray pictures (IdriReadMessage) were passed over")
     return found
 
 
@@ -104,7 +127,7 @@ def _scans(source: Path) -> Iterator[_Scan]:
 
 
 def _samples(
-    task: Task, matched: list[tuple[_Scan, tuple[Path, Element]]], window: str, notes: list[str]
+    task: Task, matched: list[tuple[_Scan, tuple[Path, Element]]], window: str, ledger: Ledger
 ) -> Iterator[MultiRaterSample]:
     scans: dict[str, int] = {}
     for scan, (path, root) in matched:
@@ -112,10 +135,12 @@ def _samples(
         sessions = [node for node in root if _name(node) == "readingSession"]
         if not 1 <= len(sessions) <= SLOTS:
             raise InputError(f"'{path}' holds {len(sessions)} reading sessions; expected one to {SLOTS}")
-        masks = {
-            (slot, "nodule"): _session(session, series, path, notes)
-            for slot, session in zip(task.raters, sessions, strict=False)
-        }
+        masks = {}
+        for slot, session in zip(task.raters, sessions, strict=False):
+            before = len(ledger.left)
+            drawn = _session(session, series, path, slot, ledger)
+            if drawn.any() or len(ledger.left) == before:  # else it is not known to be empty
+                masks[slot, "nodule"] = drawn
         number = scans[scan.patient] = scans.get(scan.patient, 0) + 1
         yield assemble(
             task,
@@ -140,7 +165,9 @@ def _slices(folder: Path) -> list[Path]:
     return [path for _, path in lowest.values()]
 
 
-def _session(session: Element, series: Series, path: Path, notes: list[str]) -> Bool[np.ndarray, "D H W"]:
+def _session(
+    session: Element, series: Series, path: Path, slot: str, ledger: Ledger
+) -> Bool[np.ndarray, "D H W"]:
     """All nodules of one reading session."""
     drawn = np.zeros(series.array.shape, dtype=bool)
     places = {uid: index for index, uid in enumerate(series.slices)}
@@ -150,11 +177,14 @@ def _session(session: Element, series: Series, path: Path, notes: list[str]) -> 
         lines = [node for node in nodule if _name(node) == "roi"]
         if not _rated(nodule):  # under 3 mm: a point
             if any(sum(_name(node) == "edgeMap" for node in line) > 1 for line in lines):
-                notes.append(f"a nodule in '{path.name}' has an outline but no ratings and was left out")
+                what = f"a nodule in '{path.name}'"
+                ledger.leave(
+                    what, "it has an outline but no ratings, as nodules under 3 mm", "mark", rater=slot
+                )
             continue
         for index in dict.fromkeys(_place(line, places, path) for line in lines):
             here = [line for line in lines if _place(line, places, path) == index]
-            drawn[index] |= _nodule(here, drawn.shape[1:], path, notes)
+            drawn[index] |= _nodule(here, drawn.shape[1:], path, slot, ledger)
     return drawn
 
 
@@ -173,14 +203,14 @@ def _place(line: Element, places: dict[str, int], path: Path) -> int:
 
 
 def _nodule(
-    lines: list[Element], size: tuple[int, ...], path: Path, notes: list[str]
+    lines: list[Element], size: tuple[int, ...], path: Path, slot: str, ledger: Ledger
 ) -> Bool[np.ndarray, "H W"]:
     """One nodule on one slice: what its contours enclose, without what its holes do."""
     mask, holes = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
     for line in lines:
         points = _points(line, size, path)
         if len(points) == 1:
-            notes.append(f"a contour of a single point in '{path.name}' was left out")
+            ledger.leave(f"a contour in '{path.name}'", "it is a single point", "mark", rater=slot)
             continue
         inside = polygon(points + 0.5, (size[0], size[1]))
         edge = np.zeros(size, dtype=bool)

@@ -17,9 +17,11 @@ from typing import Any
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.manifest import Case
+from mrprism.datasets.manifest import OWN, Case
 from mrprism.datasets.tree import matching, natural, stem
 from mrprism.images import format_of, read_image
+from mrprism.layouts import colours as how
+from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import (
     InPlace,
@@ -27,7 +29,6 @@ from mrprism.layouts.source import (
     assemble,
     parse_labels,
     parse_window,
-    structures_of,
     together,
 )
 from mrprism.layouts.table import inside
@@ -37,6 +38,7 @@ _SPLITS = {"training": "train", "validation": "val", "test": "test"}
 
 def read(
     source: Path,
+    ledger: Ledger,
     *,
     raters: str = "",
     rater: str = "",
@@ -44,6 +46,8 @@ def read(
     label: str = "label",
     structure: str = "object",
     labels: str = "",
+    threshold: str = "",
+    colour: str = "",
     group: str = "",
     window: str = "",
     resample: str = "no",
@@ -56,6 +60,8 @@ def read(
         image: The key of the image; a list of files is its channels.
         structure: Name of the one structure.
         labels: For label maps, such as "disc:1+2,cup:2".
+        threshold: For masks with soft edges: what is as bright or brighter belongs to the structure, such as 128.
+        colour: For masks in colour: the structure's, such as "red", or "cup:#ff0000,disc:#00ff00".
         group: The key of the patient.
         window: "low:high" in file values, for CT.
         resample: "yes" brings masks that lie on another grid onto that of their image.
@@ -65,10 +71,11 @@ def read(
             "where does a datalist keep its raters? expected -o raters=label_* for a key each, "
             "-o raters=label for a list, or -o rater=KEY for an item each"
         )
-    file = _datalist(source)
-    notes: list[str] = []
+    file = ledger.take(_datalist(source))
+    drawn = how.Drawn(how.parse_threshold(threshold), how.parse_colours(colour))
+    named = tuple(s for s in drawn.colours or () if s and s.lower() != how.BACKGROUND)
     cases: dict[tuple[Path, ...], _Case] = {}
-    for split, item in _items(file, notes):
+    for split, item in _items(file, ledger):
         paths = tuple(inside(file.parent, text, file) for text in _texts(item.get(image), file))
         if not paths:
             raise InputError(f"'{file}' has an item without '{image}': {sorted(item)}")
@@ -78,18 +85,20 @@ def read(
         for name, text in _drawn(item, raters, rater, label, file):
             if name in case.masks:
                 raise InputError(f"'{file}' has two masks of '{paths[0]}' by '{name}'")
-            case.masks[name] = inside(file.parent, text, file)
+            case.masks[name] = ledger.take(inside(file.parent, text, file))
+        ledger.take_all(paths)
     found = sorted({name for case in cases.values() for name in case.masks}, key=natural)
     if not found:
         raise InputError(f"'{file}' has no mask under '{raters or label}'")
     values = parse_labels(labels) if labels else {}
     first = next(iter(cases))
     channels = sum(len(read_image(path).array) for path in first)
-    task = Task(channels, tuple(values) or (structure,), tuple(found))
-    samples = _samples(task, cases, values, window, resample, file)
+    task = Task(channels, tuple(values) or named or (structure,), tuple(found))
+    samples = _samples(task, cases, values, window, resample, file, drawn)
     kind = {"nifti": "nifti", "tiff": "tiff"}.get(format_of(first[0]) or "", "png")
-    here = InPlace(_placed(task, cases, values, file), values, parse_window(window))
-    return Source(stem(file), task, samples, image_format=kind, notes=notes, here=here)
+    placed = _placed(task, cases, values, file)
+    here = None if drawn != how.Drawn() else InPlace(placed, values, parse_window(window))
+    return Source(stem(file), task, samples, image_format=kind, here=here, count=len(cases))
 
 
 @dataclass
@@ -102,13 +111,13 @@ class _Case:
 def _datalist(source: Path) -> Path:
     if not source.is_dir():
         return source
-    files = [path for _, path in matching(source, r".+\.json")]
+    files = [path for _, path in matching(source, r".+\.json") if path.name not in (OWN, LEDGER)]
     if len(files) != 1:
         raise InputError(f"folder '{source}' has {len(files)} JSON files; expected the datalist itself")
     return files[0]
 
 
-def _items(file: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _items(file: Path, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
     document = read_json(file)
     if not isinstance(document, dict) or not any(key in document for key in _SPLITS):
         raise InputError(f"'{file}' is no MONAI datalist: expected 'training', 'validation' or 'test' in it")
@@ -118,11 +127,13 @@ def _items(file: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]
             raise InputError(f"'{file}' has no list under '{key}'")
         bare = sum(isinstance(item, str) for item in listed)
         if bare:
-            notes.append(f"{bare} images of '{key}' have no masks and were left out")
+            ledger.note(f"{bare} images of '{key}' have no masks and were passed over")
         for item in listed:
             if isinstance(item, dict):
                 yield split, item
-            elif not isinstance(item, str):
+            elif isinstance(item, str):
+                ledger.know(file.parent / item, "an image without masks")
+            else:
                 raise InputError(f"'{file}' has '{item}' under '{key}'; expected an image with its labels")
 
 
@@ -193,6 +204,7 @@ def _samples(
     window: str,
     resample: str,
     file: Path,
+    how_: how.Drawn,
 ) -> Iterator[MultiRaterSample]:
     drawn = values or task.structures[0]
     for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True):
@@ -203,6 +215,6 @@ def _samples(
         masks = {
             (rater, structure): mask
             for rater, path in case.masks.items()
-            for structure, mask in structures_of(path, drawn, parts[0], resample=resample).items()
+            for structure, mask in how_.structures(path, drawn, parts[0], resample=resample).items()
         }
         yield assemble(task, name, image, masks, group=case.group, split=case.split, like=parts[0])

@@ -26,11 +26,13 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.tree import matching, natural, needed
 from mrprism.images import ImageFile, read_image, read_labels
+from mrprism.layouts.fields import entry, name_of, of_kind, whole
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import InPlace, Source, aligned, assemble, parse_window, split_labels, together
 
 
-def read(source: Path, *, rater: str = "", window: str = "", resample: str = "no") -> Source:
+def read(source: Path, ledger: Ledger, *, rater: str = "", window: str = "", resample: str = "no") -> Source:
     """Read one data set folder, or a folder that holds one for each rater.
 
     Args:
@@ -40,21 +42,35 @@ def read(source: Path, *, rater: str = "", window: str = "", resample: str = "no
         resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     sets = [] if (source / "dataset.json").exists() else matching(source, r"Dataset\d{3}_(.+)")
-    about = _about(sets[0][1] if sets else source)
+    about = _about(sets[0][1] if sets else source, ledger)
     references: dict[str, Path] = {}
+    for folder in [folder for _, folder in sets] or [source]:
+        for name in _NO_LABELS:
+            ledger.know(folder / name, "nnU-Net's own, without labels of raters")
     if sets:
-        drawn, images = _by_set([(match[1], folder) for match, folder in sets], about, rater)
+        drawn, images = _by_set([(match[1], folder) for match, folder in sets], about, rater, ledger)
     else:
         by_name = _by_name(source, about.ending, rater) if rater else _by_folder(source, about.ending)
         drawn, references = by_name
-        images = _images(needed(source, "imagesTr"), about.ending, rater)
+        images = _images(needed(source, "imagesTr"), about, rater, ledger)
+    _known(drawn, references, images)
+    ledger.take_all([path for files in (*drawn.values(), references) for path in files.values()])
+    for match, folder in [] if sets or rater else matching(source, r"labelsTr_(.+)"):
+        if not any(match[1] in files for files in drawn.values()):
+            raise InputError(f"'{folder}' holds no label map that ends in '{about.ending}'")
     raters = sorted({who for found in drawn.values() for who in found}, key=natural)
     if not raters:
         raise InputError(
             f"'{source}' has no folders 'labelsTr_RATER'; expected them, or -o rater= and a pattern"
         )
     first = read_image(next(iter(images.values()))[0])
-    count = sum(len(read_image(path).array) for path in next(iter(images.values())))
+    files = next(iter(images.values()))
+    count = sum(len(read_image(path).array) for path in files)
+    if count != len(about.channels):
+        raise InputError(
+            f"'{files[0]}' and its like have {count} channels, 'dataset.json' names {len(about.channels)}: "
+            f"{', '.join(about.channels)}; expected as many"
+        )
     task = Task(count, tuple(about.labels), tuple(raters))
     reading = _Reading(task, about.labels, about.ignored, parse_window(window), resample)
     samples = reading.samples(images, drawn, references)
@@ -62,7 +78,18 @@ def read(source: Path, *, rater: str = "", window: str = "", resample: str = "no
     named = about.channels if len(about.channels) == count else None
     here = InPlace(_cases(images, drawn, references), about.labels, parse_window(window))
     name = source.resolve().name if sets else about.name or source.resolve().name
-    return Source(name, task, samples, named, kind, here=here)
+    return Source(name, task, samples, named, kind, here=here, count=len(images))
+
+
+def _known(drawn: Files, references: dict[str, Path], images: dict[str, list[Path]]) -> None:
+    """Every label map has an image."""
+    strange = sorted({*drawn, *references} - set(images), key=natural)
+    if strange:
+        some = ", ".join(f"'{case}'" for case in strange[:6]) + (", ..." if len(strange) > 6 else "")
+        path = next(iter(drawn.get(strange[0], {}).values()), references.get(strange[0]))
+        plural = f"{len(strange)} cases have" if len(strange) > 1 else f"case {some} has"
+        more = f": {some}" if len(strange) > 1 else ""
+        raise InputError(f"{plural} labels but no image in imagesTr{more}; '{path}' is one of them")
 
 
 @dataclass(frozen=True)
@@ -76,20 +103,24 @@ class _About:
     name: str
 
 
-def _about(folder: Path) -> _About:
-    file = folder / "dataset.json"
-    document = read_json(file)
-    try:
-        labels, ignored = _labels(document["labels"], folder)
-        channels = tuple(str(name) for name in document["channel_names"].values())
-        about = _About(
-            labels, ignored, channels, str(document["file_ending"]), str(document.get("name") or "")
+def _about(folder: Path, ledger: Ledger) -> _About:
+    file = ledger.take(folder / "dataset.json")
+    document = of_kind(read_json(file), dict, f"'{file}'")
+    labels = entry(document, "labels", dict, f"'{file}'")
+    if "modality" in document or all(name.isdigit() for name in labels):
+        raise InputError(
+            f"'{file}' is of nnU-Net v1 or the Decathlon (labels by number, 'modality'); expected one of v2, such as "
+            '"labels": {"background": 0, "liver": 1} and "channel_names"; nnU-Net v2 converts such data sets'
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"'{file}' is not one of nnU-Net v2: {type(error).__name__} {error}") from error
     if "dataset" in document:
         raise InputError(f"'{file}' lists its files itself, which is not read")
-    return about
+    channels = entry(document, "channel_names", dict, f"'{file}'")
+    if sorted(channels) != sorted(map(str, range(len(channels)))):
+        raise InputError(f"'{file}' has the channels {', '.join(channels)}; expected 0, 1, ... each once")
+    names = tuple(name_of(channels[str(k)], f"channel {k} in '{file}'") for k in range(len(channels)))
+    values, ignored = _labels(labels, folder)
+    ending = entry(document, "file_ending", str, f"'{file}'")
+    return _About(values, ignored, names, ending, str(document.get("name") or ""))
 
 
 def _cases(images: dict[str, list[Path]], drawn: Files, references: dict[str, Path]) -> list[Case]:
@@ -105,12 +136,16 @@ def _cases(images: dict[str, list[Path]], drawn: Files, references: dict[str, Pa
     ]
 
 
+_NO_LABELS = (
+    "imagesTs", "labelsTs", "splits_final.json", "dataset_fingerprint.json", "plans.json", "nnUNetPlans.json",
+)  # fmt: skip
 Files = dict[str, dict[str, Path]]  # {case: {rater: label map}}
 
 
 def _labels(listed: dict[str, Any], source: Path) -> tuple[dict[str, tuple[int, ...]], int | None]:
+    where = f"'labels' of '{source / 'dataset.json'}'"
     labels = {
-        name: tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
+        name: tuple(whole({name: v}, name, where) for v in (value if isinstance(value, list) else [value]))
         for name, value in listed.items()
     }
     if labels.pop("background", None) != (0,):
@@ -132,7 +167,9 @@ def _by_folder(source: Path, ending: str) -> tuple[Files, dict[str, Path]]:
     return drawn, {found[1]: path for found, path in listed}
 
 
-def _by_set(sets: list[tuple[str, Path]], first: _About, pattern: str) -> tuple[Files, dict[str, list[Path]]]:
+def _by_set(
+    sets: list[tuple[str, Path]], first: _About, pattern: str, ledger: Ledger
+) -> tuple[Files, dict[str, list[Path]]]:
     """A data set for each rater; images of those that have a case agree, or the masks will not fit."""
     drawn: Files = {}
     images: dict[str, list[Path]] = {}
@@ -146,7 +183,7 @@ def _by_set(sets: list[tuple[str, Path]], first: _About, pattern: str) -> tuple[
                 f"'{names[rater]}' and '{folder}' are both of rater '{rater}'; expected one of them"
             )
         names[rater] = folder
-        about = _about(folder)
+        about = _about(folder, ledger)
         if (about.labels, about.ignored, about.ending) != (first.labels, first.ignored, first.ending):
             raise InputError(
                 f"'{folder / 'dataset.json'}' has the labels {about.labels} in {about.ending}, "
@@ -154,7 +191,7 @@ def _by_set(sets: list[tuple[str, Path]], first: _About, pattern: str) -> tuple[
             )
         for found, path in matching(needed(folder, "labelsTr"), rf"(.+){re.escape(about.ending)}"):
             drawn.setdefault(found[1], {})[rater] = path
-        for case, paths in _images(needed(folder, "imagesTr"), about.ending, "").items():
+        for case, paths in _images(needed(folder, "imagesTr"), about, "", ledger).items():
             images.setdefault(case, paths)
     return drawn, images
 
@@ -182,14 +219,37 @@ def _taken_apart(name: str, pattern: str) -> tuple[str, str | None]:
         raise InputError(f"'{pattern}' is not a regular expression with one bracket: {error}") from error
 
 
-def _images(folder: Path, ending: str, pattern: str) -> dict[str, list[Path]]:
-    channels: dict[str, dict[int, Path]] = {}
-    for found, path in matching(folder, rf"(.+)_(\d{{4}}){re.escape(ending)}"):
-        case = _taken_apart(found[1], pattern)[0] if pattern else found[1]
-        channels.setdefault(case, {}).setdefault(int(found[2]), path)
-    if not channels:
-        raise InputError(f"folder '{folder}' has no file like 'case_0000{ending}'")
-    return {case: [found[i] for i in sorted(found)] for case, found in channels.items()}
+def _images(folder: Path, about: _About, pattern: str, ledger: Ledger) -> dict[str, list[Path]]:
+    """The channels of each case, all of one name; with a pattern the first of a case's names that is there."""
+    by_name: dict[str, dict[int, Path]] = {}
+    for found, path in matching(folder, rf"(.+)_(\d{{4}}){re.escape(about.ending)}"):
+        channels = by_name.setdefault(found[1], {})
+        ledger.take(path)
+        channels[int(found[2])] = path
+    if not by_name:
+        raise InputError(f"folder '{folder}' has no file like 'case_0000{about.ending}'")
+    for _, path in matching(folder, r".+\.json"):
+        ledger.know(path, "spacing that nnU-Net keeps beside a picture")
+    # a picture in colour may hold all channels in one file
+    together_ = all(set(channels) == {0} for channels in by_name.values())
+    wanted = {0} if together_ else set(range(len(about.channels)))
+    faults = []
+    for name, channels in by_name.items():
+        lacking, beyond = sorted(wanted - set(channels)), sorted(set(channels) - wanted)
+        if lacking:
+            faults.append(f"'{name}' lacks channel {lacking[0]} ({name}_{lacking[0]:04d}{about.ending})")
+        elif beyond:
+            faults.append(
+                f"'{channels[beyond[0]].name}' is of channel {beyond[0]}, which 'dataset.json' does not name"
+            )
+    if faults:
+        more = f", and {len(faults) - 6} more" if len(faults) > 6 else ""
+        raise InputError(f"in '{folder}' {'; '.join(faults[:6])}{more}; expected every channel of every case")
+    images: dict[str, list[Path]] = {}
+    for name, channels in by_name.items():
+        case = _taken_apart(name, pattern)[0] if pattern else name
+        images.setdefault(case, [channels[i] for i in sorted(channels)])
+    return images
 
 
 class _Reading:
@@ -209,9 +269,6 @@ class _Reading:
     def samples(
         self, images: dict[str, list[Path]], drawn: Files, references: dict[str, Path]
     ) -> Iterator[MultiRaterSample]:
-        for case in drawn:
-            if case not in images:
-                raise InputError(f"case '{case}' has labels but no image in imagesTr")
         for case, paths in images.items():
             parts = [read_image(path, window=self.window) for path in paths]
             image = together(parts, resample=self.resample)

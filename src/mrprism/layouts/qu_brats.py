@@ -21,13 +21,14 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.tree import folders, matching
 from mrprism.images import read_image, read_labels
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import InPlace, Source, aligned, assemble, parse_labels, split_labels, together
 
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
 REGIONS = "whole tumour:1+2+4,tumour core:1+4,enhancing tumour:4"
 
 
-def read(source: Path, *, labels: str = REGIONS, resample: str = "no") -> Source:
+def read(source: Path, ledger: Ledger, *, labels: str = REGIONS, resample: str = "no") -> Source:
     """Read every case folder at any depth.
 
     Args:
@@ -42,16 +43,19 @@ def read(source: Path, *, labels: str = REGIONS, resample: str = "no") -> Source
     notes = ["there is one reference and no raters"]
     cases: list[tuple[str, dict[str, Path], Path]] = []
     for folder in folders(source):
-        _collect(folder, cases, notes)
+        _collect(folder, cases, notes, ledger)
     if not cases:
         raise InputError(f"'{source}' has no folder with NAME_flair.nii.gz, ... and NAME_seg.nii.gz")
     task = Task(len(SEQUENCES), tuple(values), ())
     channels = ("FLAIR", "T1", "T1ce", "T2")
     samples = _samples(task, cases, values, resample)
-    return Source("brats", task, samples, channels, "nifti", notes, _here(cases, values))
+    here = _here(cases, values)
+    return Source("brats", task, samples, channels, "nifti", notes, here, count=len(cases), no_raters=True)
 
 
-def _collect(folder: Path, cases: list[tuple[str, dict[str, Path], Path]], notes: list[str]) -> None:
+def _collect(
+    folder: Path, cases: list[tuple[str, dict[str, Path], Path]], notes: list[str], ledger: Ledger
+) -> None:
     """Add the case of a folder, if it has one."""
     found = {m[1].lower(): p for m, p in matching(folder, r".+_(flair|t1|t1ce|t2|seg)\.nii(?:\.gz)?")}
     if not set(SEQUENCES) & set(found):
@@ -64,13 +68,17 @@ def _collect(folder: Path, cases: list[tuple[str, dict[str, Path], Path]], notes
         notes.append(f"'{odd[0].name}' was taken for the reference of '{folder.name}'")
         found["seg"] = odd[0]
     maps = matching(folder, r".+_unc_(whole|core|enhance)\.nii(?:\.gz)?")
+    for _, path in maps:
+        ledger.know(path, "a method's doubt, no rater's mask")
     if maps:
         notes.append(
             f"{len(maps)} uncertainty maps of '{folder.name}' are no rater's masks and were left out"
         )
     if "seg" not in found:
-        notes.append(f"'{folder.name}' has no reference and was left out")
+        for path in found.values():
+            ledger.leave(path, "of a case that has no reference", "image", case=folder.name)
         return
+    ledger.take_all(found.values())
     cases.append((folder.name, {name: found[name] for name in SEQUENCES}, found["seg"]))
 
 

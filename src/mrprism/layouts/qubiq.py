@@ -22,13 +22,14 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import entries, folders, matching, natural
 from mrprism.images import read_image, read_mask
+from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import Source, assemble, fitting, parse_window
 
 SETS = ("brain-growth", "brain-tumor", "kidney", "prostate", "pancreas", "pancreatic-lesion")
 _SPLITS = {"training": "train", "validation": "val"}
 
 
-def read(source: Path, *, set: str = "", window: str = "") -> Source:
+def read(source: Path, ledger: Ledger, *, set: str = "", window: str = "") -> Source:
     """Read one set.
 
     Args:
@@ -41,9 +42,12 @@ def read(source: Path, *, set: str = "", window: str = "") -> Source:
         raise InputError(f"which set of '{source}'? expected -o set= one of {', '.join(SETS)}")
     found = [source] if here == wanted else sorted(p for p in folders(source) if p.name.lower() == wanted)
     cases: list[_Case] = []
-    notes: list[str] = ["spacing is left unknown: the headers do not agree among themselves"]
+    notes = ledger.notes
+    notes.append("spacing is left unknown: the headers do not agree among themselves")
     for folder in found:
-        cases += _cases(folder, wanted, notes)
+        cases += _cases(folder, wanted, notes, ledger)
+    for folder in (p for p in folders(source) if p.name.lower() in SETS and p.name.lower() != wanted):
+        ledger.know(folder, "another set")
     if not cases:
         raise InputError(f"'{source}' has no cases of the set '{wanted}'")
     raters = sorted({rater for case in cases for _, rater in case.files}, key=natural)
@@ -52,7 +56,7 @@ def read(source: Path, *, set: str = "", window: str = "") -> Source:
     task = Task(channels, tuple(structures), tuple(raters))
     kind = "nifti" if wanted.startswith("pancrea") else "png"
     samples = _samples(task, cases, wanted, parse_window(window))
-    return Source(f"qubiq-{wanted}", task, samples, image_format=kind, notes=notes)
+    return Source(f"qubiq-{wanted}", task, samples, image_format=kind, notes=notes, count=len(cases))
 
 
 @dataclass(frozen=True)
@@ -63,20 +67,23 @@ class _Case:
     files: dict[tuple[str, str], Path] = field(default_factory=dict)  # (task, rater)
 
 
-def _cases(folder: Path, wanted: str, notes: list[str]) -> list[_Case]:
+def _cases(folder: Path, wanted: str, notes: list[str], ledger: Ledger) -> list[_Case]:
     parts = [p for p in entries(folder) if p.name.lower() in ("training", "validation", "testing")]
     found: list[_Case] = []
     for part in parts or [folder]:
         if part.name.lower() == "testing":
-            notes.append(f"'{part}' has no masks and was left out")
+            ledger.know(part, "images for testing, which have no masks")
+            notes.append(f"'{ledger.named(part)}' has no masks and was passed over")
             continue
         above = "validation" if "validation" in str(part).lower() else "training"
         split = _SPLITS.get(part.name.lower(), _SPLITS[above] if wanted.startswith("pancrea") else None)
         for case in entries(part):
-            image = case / "image.nii.gz"
-            if case.is_dir() and image.is_file():
+            image = next((p for n in ("image.nii.gz", "image.nii") if (p := case / n).is_file()), None)
+            if case.is_dir() and image is not None:
                 name = f"{split}_{case.name}" if split else case.name
-                found.append(_Case(name, image, split, _masks(case)))
+                files = _masks(case)
+                ledger.take_all([image, *files.values()])
+                found.append(_Case(name, image, split, files))
     return found
 
 

@@ -1,11 +1,11 @@
 """The layouts `mrprism import` reads: name, and function from a path to a `Source`."""
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from mrprism.datasets.links import refuse_links
 from mrprism.layouts import (
     again,
     bids,
@@ -30,7 +30,9 @@ from mrprism.layouts import (
     slicer,
     vessels,
 )
-from mrprism.layouts.source import Source
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.source import Source, said_yes
+from mrprism.layouts.whole import whole
 
 _READERS: dict[str, Callable[..., Source]] = {
     "bids": bids.read,
@@ -59,16 +61,34 @@ _READERS: dict[str, Callable[..., Source]] = {
 }
 
 
-def _kept_inside(read: Callable[..., Source]) -> Callable[..., Source]:
-    """The reader, to which no folder is given in which a link leads outside."""
+COMMON = {
+    "without": "raters to leave out, with commas between",
+    "pseudonyms": "yes: raters are called rater1, rater2, ...; who is who stands in a file beside the data set",
+}
+
+
+def _complete(read: Callable[..., Source]) -> Callable[..., Source]:
+    """The reader with a ledger of all that lies in the source, and with the options that every reader has."""
+    signature = inspect.signature(read)
+    own = {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
     @wraps(read)
-    def reader(source: Path, **options: Any) -> Source:
-        if source.is_dir():
-            refuse_links(source)
-        return read(source, **options)
+    def reader(source: Path, *, without: str = "", pseudonyms: str = "no", **options: Any) -> Source:
+        for name, value in options.items():
+            if name in own and own[name].default == "no":
+                options[name] = "yes" if said_yes(value, name) else "no"
+        ledger = Ledger.of(source)
+        ledger.without = frozenset(name.strip() for name in without.split(",") if name.strip())
+        made = read(source, ledger, **options)
+        return whole(made, ledger, pseudonyms=said_yes(pseudonyms, "pseudonyms"))
 
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="no" if name == "pseudonyms" else "")
+        for name in COMMON
+    ]
+    source = signature.parameters["source"]
+    reader.__signature__ = signature.replace(parameters=[source, *own.values(), *common])  # type: ignore[attr-defined]
     return reader
 
 
-DATASETS = {name: _kept_inside(read) for name, read in _READERS.items()}
+DATASETS = {name: _complete(read) for name, read in _READERS.items()}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,17 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import entries, folders, matching
 from mrprism.images import read_image, read_mask
-from mrprism.layouts.source import Source, assemble, fitting
+from mrprism.layouts.fields import Ids
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.source import Source, assemble, fitting, present
 from mrprism.layouts.table import read_table
 
 RATERS = tuple(f"rater {k}" for k in range(1, 8))
 STRUCTURES = ("disc", "cup")
-TASK = Task(3, STRUCTURES, RATERS)
 _DRAWN = r"(.+?)_seg_(disc|cup)(?:_c)?_(\d+)\.png"
 
 
-def read(source: Path) -> Source:
+def read(source: Path, ledger: Ledger) -> Source:
     """Read every folder below ``source`` that holds raters' masks."""
     everywhere = sorted(folders(source))
     drawn = [folder for folder in everywhere if matching(folder, _DRAWN)]
@@ -40,45 +42,74 @@ def read(source: Path) -> Source:
         raise InputError(
             f"'{source}' has no files like 0001_seg_disc_1.png; expected REFUGE with seven raters"
         )
-    notes: list[str] = []
-    labels = _labels(source, notes)
-    return Source("refuge", TASK, _samples(drawn, labels, notes), notes=notes)
+    notes = ledger.notes
+    labels = _labels(source, notes, ledger)
+    cases = [case for folder in drawn for case in _cases(folder, ledger)]
+    raters = present(RATERS, {rater for case in cases for rater, _ in case.masks}, ledger)
+    for folder in (folder for folder in everywhere if folder.name == "Disc_Cup_Masks"):
+        ledger.know(folder, "the one mask an image of REFUGE as first published")
+    task = Task(3, STRUCTURES, raters)
+    return Source("refuge", task, _samples(task, cases, labels, notes), notes=notes, count=len(cases))
 
 
-def _labels(source: Path, notes: list[str]) -> dict[str, int]:
+@dataclass(frozen=True)
+class _Case:
+    folder: Path
+    stem: str
+    image: Path
+    masks: dict[tuple[str, str], Path]  # by rater and structure
+    consensus: dict[str, Path]
+
+
+def _labels(source: Path, notes: list[str], ledger: Ledger) -> dict[str, int]:
     """Glaucoma labels by split and number, such as "test-400/0544"."""
-    labels = {}
+    labels: Ids[int] = Ids("case", source)
     for table in (t for folder in sorted(folders(source)) for _, t in matching(folder, r"REFUGE.*\.csv")):
+        ledger.take(table)
         skipped = 0
         for row in read_table(table, "multimaskName", "label", encodings=("gbk", "utf-8")):
             parts = row["multimaskName"].replace("\\", "/").split("/")
             if len(parts) < 2:
                 skipped += 1
             elif row["label"].split(".")[0] in ("0", "1"):
-                labels["/".join(parts[-3:-1]).lower()] = int(row["label"].split(".")[0])
+                labels.add("/".join(parts[-3:-1]).lower(), int(row["label"].split(".")[0]))
         if skipped:
             notes.append(f"{skipped} rows of '{table}' name no masks")
     return labels
 
 
-def _samples(places: list[Path], labels: dict[str, int], notes: list[str]) -> Iterator[MultiRaterSample]:
-    for folder in places:
-        drawn: dict[str, dict[tuple[str, str], Path]] = {}
-        for match, path in matching(folder, _DRAWN):
-            if not 1 <= int(match[3]) <= len(RATERS):
-                raise InputError(f"'{path}' is of rater {match[3]}; expected 1 to {len(RATERS)}")
-            drawn.setdefault(match[1], {})[f"rater {int(match[3])}", match[2].lower()] = path
-        for stem, files in drawn.items():
-            yield _case(folder, stem, files, labels, notes)
-
-
-def _case(
-    folder: Path, stem: str, files: dict[tuple[str, str], Path], labels: dict[str, int], notes: list[str]
-) -> MultiRaterSample:
+def _cases(folder: Path, ledger: Ledger) -> Iterator[_Case]:
+    drawn: dict[str, dict[tuple[str, str], Path]] = {}
+    for match, path in matching(folder, _DRAWN):
+        if not 1 <= int(match[3]) <= len(RATERS):
+            raise InputError(f"'{path}' is of rater {match[3]}; expected 1 to {len(RATERS)}")
+        key, files = (f"rater {int(match[3])}", match[2].lower()), drawn.setdefault(match[1], {})
+        if key in files:
+            raise InputError(
+                f"'{files[key]}' and '{path.name}' are both the {key[1]} by {key[0]}; expected one of them"
+            )
+        files[key] = path
     names = {p.name.lower(): p for p in entries(folder)}
-    path = names.get(f"{stem}.jpg".lower()) or names.get(f"{stem}_ci.jpg".lower())
-    if path is None:
-        raise InputError(f"'{folder}' has masks of '{stem}' but no photograph '{stem}.jpg'")
+    for stem, files in drawn.items():
+        image = names.get(f"{stem}.jpg".lower()) or names.get(f"{stem}_ci.jpg".lower())
+        if image is None:
+            raise InputError(f"'{folder}' has masks of '{stem}' but no photograph '{stem}.jpg'")
+        whole = {s: p for s in STRUCTURES if (p := names.get(f"{stem}_{s}.bmp".lower())) is not None}
+        ledger.take_all([image, *files.values(), *whole.values()])
+        for other in (f"{stem}_cropped.jpg", f"{stem}_cm.bmp"):
+            ledger.know(folder / other, "a crop of the photograph, or its consensus")
+        yield _Case(folder, stem, image, files, whole)
+
+
+def _samples(
+    task: Task, cases: list[_Case], labels: dict[str, int], notes: list[str]
+) -> Iterator[MultiRaterSample]:
+    for case in cases:
+        yield _sample(task, case, labels, notes)
+
+
+def _sample(task: Task, case: _Case, labels: dict[str, int], notes: list[str]) -> MultiRaterSample:
+    folder, stem, path, files = case.folder, case.stem, case.image, case.masks
     image = read_image(path).array
     masks = {key: fitting(read_mask(file).array, file, image, path) for key, file in files.items()}
     for rater in RATERS:
@@ -87,15 +118,13 @@ def _case(
             if beyond:
                 notes.append(f"{rater} drew {beyond} pixels of the cup of '{stem}' outside the disc")
     reference = {}
-    for structure in STRUCTURES:
-        file = names.get(f"{stem}_{structure}.bmp".lower())
-        if file is not None:
-            whole = fitting(read_mask(file).array, file, image, path)
-            votes = [mask for (_, s), mask in masks.items() if s == structure]
-            reference[structure] = _upright(whole, votes, file)
+    for structure, file in case.consensus.items():
+        whole = fitting(read_mask(file).array, file, image, path)
+        votes = [mask for (_, s), mask in masks.items() if s == structure]
+        reference[structure] = _upright(whole, votes, file)
     split = _split(folder.parent.name)
     return assemble(
-        TASK,
+        task,
         f"{split}_{stem}" if split else stem,
         image,
         masks,

@@ -39,12 +39,22 @@ def ellipse(
 ) -> Bool[np.ndarray, "H W"]:
     """The pixels whose centres lie inside an ellipse turned clockwise, as seen, about its centre."""
     _near([*centre, *radii, degrees])
-    row, column = np.mgrid[: size[0], : size[1]] + 0.5
-    x, y = column - centre[0], row - centre[1]
     turn = np.deg2rad(degrees)
+    reach = (
+        np.hypot(radii[0] * np.cos(turn), radii[1] * np.sin(turn)),
+        np.hypot(radii[0] * np.sin(turn), radii[1] * np.cos(turn)),
+    )
+    (left, right), (top, bottom) = (  # the box that holds it, with a pixel to spare
+        (max(0, int(c - r) - 1), max(0, min(most, int(c + r) + 2)))
+        for c, r, most in zip(centre, reach, size[::-1], strict=True)
+    )
+    mask = np.zeros(size, dtype=bool)
+    row, column = np.mgrid[top:bottom, left:right] + 0.5
+    x, y = column - centre[0], row - centre[1]
     along, across = np.cos(turn) * x + np.sin(turn) * y, -np.sin(turn) * x + np.cos(turn) * y
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1)
+        mask[top:bottom, left:right] = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    return mask
 
 
 def rectangle(

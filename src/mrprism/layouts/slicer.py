@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.tree import entries, matching, needed
+from mrprism.datasets.tree import entries, matching, needed, stem
 from mrprism.images import Geometry, ImageFile, format_of, read_image
 from mrprism.images.nrrd import Nrrd, read_nrrd
 from mrprism.images.resample import resample_labels
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.marks import Spelling
 from mrprism.layouts.source import Source, assemble, parse_window
 
 _OFF_GRID = 0.02  # voxels a segmentation may lie beside the image's grid
 
 
-def read(source: Path, *, images: str = "images", window: str = "", resample: str = "no") -> Source:
+def read(
+    source: Path, ledger: Ledger, *, images: str = "images", window: str = "", resample: str = "no"
+) -> Source:
     """Read a folder.
 
     Args:
@@ -33,45 +39,61 @@ def read(source: Path, *, images: str = "images", window: str = "", resample: st
         window: "low:high" in file values, for CT.
         resample: "yes" brings masks that lie on another grid onto that of their image.
     """
-    pictures = {
-        re.sub(r"(\.nii\.gz|\.[^.]+)$", "", path.name, flags=re.IGNORECASE): path
-        for path in entries(needed(source, images))
-        if path.is_file() and format_of(path) in ("nifti", "nrrd")
-    }
+    pictures: dict[str, _Picture] = {}
+    for path in entries(needed(source, images)):
+        if path.is_file() and format_of(path):
+            other = pictures.setdefault(spoken(stem(path)), _Picture(stem(path), path))
+            if other.path is not path:
+                raise InputError(
+                    f"'{other.path}' and '{path.name}' are one case by their names; expected one of them"
+                )
+            ledger.take(path)
     drawn: dict[str, dict[str, Path]] = {}
     for folder in entries(source):
         if folder.is_dir() and folder.name.lower() != images.lower():
-            drawn[folder.name] = {m[1]: path for m, path in matching(folder, r"(.+)\.seg\.nrrd")}
-    drawn = {rater: files for rater, files in drawn.items() if files}
-    for rater, files in drawn.items():
-        strange = sorted(set(files) - set(pictures))
-        if strange:
-            raise InputError(f"'{files[strange[0]]}' by '{rater}' has no image '{strange[0]}' in '{images}'")
-    names = [
-        name for files in drawn.values() for path in files.values() for name in segments(read_nrrd(path))
-    ]
-    if not names:
+            files = {spoken(m[1]): ledger.take(path) for m, path in matching(folder, r"(.+)\.seg\.nrrd")}
+            for key, path in files.items():
+                if key not in pictures:
+                    name = re.sub(r"\.seg\.nrrd$", "", path.name, flags=re.IGNORECASE)
+                    raise InputError(f"'{path}' by '{folder.name}' has no image '{name}' in '{images}'")
+            if files:
+                drawn[folder.name] = files
+    for _, path in matching(source, r".+\.(?:mrml|mrb)"):
+        ledger.know(path, "the scene, which names files and draws nothing")
+    spelling = Spelling(ledger)
+    for files in drawn.values():
+        for path in files.values():
+            for name in segments(read_nrrd(path)):
+                spelling.of(name, path)
+    if not spelling.names:
         raise InputError(f"folder '{source}' has no segment in any RATER/CASE.seg.nrrd")
-    structures = tuple(dict.fromkeys(names))
-    task = Task(1, structures, tuple(drawn))
+    task = Task(1, spelling.names, tuple(drawn))
     samples = _samples(task, pictures, drawn, window, resample)
-    return Source(source.resolve().name, task, samples, image_format="nifti")
+    return Source(source.resolve().name, task, samples, image_format="nifti", count=len(pictures))
+
+
+@dataclass(frozen=True)
+class _Picture:
+    name: str
+    path: Path
 
 
 def _samples(
-    task: Task, pictures: dict[str, Path], drawn: dict[str, dict[str, Path]], window: str, resample: str
+    task: Task, pictures: dict[str, _Picture], drawn: dict[str, dict[str, Path]], window: str, resample: str
 ) -> Iterator[MultiRaterSample]:
-    for case, path in pictures.items():
-        image = _image(path, window)
+    names = {spoken(structure): structure for structure in task.structures}
+    for case, picture in pictures.items():
+        image = _image(picture.path, window)
         masks = {}
         for rater, files in drawn.items():
             if case in files:
-                found = placed(files[case], image, resample=resample == "yes")
+                drawn_ = placed(files[case], image, resample=resample == "yes")
+                found = {names[spoken(name)]: mask for name, mask in drawn_.items()}
                 for structure in task.structures:
                     masks[rater, structure] = found.get(
                         structure, np.zeros(image.array.shape[1:], dtype=bool)
                     )
-        yield assemble(task, case, image.array, masks, like=image)
+        yield assemble(task, picture.name, image.array, masks, like=image)
 
 
 def _image(path: Path, window: str) -> ImageFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.grid import size
 from mrprism.datasets.manifest import Case
 from mrprism.images import FromFile, Geometry, ImageFile, Window, read_labels, read_mask
+from mrprism.layouts.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Source:
     image_format: str = "png"
     notes: list[str] = field(default_factory=list)  # what was decided or left out; grows while reading
     here: InPlace | None = None  # where nothing need be converted
+    count: int | None = None  # of samples, where it is known before they are read
+    no_raters: bool = False  # votes or a reference alone, as published
+    ledger: Ledger | None = None  # of what was seen; every reader of `DATASETS` has one
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)  # {rater: the name in the data set}
 
 
 @runtime_checkable
@@ -78,6 +83,14 @@ def assemble(
     whole = reference is not None and all(structure in reference for structure in task.structures)
     arbitrated = np.stack([reference[s] for s in task.structures]) if reference and whole else None
     return FileSample(name, image, drawn, rated, arbitrated, **facts)
+
+
+def present(raters: Sequence[str], drew: Collection[str], ledger: Ledger) -> tuple[str, ...]:
+    """Of the raters that a published set names, those of whom there are masks; the others are noted."""
+    absent = [rater for rater in raters if rater not in drew]
+    if absent and len(absent) < len(raters):
+        ledger.note(f"there is no mask of {', '.join(absent)}")
+    return tuple(rater for rater in raters if rater in drew)
 
 
 def fitting(array: np.ndarray, path: Path | str, image: np.ndarray, image_path: Path | str) -> np.ndarray:
@@ -127,6 +140,16 @@ def together(parts: Sequence[ImageFile], *, resample: str = "no") -> np.ndarray:
     what = "channel '{}'"
     arrays = [grid.aligned(part, first, what, resample=resample == "yes").array for part in others]
     return np.concatenate([first.array, *arrays])
+
+
+def said_yes(text: str, option: str) -> bool:
+    """Whether an option that is yes or no was said yes to."""
+    word = text.strip().lower()
+    if word in ("yes", "true", "on", "1"):
+        return True
+    if word in ("no", "false", "off", "0", ""):
+        return False
+    raise InputError(f"option '{option}' is '{text}'; expected yes or no")
 
 
 def parse_window(text: str) -> Window | None:

@@ -1,0 +1,185 @@
+"""An import from beginning to end: read, written, and what became of everything that was seen."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrprism.core.errors import InputError
+from mrprism.core.sample import MultiRaterSample
+from mrprism.datasets.write import write_dataset
+from mrprism.layouts.in_place import check_in_place, write_in_place
+from mrprism.layouts.ledger import LEDGER, Ledger
+from mrprism.layouts.readers import DATASETS
+from mrprism.layouts.source import Source, said_yes
+from mrprism.output.files import write_file
+
+Told = Callable[[int, int | None], None]  # cases done, of how many
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import."""
+
+    source: Source
+    ledger: Ledger
+    cases: int
+    out: Path | None  # None: nothing was written
+
+
+def import_dataset(
+    kind: str,
+    src: str | Path,
+    out: str | Path | None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    strict: bool = False,
+    dry_run: bool = False,
+    each: Told | None = None,
+) -> Imported:
+    """Turn a published data set or a tool's export into a mrprism data set.
+
+    Beside what is written lies `mrprism-import.json`: what was read, decided, left out and ignored.
+
+    Args:
+        kind: The layout, one of `DATASETS`.
+        out: A new folder, or a `dataset.json` beside files that can stay where they are.
+        options: Of the layout.
+        strict: Refuse the whole where anything that may be a rater's work would be left out.
+        dry_run: Read everything and write nothing.
+        each: Called when a case is done.
+
+    Raises:
+        InputError: Something does not fit; nothing is left behind.
+    """
+    src, out = Path(src), None if out is None else Path(out)
+    if kind not in DATASETS:
+        raise InputError(f"unknown layout '{kind}'; known: {', '.join(DATASETS)}")
+    if out is None and not dry_run:
+        raise InputError("where to? expected mrprism import KIND SRC OUT")
+    if not src.exists():
+        raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
+    given = converted(kind, options or {})
+    source = DATASETS[kind](src, **given)
+    assert source.ledger is not None
+    stays = out is not None and out.suffix.lower() == ".json"
+    if stays and source.pseudonyms:
+        raise InputError(
+            f"files that stay in place keep their raters' names, so '{out}' should be a new folder"
+        )
+    if stays and said_yes(given.get("resample", "no"), "resample"):
+        raise InputError(f"masks brought onto another grid are new files, so '{out}' should be a new folder")
+    job = _Job(source, source.ledger, strict, each, name or source.name, {"kind": kind, "options": given})
+    if dry_run:
+        if stays and out is not None:
+            check_in_place(source, out, name=job.name)
+        for _ in job.samples():
+            pass
+        return Imported(source, source.ledger, job.cases, None)
+    assert out is not None
+    if stays:
+        job.stay(out)
+    else:
+        job.write(out)
+    return Imported(source, source.ledger, job.cases, out)
+
+
+def options_of(kind: str) -> dict[str, Any]:
+    """The options of a layout and their defaults."""
+    parameters = inspect.signature(DATASETS[kind]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def converted(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the reader of a layout takes them.
+
+    Raises:
+        InputError: It has no such option, or one should be a whole number.
+    """
+    known = options_of(kind)
+    for key in given:
+        if key not in known:
+            raise InputError(f"{kind} has no option '{key}'; known: {', '.join(known) or 'none'}")
+    try:
+        return {k: int(v) if isinstance(known[k], int) else _text(v) for k, v in given.items()}
+    except ValueError:
+        raise InputError(f"an option of {kind} expects a whole number; given {dict(given)}") from None
+
+
+def _text(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+@dataclass
+class _Job:
+    source: Source
+    ledger: Ledger
+    strict: bool
+    each: Told | None
+    name: str
+    facts: dict[str, Any]
+    cases: int = 0
+
+    def samples(self) -> Iterator[MultiRaterSample]:
+        """The samples, counted; when the last one was read, what is left over may refuse them all."""
+        for sample in self.source.samples:
+            yield sample
+            self.cases += 1
+            if self.each is not None:
+                self.each(self.cases, self.source.count)
+        self._settled()
+
+    def write(self, out: Path) -> None:
+        task = self.source.task
+        key = out.with_name(f"{out.name}-raters.csv") if self.source.pseudonyms else None
+        if key is not None and out.exists() and any(out.iterdir()):
+            raise InputError(f"'{out}' exists already; expected a new or empty folder")
+        try:
+            if key is not None:
+                write_file(key, _who_is_who(self.source.pseudonyms))
+            write_dataset(
+                self.samples(),
+                out,
+                name=self.name,
+                task=task,
+                channels=self.source.channels,
+                image_format=self.source.image_format,  # type: ignore[arg-type]
+                description=lambda: "\n".join(self.source.notes) or None,
+                beside=lambda: {LEDGER: self._document()},
+            )
+        except BaseException:
+            if key is not None:
+                with suppress(OSError):
+                    key.unlink(missing_ok=True)
+            raise
+
+    def stay(self, out: Path) -> None:
+        self._settled()
+        write_in_place(self.source, out, name=self.name)
+        self.cases = len(self.source.here.cases) if self.source.here else 0
+        write_file(out.with_name(LEDGER), self._document())
+
+    def _settled(self) -> None:
+        self.ledger.settle()
+        if self.strict:
+            self.ledger.refuse_left()
+        self.ledger.renamed(self.source.pseudonyms)
+
+    def _document(self) -> bytes:
+        facts = {"source": self.source.name, **self.facts, "cases": self.cases}
+        return self.ledger.document(**facts, raters=list(self.source.task.raters))
+
+
+def _who_is_who(names: Mapping[str, str]) -> bytes:
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(("pseudonym", "rater"))
+    writer.writerows((other, rater) for rater, other in names.items())
+    return table.getvalue().encode()

@@ -1,0 +1,118 @@
+"""What every data set that is read must be: raters who drew something, and names that are told apart."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.names import near_twins
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.source import InPlace, Source
+
+
+def whole(made: Source, ledger: Ledger, *, pseudonyms: bool = False) -> Source:
+    """The data set with its ledger, checked as it is read to the end.
+
+    Args:
+        pseudonyms: Raters are called rater1, rater2, ...
+
+    Raises:
+        InputError: No rater was found, or two raters or structures differ in case, blanks or accents only.
+            While reading: a rater of whom there is no mask, or cases whose names are near-twins.
+    """
+    for note in made.notes if made.notes is not ledger.notes else []:
+        ledger.note(note)
+    unwanted = _unwanted(made.task, ledger)
+    task = replace(made.task, raters=tuple(r for r in made.task.raters if r not in unwanted))
+    _apart(task.raters, "raters", made.name)
+    _apart(task.structures, "structures", made.name)
+    if not task.raters and not made.no_raters:
+        raise InputError(f"no rater was found in '{made.name}'{_why_none(ledger)}")
+    if not task.structures:
+        raise InputError(f"nothing that is drawn was found in '{made.name}'{_why_none(ledger)}")
+    here = made.here and _here(made.here, unwanted)
+    if here and not made.no_raters:
+        _in_place(here, task, made.name)
+    names = {rater: f"rater{n}" for n, rater in enumerate(task.raters, 1)} if pseudonyms else {}
+    if names:
+        here = None
+    samples = _checked(made, task, ledger)
+    task = replace(task, raters=tuple(names.get(rater, rater) for rater in task.raters))
+    return replace(
+        made, task=task, samples=samples, here=here, ledger=ledger, notes=ledger.notes, pseudonyms=names
+    )
+
+
+def _unwanted(task: Task, ledger: Ledger) -> frozenset[str]:
+    unwanted = ledger.without
+    unknown = sorted(unwanted - set(task.raters) - ledger.skipped)
+    if unknown:
+        raise InputError(f"there is no rater '{unknown[0]}' to leave out; there are {', '.join(task.raters)}")
+    if unwanted:
+        ledger.note(f"as asked for, without {', '.join(sorted(unwanted))}")
+    return unwanted
+
+
+def _apart(names: tuple[str, ...], what: str, source: str) -> None:
+    for twins in near_twins(names):
+        raise InputError(
+            f"the {what} '{twins[0]}' and '{twins[1]}' of '{source}' differ in case, blanks or the form of an accent "
+            "only and would be taken for two; expected one spelling"
+        )
+
+
+def _why_none(ledger: Ledger) -> str:
+    if not ledger.left:
+        return "; expected masks of one rater at least"
+    first = ledger.left[0]
+    return f"; what was left out: '{first.what}' ({first.why}), {len(ledger.left)} in all"
+
+
+def _here(here: InPlace, unwanted: frozenset[str]) -> InPlace:
+    cases = [
+        case.model_copy(update={"masks": {r: m for r, m in case.masks.items() if r not in unwanted}})
+        for case in here.cases
+    ]
+    return replace(here, cases=cases)
+
+
+def _in_place(here: InPlace, task: Task, name: str) -> None:
+    drawn = {rater for case in here.cases for rater, masks in case.masks.items() if masks}
+    _all_drew(task, [rater in drawn for rater in task.raters], name, None)
+
+
+def _checked(made: Source, task: Task, ledger: Ledger) -> Iterator[MultiRaterSample]:
+    kept = [made.task.raters.index(rater) for rater in task.raters]
+    drew = np.zeros(len(task.raters), dtype=bool)
+    names: list[str] = []
+    for sample in made.samples:
+        if len(kept) < len(made.task.raters):
+            sample = replace(sample, masks=sample.masks[kept], rated=sample.rated[kept])
+        names.append(sample.name)
+        drew |= sample.rated.any(axis=1)
+        yield sample
+    for twins in near_twins(names):
+        ledger.note(
+            f"the cases '{twins[0]}' and '{twins[1]}' differ in case, blanks or the form of an accent only"
+        )
+    if names and not task.anonymous:
+        _all_drew(task, drew.tolist(), made.name, ledger)
+    ledger.settle()
+
+
+def _all_drew(task: Task, drew: Iterable[bool], name: str, ledger: Ledger | None) -> None:
+    """Every rater has a mask at least, for who has none was misread or should not be named."""
+    for rater, did in zip(task.raters, drew, strict=True):
+        if did:
+            continue
+        lost = [item for item in (ledger.left if ledger else []) if item.rater == rater]
+        why = f": {lost[0].what} was left out ({lost[0].why}), {len(lost)} such in all" if lost else ""
+        raise InputError(
+            f"no mask of the rater '{rater}' could be read from '{name}'{why}; "
+            f"if that is right, leave this rater out: -o {shlex.quote(f'without={rater}')}"
+        )

@@ -17,7 +17,7 @@ from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import entries, folders, natural
 from mrprism.images import format_of, limit_text, read_image
-from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.source import Source, assemble
 
 _ALL = ""  # stands for every structure
@@ -252,8 +252,6 @@ def _one_ends(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 def json_files(source: Path, ledger: Ledger, own: str) -> list[Path]:
     """The JSON files of a folder, or the one that was named; what this package or another tool keeps there is none."""
-    from mrprism.layouts.ledger import LEDGER
-
     if not source.is_dir():
         return [ledger.take(source)]
     found = [p for p in entries(source) if re.fullmatch(r".+\.json", p.name, re.IGNORECASE) and p.is_file()]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrprism.core.errors import InputError
 from mrprism.core.names import near_twins
-from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.core.sample import MultiRaterSample, Reading, Task
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import InPlace, Source
 
@@ -92,7 +92,8 @@ def _checked(made: Source, task: Task, ledger: Ledger) -> Iterator[MultiRaterSam
     names: list[str] = []
     for sample in made.samples:
         if len(kept) < len(made.task.raters):
-            sample = replace(sample, masks=sample.masks[kept], rated=sample.rated[kept])
+            again = tuple(Reading(r.masks[kept], r.rated[kept]) for r in sample.readings)
+            sample = replace(sample, masks=sample.masks[kept], rated=sample.rated[kept], readings=again)
         names.append(sample.name)
         drew |= sample.rated.any(axis=1)
         yield sample

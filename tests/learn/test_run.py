@@ -120,7 +120,7 @@ def test_wrong_weights_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="these are not the weights of this run's method"):
         load_method(run)
     run.weights_file.write_bytes(tensor_bytes(Toy(TASK, width=7).state_dict()))
-    with pytest.raises(InputError, match=r"differ in name or shape, first 'features\.0\.weight'"):
+    with pytest.raises(InputError, match=r"differ in name, shape or type, first 'features\.0\.weight'"):
         load_method(run)
     run.weights_file.write_bytes(b"PK\x03\x04 this is no safetensors file")
     with pytest.raises(InputError, match="no whole safetensors file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mrprism.core.errors import InputError
+
+WITH_RESUME = {"dataset", "resume", "device", "checkpoint_every", "track", "evaluate", "quiet"}
 
 
 def run(
@@ -72,7 +75,8 @@ def run(
 
     Cases are split by patient into training, validation and test, unless the data set fixes it.
     Ctrl-C stops after the step under way and saves; so does a kill but for the steps since the last
-    checkpoint. On a CPU a resumed training gives the very weights of one never stopped.
+    checkpoint. On a CPU a resumed training gives the very weights of one never stopped, with the libraries and on
+    the kind of machine it was begun with.
 
     Examples:
 
@@ -90,6 +94,9 @@ def run(
 
     if resume is not None and out is not None:
         raise InputError("--resume goes on in the run folder it names: leave out --out")
+    if resume is not None and (others := _given() - WITH_RESUME):
+        options = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
+        raise InputError(f"--resume goes on with the run's own settings: leave out {options}")
     try:
         if resume is not None:
             done = go_on(
@@ -130,6 +137,15 @@ def run(
     if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
         show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
     return 0
+
+
+def _given() -> set[str]:
+    """Names of the parameters that stand on the command line, said or not what they are by default."""
+    parser = importlib.import_module("typer.main")  # which has a parser of its own, or that of click
+    get = getattr(parser, "get_current_context", None) or importlib.import_module("click").get_current_context
+    context = get()
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mrprism.core.errors import InputError
+from mrprism.learn.bounds import Score, Seconds, Steps, Text
 from mrprism.learn.finite import not_finite, refuse_not_finite
+from mrprism.learn.header import read_header
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run, read_model
-from mrprism.learn.weights import load_weights, read_tensors, tensor_bytes
+from mrprism.learn.tie import Settings, refuse_other_settings, settings_of, written
+from mrprism.learn.weights import check_outline, load_weights, read_tensors, tensor_bytes
 from mrprism.output.files import write_file
 
 
@@ -23,23 +26,24 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epoch: int = 0  # the one under way
-    step: int = 0  # steps done in it
-    total_steps: int = 0
-    seconds: float = 0.0
-    log_bytes: int = 0  # how long the log was
-    chosen_epoch: int | None = None
-    score: float | None = None
+    epoch: Steps = 0  # the one under way
+    step: Steps = 0  # steps done in it
+    total_steps: Steps = 0
+    seconds: Seconds = 0.0
+    log_bytes: Steps = 0  # how long the log was
+    chosen_epoch: Steps | None = None
+    score: Score | None = None
     collapse: tuple[str, ...] = ()  # of the chosen weights
-    skipped: int = 0
-    streaks: dict[str, int] = Field(default_factory=dict)  # collapse: for how many validations now
+    skipped: Steps = 0
+    streaks: dict[str, Steps] = Field(default_factory=dict)  # collapse: for how many validations now
 
 
 class _State(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     progress: Progress
-    files: dict[str, str]  # name: SHA-256
+    files: dict[Text, Text]  # name: SHA-256
+    settings: Settings | None = None  # those it was trained with; None in runs of 0.1
 
 
 def save_checkpoint(
@@ -79,8 +83,8 @@ def save_checkpoint(
             write_file(folder / name, data)
             files[name] = hashlib.sha256(data).hexdigest()
         if chosen is not None:
-            write_file(run.weights_file, tensor_bytes(chosen))
-        state = _State(progress=progress, files=files)
+            write_file(run.weights_file, tensor_bytes(chosen, written(settings_of(run.config))))
+        state = _State(progress=progress, files=files, settings=settings_of(run.config))
         write_file(folder / "state.json", state.model_dump_json(indent=2).encode())
     except InputError as error:
         kept = _read_state(folder) if (folder / "state.json").is_file() else None
@@ -96,26 +100,51 @@ def kept_checkpoint(run: Run) -> str:
     return f"that of step {_read_state(run.checkpoint).progress.total_steps} is whole"
 
 
+def check_checkpoint(run: Run) -> None:
+    """Refuse a checkpoint that is not of this run's settings, before any data are read.
+
+    Raises:
+        InputError: It was trained with other settings, or holds another network.
+    """
+    state = _read_state(run.checkpoint)
+    refuse_other_settings(run.config, state.settings, str(run.checkpoint), old=not run.config.tied)
+    for name in state.files:
+        file = _file(run.checkpoint, name)
+        header = read_header(file)
+        if name.startswith("weights-"):
+            check_outline(run.config, header, file)
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file that the state names, which lies in its folder and nowhere else."""
+    if Path(name).name != name or not name.startswith(("weights-", "optimiser-")):
+        raise InputError(
+            f"{folder / 'state.json'} names the file '{name}'; expected weights and an optimiser's state"
+        )
+    return folder / name
+
+
 def load_checkpoint(run: Run, method: Method, optimiser: torch.optim.Optimizer | None) -> Progress:
     """Put the last checkpoint into the method and the optimiser.
 
     Raises:
-        InputError: There is none, or a file of it is damaged.
+        InputError: There is none, a file of it is damaged, or it is of other settings.
     """
     folder = run.checkpoint
     if not (folder / "state.json").is_file():
         raise InputError(f"{run.path} has no checkpoint to go on from")
     state = _read_state(folder)
+    refuse_other_settings(run.config, state.settings, str(folder), old=not run.config.tied)
     for name, expected in state.files.items():
-        file = folder / name
+        file = _file(folder, name)
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise InputError(f"{file} is missing or damaged: its SHA-256 is not the one in state.json")
         tensors = read_tensors(file)
         if name.startswith("weights-"):
-            load_weights(method, tensors, file)
+            load_weights(method, tensors, file, len(run.config.train))
         elif optimiser is not None:
             refuse_not_finite(tensors, file)
-            _load_optimiser(optimiser, tensors)
+            _load_optimiser(optimiser, tensors, file)
     return state.progress
 
 
@@ -125,10 +154,18 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, 
             yield f"{index}.{key}", torch.as_tensor(value)
 
 
-def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], file: Path) -> None:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
+        index, _, key = name.partition(".")
+        known = (
+            key in ("step", "exp_avg", "exp_avg_sq") and index.isdecimal() and int(index) < len(parameters)
+        )
+        if not known or tensor.shape != (() if key == "step" else parameters[int(index)].shape):
+            raise InputError(
+                f"{file}: this is not the optimiser's state of this run: '{name[:200]}' does not fit"
+            )
         state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 

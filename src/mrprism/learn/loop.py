@@ -28,6 +28,7 @@ from mrprism.learn.batches import training_batches
 from mrprism.learn.cases import Cases
 from mrprism.learn.checkpoint import Progress, kept_checkpoint, load_checkpoint, save_checkpoint
 from mrprism.learn.devices import device_name, out_of_memory
+from mrprism.learn.machine import machine_of, what_is_lost
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run, RunResult
 from mrprism.learn.settings import RunConfig, steps_per_epoch
@@ -71,6 +72,7 @@ class Training:
             remove_leftovers(self.run.path)
         if (self.run.checkpoint / "state.json").is_file():
             self.progress = load_checkpoint(self.run, self.method, self.optimiser)
+            self._check_progress()
         self.started = time.monotonic() - self.progress.seconds
         if self.track:
             self._start_tracking()
@@ -83,6 +85,7 @@ class Training:
                 stop_asked() as self.stop,
                 display as self.display,
             ):
+                self._say_what_is_lost()
                 self.saved = time.monotonic()
                 for epoch in range(self.progress.epoch, self.epochs):
                     self._epoch(epoch)
@@ -93,6 +96,31 @@ class Training:
         except OSError as error:
             raise InputError(f"cannot write to {self.run.path}: {error.strerror or error}") from error
         return self.run
+
+    def _check_progress(self) -> None:
+        """Refuse a place that this training has not got."""
+        progress, log = self.progress, self.run.log_file
+        most = self.steps * progress.epoch + progress.step
+        if progress.epoch > self.epochs or progress.step > self.steps or progress.total_steps != most:
+            raise InputError(
+                f"{self.run.checkpoint} stands at step {progress.step} of epoch {progress.epoch + 1}, "
+                f"{progress.total_steps} in all, which a training of {self.epochs} epochs of {self.steps} steps "
+                "never does"
+            )
+        held = log.stat().st_size if log.is_file() else 0
+        if self.accelerator.is_main_process and progress.log_bytes > held:
+            raise InputError(
+                f"{log} has {held} bytes; its checkpoint was saved when it had {progress.log_bytes}"
+            )
+
+    def _say_what_is_lost(self) -> None:
+        """Where the machine is another one than at the start, a resumed training says so, and its log keeps it."""
+        lost = what_is_lost(self.config, self.accelerator.device) if self.progress.total_steps else None
+        if lost is not None:
+            self.display.warn(lost)
+            self._write(
+                {"step": self.progress.total_steps, "resumed_with": machine_of(self.accelerator.device)}
+            )
 
     def _epoch(self, epoch: int) -> None:
         config, progress = self.config, self.progress

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrprism.core.errors import InputError
+from mrprism.learn.bounds import Score, Seconds, Steps, Text, fault_of, read_bounded
 from mrprism.learn.settings import RunConfig, Select
 from mrprism.output.files import write_file
 
@@ -33,17 +34,17 @@ class RunResult(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int
-    steps: int
+    epochs: Steps
+    steps: Steps
     select: Select
-    chosen_epoch: int  # counted from 1
-    score: float | None  # validation score of the chosen weights; None without validation cases
+    chosen_epoch: Steps  # counted from 1
+    score: Score | None  # validation score of the chosen weights; None without validation cases
     collapsed: bool  # the chosen weights give a constant answer
     collapse: tuple[str, ...] = ()  # in what way, one sentence each
-    skipped: int = 0  # batches left out because their loss was no number
-    parameters: int
-    seconds: float
-    device: str
+    skipped: Steps = 0  # batches left out because their loss was no number
+    parameters: Steps
+    seconds: Seconds
+    device: Text
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,15 @@ class Run:
         """The lines of the log; a last line cut off by a crash is left out."""
         if not self.log_file.is_file():
             return []
-        lines = self.log_file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
+        found = []
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                if line:
+                    found.append(dict(json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"{self.log_file} is damaged at line {number}") from error
+        return found
 
 
 def refuse_existing(path: Path) -> None:
@@ -128,7 +136,11 @@ def refuse_another(path: Path, config: RunConfig) -> None:
     begun, wanted = Run.open(path).config.model_dump(), config.model_dump()
     for name, value in wanted.items():
         unknown = name == "images" and not begun[name]  # a run of 0.1 kept no marks of images
-        if name not in ("mrprism", "dataset_path") and not unknown and begun[name] != value:
+        if (
+            name not in ("mrprism", "dataset_path", "threads", "machine")
+            and not unknown
+            and begun[name] != value
+        ):
             how = f"{name} {begun[name]}, not {value}" if len(f"{value}") < 60 else f"another {name}"
             raise InputError(f"{path} holds a run already, begun with {how}: name another folder")
 
@@ -141,10 +153,6 @@ def read_model(file: Path, model: type[Model]) -> Model:
         InputError: It is not what this version writes.
     """
     try:
-        return model.model_validate_json(file.read_bytes())
+        return model.model_validate_json(read_bounded(file))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"{file}: {where}: {first['msg']} (written by another version of mrprism?)"
-        ) from error
+        raise InputError(f"{file}: {fault_of(error)} (written by another version of mrprism?)") from error

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mrprism import __version__
 from mrprism.core.sample import Task
 from mrprism.images.slicing import Plane, Slicing
+from mrprism.learn.bounds import (
+    BatchSize,
+    BoundedTask,
+    BoundedWindow,
+    Clip,
+    Epochs,
+    Folder,
+    Names,
+    Neighbours,
+    Options,
+    Processes,
+    Rate,
+    Seed,
+    Size,
+    Text,
+)
 
 Augment = Literal["full", "light", "none"]
 Select = Literal["last", "val", "val-reference"]
@@ -20,35 +36,50 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mrprism: str = __version__
-    method: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    backbone: str = "resnet34"
-    task: Task
-    dataset: str  # its name
-    dataset_path: str | None = None  # None: it was given from Python
-    window: tuple[float, float] | None = None  # the data set's: file values that become 0 and 1
-    dataset_hash: str  # SHA-256 of the resized training and validation cases
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-    images: dict[str, str] = Field(default_factory=dict)  # case: `image_mark`; empty in runs of 0.1
-    seed: int = Field(default=0, ge=0)
-    split_seed: int = Field(default=0, ge=0)
-    size: int = Field(default=256, ge=8)
-    epochs: int = Field(default=150, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
+    mrprism: Text = __version__
+    method: Text
+    options: Options = Field(default_factory=dict)
+    backbone: Text = "resnet34"
+    task: BoundedTask
+    dataset: Text  # its name
+    dataset_path: Folder | None = None  # None: it was given from Python
+    window: BoundedWindow = None  # the data set's: file values that become 0 and 1
+    dataset_hash: Text  # SHA-256 of the resized training and validation cases
+    train: Names
+    val: Names
+    test: Names
+    images: dict[Text, Text] = Field(default_factory=dict)  # case: `image_mark`; empty in runs of 0.1
+    seed: Seed = 0
+    split_seed: Seed = 0
+    size: Size = 256
+    epochs: Epochs = 150
+    batch_size: BatchSize = 8
+    learning_rate: Rate = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
-    clip: float = Field(default=0.0, ge=0)  # largest gradient norm; 0: not clipped
+    clip: Clip = 0.0  # largest gradient norm; 0: not clipped
     augment: Augment = "full"
     slices: Plane | None = None  # cases are volumes, and these their slices
-    neighbours: int = Field(default=0, ge=0)  # slices on each side that come along as channels
+    neighbours: Neighbours = 0  # slices on each side that come along as channels
     drawn_only: bool = False
     nan: Literal["stop", "skip"] = "stop"  # what becomes of a batch whose loss is no number
     precision: Literal["float32", "bf16"] = "float32"
     select: Select = "last"
-    processes: int = 1
+    processes: Processes = 1
+    threads: Processes | None = None  # it was begun with; None in runs of 0.1, as the next
+    machine: dict[Text, Text] = Field(default_factory=dict)  # `machine_of`: libraries, processor, device
+
+    @model_validator(mode="after")
+    def _each_case_on_one_side(self) -> RunConfig:
+        sides = {"train": set(self.train), "val": set(self.val), "test": set(self.test)}
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if both := sides[one] & sides[other]:
+                raise ValueError(f"case '{min(both)}' is in {one} and in {other}")
+        return self
+
+    @property
+    def tied(self) -> bool:
+        """Whether the settings stand beside the weights as well, which runs of 0.1 did not have."""
+        return bool(self.machine)
 
     @property
     def slicing(self) -> Slicing | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,19 @@ from mrprism.datasets.dataset import need_images
 from mrprism.datasets.split import split_dataset
 from mrprism.images.slicing import Plane
 from mrprism.learn.accelerator import Tracker, accelerator_for
+from mrprism.learn.bounds import fault_of
 from mrprism.learn.cases import Cases, training_cases
+from mrprism.learn.checkpoint import check_checkpoint
 from mrprism.learn.known_cases import marks_of
 from mrprism.learn.loop import Training
+from mrprism.learn.machine import machine_of, threads_of
 from mrprism.learn.methods import check_needs
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
 from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import Run, refuse_another, refuse_existing
 from mrprism.learn.settings import Augment, RunConfig, Select
+from mrprism.learn.weights import refuse_untied
 from mrprism.output.files import remove_leftovers
 from mrprism.output.lock import alone_in
 
@@ -129,6 +134,8 @@ def train(
         "nan": nan,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
         "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "machine": machine_of(accelerator.device),
     }
     if slices is None and (neighbours or drawn_only):
         raise InputError("neighbours and drawn-only are for slices of volumes: say which by --slices")
@@ -141,10 +148,11 @@ def train(
     config = _config(settings, dataset_hash=hash_of(cases, val), select=_select(select, val), images=images)
     if begun:
         refuse_another(out, config)
-        if (run := Run(out, config)).result() is not None:
-            return run
+        return _resume(
+            out, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
+        )
     network = _prepared(config, cases)
-    run = Run.create(out, config) if accelerator.is_main_process and not begun else Run(out, config)
+    run = Run.create(out, config) if accelerator.is_main_process else Run(out, config)
     return Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
 
 
@@ -160,14 +168,15 @@ def resume(
 ) -> Run:
     """Go on with a training that was stopped, from its last checkpoint and with its own settings.
 
-    On a CPU the weights and the log become those of a training never stopped. A run that is finished
-    is returned as it is.
+    On a CPU the weights and the log become those of a training never stopped, if machine and libraries are those
+    it was begun with; else that is said. Threads are as many as then. A run that is finished is returned as
+    it is.
 
     Args:
         dataset: Where the data are now; None: where they were.
 
     Raises:
-        InputError: No such run, or its data have changed since.
+        InputError: No such run, its data have changed since, or its config is not that of its checkpoint.
     """
     return _resume(
         Path(run), dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
@@ -187,7 +196,10 @@ def _resume(
     run = Run.open(path)
     config = run.config
     if run.result() is not None:
+        refuse_untied(run)
         return run
+    if (run.checkpoint / "state.json").is_file():
+        check_checkpoint(run)
     if dataset is None:
         if config.dataset_path is None:
             raise InputError(f"{path} was trained on data given from Python: give them again to go on")
@@ -205,17 +217,16 @@ def _resume(
     val = training_cases(dataset, config.val, config.size, config.slicing)
     if hash_of(cases, val) != config.dataset_hash:
         raise InputError(f"the cases of data set '{dataset.name}' have changed since {path} was begun")
-    network = _prepared(config, cases)
-    return Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
+    with threads_of(config) if accelerator.device.type == "cpu" else nullcontext():
+        network = _prepared(config, cases)
+        return Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
 
 
 def _config(settings: Mapping[str, Any], **more: Any) -> RunConfig:
     try:
         return RunConfig(**settings, **more)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{name} is {first['input']!r}: {first['msg'].lower()}") from error
+        raise InputError(fault_of(error)) from error
 
 
 def _prepared(config: RunConfig, cases: Cases) -> Method:

@@ -15,6 +15,7 @@ from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
     from mrprism.fusion.cases import SkillRow
+    from mrprism.fusion.outline_table import OutlineRow
 
 
 def run(
@@ -25,14 +26,14 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average "
-            "or jaccard-mean."
+            help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average, "
+            "jaccard-mean or outline."
         ),
     ] = "staple",
     masks: Annotated[bool, typer.Option("--masks", help="PATHS are mask files, one per rater.")] = False,
     pooled: Annotated[
         bool,
-        typer.Option("--pooled", help="One skill per rater for all cases (staple, dawid-skene)."),
+        typer.Option("--pooled", help="One skill per rater for all cases (staple, dawid-skene, outline)."),
     ] = False,
     margin: Annotated[
         int,
@@ -55,7 +56,8 @@ def run(
     (probability 16 bit, 65535 is 1), .nii.gz with the image's geometry for NIfTI and for volumes
     (probability float32). skill.csv and skill.json say how often each rater marks what the consensus
     holds (sensitivity) and leaves out what it leaves out (specificity), with 95 % intervals over
-    patients. A rater who did not do a structure is left out of it, not counted as empty.
+    patients. With --method outline --pooled, outline.csv says how far outside the others' outline each
+    rater draws, and how steadily. A rater who did not do a structure is left out of it, not counted as empty.
 
     Examples: mrprism fuse fundus --method staple --out fused
 
@@ -116,6 +118,7 @@ def _fuse_dataset(
     )
     if not quiet:
         _say(fused.skill, fused.ties)
+        _say_outlines(fused.outlines)
         for case, structure in fused.undrawn:
             print(f"nobody drew '{structure}' of case '{case}': nothing written")
         if dataset.task.anonymous:
@@ -128,6 +131,7 @@ def _fuse_dataset(
         "ties": fused.ties,
         "undrawn": [list(pair) for pair in fused.undrawn],
         "skill": [asdict(row) for row in fused.skill],
+        "outlines": [asdict(row) for row in fused.outlines],
     }
 
 
@@ -180,6 +184,19 @@ def _say(rows: Sequence[SkillRow], ties: int | None) -> None:
             )
     if ties is not None:
         print(f"{ties} pixels where the vote was even")
+
+
+def _say_outlines(rows: Sequence[OutlineRow]) -> None:
+    """How far outside the others' outline each rater draws."""
+    from mrprism.fusion.outline_table import tell
+
+    if not rows:
+        return
+    width = max(len(name) for row in rows for name in (row.rater, row.structure))
+    for structure in dict.fromkeys(row.structure for row in rows):
+        print(f"{structure:<{width}}  cases  draws")
+        for row in (r for r in rows if r.structure == structure):
+            print(f"{row.rater:<{width}}  {row.cases:>5}  {tell(row)}")
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -26,6 +26,10 @@ class Prediction:
     draws: Any | None = None  # (S, C, *space) sampled segmentations
     steps: tuple[Any, ...] = ()  # the probability of each recurrence, Rec0 first
     ties: Any | None = None  # (C, *space) bool: pixels where the vote was even (fusions only)
+    # the outline model's: how far outside the others' outline each rater drew and the standard deviation of the
+    # rest, in pixels or mm, (R, C, 2), NaN where unknown; and expected pieces [there, marked], (R, C, 2, 2)
+    displaced: Any | None = None
+    pieces: Any | None = None
 
     __repr__ = brief
 

@@ -13,6 +13,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.registry import Registry
 from mrprism.fusion.dawid_skene import dawid_skene
 from mrprism.fusion.jaccard_mean import jaccard_mean
+from mrprism.fusion.outline import outline
 from mrprism.fusion.shape_average import shape_average
 from mrprism.fusion.simple import simple
 from mrprism.fusion.staple import LabelFusion, staple, staple_labels
@@ -30,7 +31,10 @@ _FUSIONS: dict[str, Fusion] = {
     "simple": simple,
     "shape-average": shape_average,
     "jaccard-mean": jaccard_mean,
+    "outline": outline,
 }
 FUSIONS = Registry("fusion", _FUSIONS)
 
-__all__ = ["FUSIONS", "Fusion", "LabelFusion", "LabelVote", "staple_labels", "vote_labels"]
+BY_DISTANCE = ("shape-average", "outline")  # the fusions that ask for the size of pixels
+
+__all__ = ["BY_DISTANCE", "FUSIONS", "Fusion", "LabelFusion", "LabelVote", "staple_labels", "vote_labels"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import ABSENT, PatternTable, Region, grow, paint, size_of, survey
 from mrprism.core.prediction import Prediction
-from mrprism.core.types import Masks, Rated
+from mrprism.core.types import Masks, Probability, Rated
 
 MARGIN = 10  # pixels around everything marked that belong to the region of interest
 
@@ -89,6 +89,30 @@ def confusion_counts(table: PatternTable, probability: Float[np.ndarray, " P"]) 
     inside = np.stack([1 - probability, probability], axis=1) * table.counts[:, None]
     drawn = [(table.patterns == value).astype(np.float64) for value in (0, 1)]
     return np.stack([(inside.T @ d).T for d in drawn], axis=2)
+
+
+def skill_counts(
+    masks: Masks, rated: Rated, probability: Probability, *, margin: int | None = MARGIN
+) -> Float[np.ndarray, "R C 2 2"]:
+    """Expected pixels by consensus and drawing, [true, drawn], in the region of interest of each structure.
+
+    0 for absent raters. Where nobody marked anything the region is the whole field.
+    """
+    counts = np.zeros((*rated.shape, 2, 2))
+    for c, drawn, present in each_structure(masks, rated):
+        table, region = survey_region(drawn, present, margin)
+        if region is None:
+            counts[:, c] = confusion_counts(table, np.zeros(len(table.counts)))
+            continue
+        inside = probability[c][region].astype(np.float64)
+        for r in np.flatnonzero(present):
+            marked = drawn[r][region]
+            both = inside[marked].sum()
+            counts[r, c] = [
+                [marked.size - marked.sum() - (inside.sum() - both), marked.sum() - both],
+                [inside.sum() - both, both],
+            ]
+    return counts
 
 
 def rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:

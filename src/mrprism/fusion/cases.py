@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,14 +17,17 @@ from mrprism.core.patterns import PatternTable
 from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples
-from mrprism.core.types import Masks, Probability, Rated
-from mrprism.fusion import FUSIONS
-from mrprism.fusion.by_pattern import MARGIN, confusion_counts, each_structure, survey_region
+from mrprism.fusion import BY_DISTANCE, FUSIONS
+from mrprism.fusion.by_pattern import MARGIN, survey_region
+from mrprism.fusion.drawing import look
 from mrprism.fusion.em import expectation_maximisation
+from mrprism.fusion.observers import Observers, Sight, observe, sample
+from mrprism.fusion.outline import outline
 from mrprism.fusion.staple import fuse_with_skill, pseudo_pixels
 
 BLOCK = 1 << 22  # numbers of a bootstrap in memory at a time
-POOLED = ("staple", "dawid-skene")  # the methods whose skill can be shared by all cases
+POOLED = ("staple", "dawid-skene", "outline")  # the methods whose skill can be shared by all cases
+EM = ("staple", "dawid-skene")
 
 
 def fuse_cases(cases: Samples, method: str, *, pooled: bool = False, **options: Any) -> Iterator[Prediction]:
@@ -42,30 +45,46 @@ def fuse_cases(cases: Samples, method: str, *, pooled: bool = False, **options: 
         InputError: An unknown method, one that cannot be pooled, or a case whose structure nobody drew.
     """
     known(method)
-    if pooled:
-        poolable(method)
-    skill = pool_skill(cases, method, **options) if pooled else None
+    skill = pool(cases, method, **options) if pooled else None
     for number in range(len(cases)):
         case = cases[number]
         yield fuse_case(case, method, skill.of(number) if skill else None, **options)
 
 
 def fuse_case(
-    case: MultiRaterSample, method: str, skill: CaseSkill | None = None, **options: Any
+    case: MultiRaterSample, method: str, skill: CaseSkill | CaseObservers | None = None, **options: Any
 ) -> Prediction:
     """Fuse one case, by a method alone or with the skill found by ``pool_skill``."""
     known(method)
     _check_options(method, options)
     try:
         if skill is None:
-            if method == "shape-average":
+            if method in BY_DISTANCE:
                 options = {"spacing_mm": case.spacing_mm, **options}
             return FUSIONS[method](case.masks, case.rated, **options)
-        return fuse_with_skill(
-            case.masks, case.rated, skill.confusion, skill.prior, margin=options.get("margin", MARGIN)
-        )
+        margin = options.get("margin", MARGIN)
+        if isinstance(skill, CaseObservers):
+            return outline(
+                case.masks, case.rated, spacing_mm=skill.spacing_mm, margin=margin, observers=skill.observers
+            )
+        return fuse_with_skill(case.masks, case.rated, skill.confusion, skill.prior, margin=margin)
     except InputError as error:
         raise InputError(f"case '{case.name}': {error}") from error
+
+
+def some_structures(
+    case: MultiRaterSample,
+    method: str,
+    skill: PooledSkill | PooledObservers | None = None,
+    number: int = 0,
+    **options: Any,
+) -> tuple[list[int], Prediction | None]:
+    """Fuse what somebody drew of a case: which structures that is, and their fusion; None for nothing at all."""
+    drawn = np.flatnonzero(case.rated.any(axis=0)).tolist()
+    if not drawn:
+        return [], None
+    some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
+    return drawn, fuse_case(some, method, None if skill is None else skill.of(number, drawn), **options)
 
 
 def known(method: str) -> None:
@@ -85,7 +104,22 @@ def _check_options(method: str, options: Mapping[str, Any]) -> None:
 def poolable(method: str) -> None:
     """Refuse a method whose skill cannot be shared by all cases."""
     if method not in POOLED:
-        raise InputError(f"skill can be pooled for {' and '.join(POOLED)}, not for '{method}'")
+        raise InputError(
+            f"skill can be pooled for {', '.join(POOLED[:-1])} and {POOLED[-1]}, not for '{method}'"
+        )
+
+
+def pool(cases: Samples, method: str, **options: Any) -> PooledSkill | PooledObservers:
+    """What all cases together say about the raters, for a method that can be pooled.
+
+    Raises:
+        InputError: Another method, or nobody drew anything.
+    """
+    poolable(method)
+    if method == "outline":
+        options.pop("margin", None)
+        return pool_observers(cases, **options)
+    return pool_skill(cases, method, **options)
 
 
 @dataclass(frozen=True)
@@ -113,6 +147,67 @@ class PooledSkill:
         return CaseSkill(self.confusion[:, some], self.prior[number, some])
 
 
+@dataclass(frozen=True)
+class CaseObservers:
+    """What fusing one case by the outline model needs."""
+
+    observers: tuple[Observers, ...]  # of each structure
+    spacing_mm: tuple[float, ...] | None  # None: distances are in pixels
+
+
+@dataclass(frozen=True)
+class PooledObservers:
+    """How each rater draws each structure, over all cases."""
+
+    observers: tuple[Observers, ...]
+    spacings: tuple[tuple[float, ...] | None, ...]  # of each case; all None unless all are known
+
+    @property
+    def unit(self) -> Literal["mm", "px"]:
+        return "px" if None in self.spacings else "mm"
+
+    def of(self, number: int, structures: Sequence[int] | None = None) -> CaseObservers:
+        """What fusing this case needs, for some structures or all."""
+        some = range(len(self.observers)) if structures is None else structures
+        return CaseObservers(tuple(self.observers[c] for c in some), self.spacings[number])
+
+
+def pool_observers(cases: Samples) -> PooledObservers:
+    """Estimate how far outside each rater draws, and how steadily, from the outlines of all cases.
+
+    Args:
+        cases: Read once, one at a time (twice if only some have a pixel size); a few hundred distances are kept.
+
+    Raises:
+        InputError: Nobody drew anything.
+    """
+    if not len(cases):
+        raise InputError("no cases to pool")
+    sights, spacings = _sights(cases, in_mm=True)
+    if None in spacings and any(spacings):  # millimetres and pixels cannot be averaged
+        sights, spacings = _sights(cases, in_mm=False)
+    raters = cases[0].rated.shape[0]
+    return PooledObservers(tuple(observe(some, raters) for some in sights), tuple(spacings))
+
+
+def _sights(cases: Samples, in_mm: bool) -> tuple[list[list[Sight]], list[tuple[float, ...] | None]]:
+    """What is kept of every case for each structure, and the unit of its distances (None: pixels)."""
+    sights: list[list[Sight]] = [[] for _ in range(cases[0].rated.shape[1])]
+    spacings = []
+    nobody = True
+    for number in range(len(cases)):
+        case = cases[number]
+        nobody = nobody and not case.rated.any()
+        spacings.append(case.spacing_mm if in_mm else None)
+        for c, some in enumerate(sights):
+            drawing = look(case.masks[:, c], case.rated[:, c], spacing_mm=spacings[-1])
+            if drawing is not None:
+                some.append(sample(drawing))
+    if nobody:
+        raise InputError("no rater at all drew any structure of any case, so there is nothing to fuse")
+    return sights, spacings
+
+
 def pool_skill(
     cases: Samples,
     method: str = "staple",
@@ -136,7 +231,8 @@ def pool_skill(
     Raises:
         InputError: Another method, or nobody drew anything.
     """
-    poolable(method)
+    if method not in EM:
+        raise InputError(f"skill is estimated by {' or '.join(EM)}, not by '{method}'")
     if not len(cases):
         raise InputError("no cases to pool")
     tables = []
@@ -178,30 +274,6 @@ def _table(case: MultiRaterSample, structure: int, margin: int | None) -> Patter
         return None
     table, region = survey_region(case.masks[:, structure], case.rated[:, structure], margin)
     return None if region is None else table
-
-
-def skill_counts(
-    masks: Masks, rated: Rated, probability: Probability, *, margin: int | None = MARGIN
-) -> Float[np.ndarray, "R C 2 2"]:
-    """Expected pixels by consensus and drawing, [true, drawn], in the region of interest of each structure.
-
-    0 for absent raters. Where nobody marked anything the region is the whole field.
-    """
-    counts = np.zeros((*rated.shape, 2, 2))
-    for c, drawn, present in each_structure(masks, rated):
-        table, region = survey_region(drawn, present, margin)
-        if region is None:
-            counts[:, c] = confusion_counts(table, np.zeros(len(table.counts)))
-            continue
-        inside = probability[c][region].astype(np.float64)
-        for r in np.flatnonzero(present):
-            marked = drawn[r][region]
-            both = inside[marked].sum()
-            counts[r, c] = [
-                [marked.size - marked.sum() - (inside.sum() - both), marked.sum() - both],
-                [inside.sum() - both, both],
-            ]
-    return counts
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mrprism.core.errors import InputError, unknown
 from mrprism.core.patterns import PatternTable, Region, paint_blocks
-from mrprism.fusion import FUSIONS
+from mrprism.fusion import BY_DISTANCE, FUSIONS
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, confusion_counts, survey_region
 from mrprism.fusion.dawid_skene import dawid_skene_rule
 from mrprism.fusion.jaccard_mean import jaccard_mean_rule
@@ -239,6 +239,8 @@ def _fuse_arrays(
             )
     masks = np.stack([file.array for file in files])[:, None]
     rated = np.ones((len(files), 1), bool)
+    if method in BY_DISTANCE:
+        options = {"spacing_mm": first.spacing_mm, **options}
     fused = FUSIONS[method](masks, rated, margin=margin, **options)
     chance = fused.probability[0]
     if first.format == "nifti":
@@ -251,7 +253,7 @@ def _fuse_arrays(
     table, region = survey_region(masks[:, 0], rated[:, 0], margin)
     counts = confusion_counts(table, np.zeros(len(table.counts)))
     if region is not None:
-        from mrprism.fusion.cases import skill_counts
+        from mrprism.fusion.by_pattern import skill_counts
 
         counts = skill_counts(masks, rated, fused.probability, margin=margin)[:, 0]
     ties = None if fused.ties is None else int(fused.ties.sum())

@@ -5,6 +5,7 @@
     OUT/cases/CASE/STRUCTURE_probability.png     its probability, 16 bit (65535 is 1)
     OUT/cases/CASE/case.json                     the raters' counts on this case
     OUT/skill.csv, OUT/skill.json                each rater's skill with intervals
+    OUT/outline.csv, OUT/outline.json            how far outside each rater draws (outline, pooled)
 
 Cases with a geometry, and volumes, are written as .nii.gz (probability float32) instead. A case's folder
 appears under its name only when it is complete, so a run that was killed goes on where it stopped.
@@ -16,7 +17,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,18 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples, Task
-from mrprism.fusion.by_pattern import MARGIN
+from mrprism.fusion.by_pattern import MARGIN, skill_counts
 from mrprism.fusion.cases import (
+    PooledObservers,
     PooledSkill,
     SkillRow,
-    fuse_case,
     known,
-    pool_skill,
+    pool,
     poolable,
-    skill_counts,
     skill_table,
+    some_structures,
 )
+from mrprism.fusion.outline_table import OutlineRow, outline_table
 from mrprism.images import write_mask, write_probability
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import replacing_folder
@@ -54,6 +56,7 @@ class FusedFolder:
     ties: int | None  # pixels where the vote was even, over all cases; None: the method knows no ties
     undrawn: tuple[tuple[str, str], ...]  # case and structure nobody drew: nothing was written
     skill: Rows[SkillRow]
+    outlines: Rows[OutlineRow]  # by the outline model over all cases; no other method knows
 
     __repr__ = brief
 
@@ -97,7 +100,7 @@ def fuse_folder(
     _claim(out, {"method": method, "pooled": pooled, "margin": margin, **options, "cases": list(names)})
     folders = [out / "cases" / name for name in file_names(names)]
     left = [n for n, folder in enumerate(folders) if not folder.is_dir()]
-    skill = pool_skill(cases, method, margin=margin, **options) if pooled and left else None
+    skill = pool(cases, method, margin=margin, **options) if pooled and left else None
     structures = tuple(file_names(task.structures))
     for number in left:
         _fuse_one(cases[number], task, folders[number], method, structures, number, skill, margin, options)
@@ -105,27 +108,47 @@ def fuse_folder(
     counts = np.zeros((len(folders), len(task.raters), len(task.structures), 2, 2))
     ties: list[int] = []
     undrawn: list[tuple[str, str]] = []
+    outlines: list[dict[str, Any]] = []  # of each case; none unless the outline model fused them together
     for number, folder in enumerate(folders):
         case = json.loads((folder / "case.json").read_text("utf-8"))
         counts[number] = case["counts"]
         ties += [] if case["ties"] is None else [case["ties"]]
         undrawn += [(case["name"], structure) for structure in case["undrawn"]]
+        outlines += [case["outlines"]] if "outlines" in case else []
     if not counts.any():
         raise InputError("no rater at all drew any structure of any case, so there is nothing to fuse")
     skill_rows = skill_table(counts, task.raters, task.structures, groups)
     write_skill(out, skill_rows)
-    skipped = len(folders) - len(left)
-    return FusedFolder(out, len(folders), skipped, sum(ties) if ties else None, tuple(undrawn), skill_rows)
+    outline_rows: list[OutlineRow] = []
+    if outlines:
+        displaced, pieces = (np.array([o[key] for o in outlines], float) for key in ("displaced", "pieces"))
+        unit = outlines[0]["unit"]
+        outline_rows = outline_table(displaced, pieces, task.raters, task.structures, groups, unit)
+        write_rows(out, "outline", outline_rows)
+    return FusedFolder(
+        folder=out,
+        cases=len(folders),
+        skipped=len(folders) - len(left),
+        ties=sum(ties) if ties else None,
+        undrawn=tuple(undrawn),
+        skill=skill_rows,
+        outlines=Rows(outline_rows),
+    )
 
 
 def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:
     """Write skill.csv and skill.json; what is not known is an empty cell, or null."""
+    write_rows(out, "skill", rows)
+
+
+def write_rows(out: Path, name: str, rows: Sequence[SkillRow] | Sequence[OutlineRow]) -> None:
+    """Write rows as NAME.csv and NAME.json; what is not known is an empty cell, or null."""
     text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(SkillRow)], lineterminator="\n")
+    table = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
     table.writeheader()
     table.writerows(asdict(row) for row in rows)
-    write_file(out / "skill.csv", text.getvalue().encode())
-    write_file(out / "skill.json", _json([asdict(row) for row in rows]))
+    write_file(out / f"{name}.csv", text.getvalue().encode())
+    write_file(out / f"{name}.json", _json([asdict(row) for row in rows]))
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -161,24 +184,37 @@ def _fuse_one(
     method: str,
     structures: Sequence[str],
     number: int,
-    skill: PooledSkill | None,
+    skill: PooledSkill | PooledObservers | None,
     margin: int | None,
     options: dict[str, Any],
 ) -> None:
-    drawn = np.flatnonzero(case.rated.any(axis=0)).tolist()
     counts = np.zeros((*case.rated.shape, 2, 2))
     ties = None
     with replacing_folder(folder) as unfinished:
-        if len(drawn):
-            some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
-            given = None if skill is None else skill.of(number, drawn)
-            fused = fuse_case(some, method, given, margin=margin, **options)
-            counts[:, drawn] = skill_counts(some.masks, some.rated, fused.probability, margin=margin)
+        drawn, fused = some_structures(case, method, skill, number, margin=margin, **options)
+        if fused is not None:
+            some = (case.masks[:, drawn], case.rated[:, drawn])
+            counts[:, drawn] = skill_counts(*some, fused.probability, margin=margin)
             ties = None if fused.ties is None else int(fused.ties.sum())
             _write(unfinished, case, fused, [structures[c] for c in drawn])
         undrawn = [s for c, s in enumerate(task.structures) if c not in drawn]
         about = {"name": case.name, "counts": counts.tolist(), "ties": ties, "undrawn": undrawn}
+        if isinstance(skill, PooledObservers):
+            about["outlines"] = _outlines(case, drawn, fused, skill)
         write_file(unfinished / "case.json", _json(about))
+
+
+def _outlines(
+    case: MultiRaterSample, drawn: Sequence[int], fused: Prediction | None, skill: PooledObservers
+) -> dict[str, Any]:
+    """How far outside each rater drew on this case, for the table over all cases; null where unknown."""
+    displaced = np.full((*case.rated.shape, 2), np.nan)
+    pieces = np.zeros((*case.rated.shape, 2, 2))
+    if fused is not None:
+        displaced[:, drawn], pieces[:, drawn] = fused.displaced, fused.pieces
+    known = displaced.astype(object)
+    known[~np.isfinite(displaced)] = None
+    return {"unit": skill.unit, "displaced": known.tolist(), "pieces": pieces.tolist()}
 
 
 def _write(folder: Path, case: MultiRaterSample, fused: Prediction, structures: Sequence[str]) -> None:

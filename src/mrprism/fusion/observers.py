@@ -1,0 +1,322 @@
+"""Raters as observers of one hidden outline: how far each draws outside it, and how steadily.
+
+Where rater r draws, the signed distance to their outline is ``d_r = d + b_r + e_r``: the distance to the
+hidden outline, a bias of their own (positive: too large), and an error whose spread is their own. Both are
+found by going round: the hidden distance, given biases and spreads; then, given it, each rater's mean
+displacement and scatter. Errors have heavy tails twice, at a pixel (a rater went astray there) and over a
+whole mask (a bad day), so that neither a stray stroke nor a failed mask moves anything far.
+
+What nothing in the masks can tell is a shift of all biases together. It is settled by where the raters, the
+steady ones before the others, agree best (`common_bias`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+
+from mrprism.core.patterns import ABSENT
+from mrprism.fusion.drawing import Drawing
+from mrprism.fusion.em import expectation_maximisation
+
+SAMPLE = 256  # pixels of each image that are looked at
+BAND = 0.3  # they lie within so many radii of the median outline
+NEAR = 0.1  # and count by how near they lie to the hidden one, in radii
+ROUNDS = 15
+TAIL = 4.0  # degrees of freedom of errors at a pixel, while raters are rated
+MASK_TAIL = {True: 5.0, False: 2.0}  # and of the errors of whole masks, of persons and of masks alone
+STRETCHES = {True: 5.0, False: 10.0}  # as many independent errors are read from one outline
+EXACT = 0.4  # pixels; nobody can be more exact on a grid
+LEAST_LEFT = 0.1  # of the weight is left to the others, however steady one rater seems
+FEW = 1.0  # a rater's spread is estimated as if so many masks of usual spread had been seen as well
+PIECES = np.array([[4.0, 1.0], [1.0, 4.0]])  # pieces seen before any, [there, marked]
+UNSEEN = 0.15  # spread in radii before anything is seen
+
+
+@dataclass(frozen=True)
+class Observers:
+    """How each rater draws one structure.
+
+    Biases and spreads are in radii of a structure of usual size, ``size``. ``power`` says how they grow: as
+    ``radius ** power``, so that 1 means a share of the radius and 0 the same length on every image.
+    """
+
+    bias: Float[np.ndarray, " R"]  # positive: draws outside
+    spread: Float[np.ndarray, " R"]  # standard deviation of the error, whole mask and waves together
+    size: float  # radius of a structure of usual size, in pixels or mm
+    power: float
+    presence: Float[np.ndarray, "R 2 2"]  # P(marked | there) of a piece, indices [there, marked]
+    pieces: float  # share of the pieces that are there
+    linked: Bool[np.ndarray, " R"]  # whether the rater ever met another one; else bias and spread are guesses
+
+    def unit(self, radius: float) -> float:
+        """Length of one radius as biases are told in it, in an image whose structure has this radius."""
+        return float(radius**self.power * self.size ** (1 - self.power))
+
+    def reach(self, radius: float) -> float:
+        """How far outside of everything marked the hidden outline may lie, in pixels or mm."""
+        return float(max(0.0, -self.bias.min())) * self.unit(radius)
+
+
+def strangers(raters: int, size: float) -> Observers:
+    """Raters of whom nothing is known."""
+    presence = np.broadcast_to(PIECES / PIECES.sum(1, keepdims=True), (raters, 2, 2))
+    unbiased, unsteady = np.zeros(raters), np.full(raters, UNSEEN)
+    return Observers(unbiased, unsteady, size, 1.0, presence, 0.5, np.zeros(raters, bool))
+
+
+class Sight(NamedTuple):
+    """What is kept of one image's drawing: a few hundred pixels near its outlines, and its pieces."""
+
+    drew: Int[np.ndarray, " K"]
+    empty: Int[np.ndarray, " E"]
+    distance: Float[np.ndarray, "K sample"]  # in pixels or mm
+    seen: Bool[np.ndarray, "K sample"]  # whether the rater marked something of that piece
+    marked: Bool[np.ndarray, "K P"]
+    pixel: float
+    radius: float
+
+
+def sample(drawing: Drawing) -> Sight:
+    """Pixels of the box evenly chosen near where the median of the raters has its outline."""
+    middle = np.abs(np.median(drawing.distance, axis=0)).ravel()
+    near = np.flatnonzero(middle <= max(1.5 * drawing.pixel, BAND * drawing.radius))
+    if not len(near):
+        near = middle.argsort(kind="stable")[:1]
+    at = near[np.linspace(0, len(near) - 1, SAMPLE).round().astype(np.int64)]
+    return Sight(
+        drew=drawing.drew,
+        empty=drawing.empty,
+        distance=drawing.distance.reshape(len(drawing.drew), -1)[:, at],
+        seen=drawing.has(np.unravel_index(at, drawing.distance.shape[1:])),
+        marked=drawing.marked,
+        pixel=drawing.pixel,
+        radius=drawing.radius,
+    )
+
+
+def observe(sights: Sequence[Sight], raters: int, *, persons: bool = True) -> Observers:
+    """Estimate bias, spread and presence of every rater from all images together.
+
+    Args:
+        sights: Of one structure, one for each image in which anybody marked it.
+        persons: The raters are the same from image to image. If not, nobody has a bias of their own, and
+            all have one spread; how steady a mask is shows in its own image (`mask_variance`).
+    """
+    if not sights:
+        return strangers(raters, 1.0)
+    met = [sight for sight in sights if len(sight.drew) > 1]
+    size = float(np.median([sight.radius for sight in sights]))
+    found = strangers(raters, size)
+    if met:
+        powers = (1.0, 0.0) if persons else (1.0,)
+        trials = [_go_round(_Sights(met, raters, size, power), persons) for power in powers]
+        found = max(trials, key=lambda trial: trial[1])[0]
+    if not persons:
+        return found
+    presence, pieces = _presence(sights, raters)
+    return replace(found, presence=presence, pieces=pieces)
+
+
+class _Sights:
+    """All images side by side, each in units of its own."""
+
+    def __init__(self, sights: Sequence[Sight], raters: int, size: float, power: float) -> None:
+        most = max(len(sight.drew) for sight in sights)
+        self.raters, self.size, self.power = raters, size, power
+        self.who = np.zeros((len(sights), most), np.int64)
+        self.there = np.zeros((len(sights), most), bool)
+        self.distance = np.zeros((len(sights), most, SAMPLE), np.float32)
+        self.seen = np.zeros((len(sights), most, SAMPLE), bool)
+        radius = np.array([sight.radius for sight in sights])
+        self.unit = radius**power * size ** (1 - power)
+        self.pixel = np.array([sight.pixel for sight in sights]) / self.unit
+        self.least = (EXACT * self.pixel) ** 2
+        self.near = np.maximum(NEAR * radius / self.unit, self.pixel)
+        for n, sight in enumerate(sights):
+            count = len(sight.drew)
+            self.who[n, :count], self.there[n, :count] = sight.drew, True
+            self.distance[n, :count] = sight.distance / self.unit[n]
+            self.seen[n, :count] = sight.seen
+
+
+def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
+    """Biases and spreads that stand still, about, and how likely the masks are with them."""
+    raters, who, there = sights.raters, sights.who, sights.there
+    everyone = np.bincount(who[there], minlength=raters)
+    linked = everyone > 0
+    groups = _who_met_whom(who, there, raters)
+    bias, variance = np.zeros(raters), np.full(raters, UNSEEN**2)
+    own = np.where(there, variance[who], 1.0)  # variance of each mask
+    likely = -np.inf
+    tail_of_masks, stretches = MASK_TAIL[persons], STRETCHES[persons]
+    for _ in range(ROUNDS):
+        straight = sights.distance - bias[who][..., None]
+        weight = there[..., None] * sights.seen / own[..., None]
+        hidden, pull = locate(straight, weight, own[..., None], TAIL, axis=1)
+        total = pull.sum(axis=1, keepdims=True)
+        share = np.divide(pull, total, out=np.zeros_like(pull), where=total > 0)
+        off = straight - hidden[:, None]
+        near = np.exp(-0.5 * (hidden / sights.near[:, None]) ** 2) + 1e-6
+        near = near[:, None] * sights.seen
+        near = near / np.maximum(near.sum(axis=2, keepdims=True), 1e-12)
+        left = np.maximum(1 - share, LEAST_LEFT)
+        # against the others alone, for a rater's own mask has drawn the hidden outline their way
+        displaced = (off / left * near).sum(axis=2) + bias[who]
+        tail = (TAIL + 1) / (TAIL + off**2 / own[..., None])
+        scatter = (tail * off**2 / left * near).sum(axis=2)
+        steady = (tail_of_masks + stretches) / (tail_of_masks + stretches * scatter / variance[who])
+        sums = np.bincount(who[there], (steady * scatter)[there], raters)
+        usual = sums.sum() / max(everyone.sum(), 1)
+        new = np.maximum((sums + FEW * usual) / (everyone + FEW), np.median(sights.least))
+        variance = (
+            _of_groups(new, groups) if persons else np.full(raters, max(usual, np.median(sights.least)))
+        )
+        own = mask_variance(variance[who], scatter, sights.least[:, None], persons)
+        own[~there] = 1.0
+        if persons:
+            bias = np.array(
+                [_middle(displaced[there & (who == r)]) if linked[r] else 0.0 for r in range(raters)]
+            )
+            for group in groups:
+                bias[group] -= common_bias(
+                    bias[group], np.sqrt(variance[group]), EXACT / 2 * float(np.median(sights.pixel))
+                )
+        likely = _likelihood(sights, scatter, own)
+    found = strangers(raters, sights.size)
+    spread = np.sqrt(np.where(linked, variance, max(usual, UNSEEN**2)))
+    return replace(found, bias=bias, spread=spread, power=sights.power, linked=linked), likely
+
+
+def locate(
+    values: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    variance: NDArray[np.floating],
+    tail: float,
+    axis: int = 0,
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """The middle of observations with Student-t errors, and the weights of the last round.
+
+    Args:
+        weight: 1 over the variance, 0 for what is not there; broadcast against ``values``.
+        tail: Degrees of freedom.
+    """
+    weight = np.broadcast_to(weight, values.shape)
+    middle = weighted_median(values, weight, axis)
+    robust = weight
+    for _ in range(3):
+        off = (values - np.expand_dims(middle, axis)) ** 2 / variance
+        robust = weight * (tail + 1) / (tail + off)
+        total = robust.sum(axis=axis)
+        middle = np.divide((robust * values).sum(axis=axis), total, out=middle, where=total > 0)
+    return middle, robust
+
+
+def weighted_median(
+    values: NDArray[np.floating], weight: NDArray[np.floating], axis: int = 0
+) -> NDArray[np.floating]:
+    """Where half of the weight lies below; midway where exactly half does."""
+    order = values.argsort(axis=axis, kind="stable")
+    ranked = np.take_along_axis(values, order, axis)
+    reached = np.take_along_axis(weight, order, axis).cumsum(axis=axis)
+    total = np.take(reached, [-1], axis)
+    low = (reached >= (0.5 - 1e-7) * total).argmax(axis=axis)
+    high = (reached >= (0.5 + 1e-7) * total).argmax(axis=axis)
+    ends = [np.take_along_axis(ranked, np.expand_dims(at, axis), axis) for at in (low, high)]
+    return np.asarray(np.squeeze((ends[0] + ends[1]) / 2, axis))
+
+
+def mask_variance(
+    usual: NDArray[np.floating],
+    scatter: NDArray[np.floating],
+    least: NDArray[np.floating] | float,
+    persons: bool,
+) -> NDArray[np.floating]:
+    """The variance of one mask: its rater's usual one, corrected by what this image shows."""
+    tail, stretches = MASK_TAIL[persons], STRETCHES[persons]
+    return np.asarray(np.maximum((tail * usual + stretches * scatter) / (tail + stretches), least))
+
+
+def common_bias(bias: Float[np.ndarray, " R"], spread: Float[np.ndarray, " R"], least: float) -> float:
+    """The bias that raters share: the middle of the place where most of them agree.
+
+    A rater's bias is believed to lie near the common one, more so the steadier they are, but never within less
+    than what sets raters apart anyhow. So neither a majority that is unsteady as well as biased nor one rater,
+    however steady, decides alone.
+    """
+    weight = 1 / spread**2
+    middle = weighted_median(bias, weight)
+    apart = max(1.48 * float(weighted_median(np.abs(bias - middle), weight)), 0.02, least)
+    variance = apart**2 + spread**2
+
+    def disbelief(place: float) -> float:
+        return float(np.log1p((bias - place) ** 2 / (2 * variance)).sum())
+
+    places = [
+        *np.linspace(bias.min(), bias.max(), 81).tolist(),
+        float(middle),
+        float(weight @ bias / weight.sum()),
+    ]
+    best: float = min(places, key=disbelief)
+    for _ in range(20):
+        pull = 1 / (2 * variance + (bias - best) ** 2)
+        best = float(pull @ bias / pull.sum())
+    return best
+
+
+def _middle(values: NDArray[np.floating]) -> float:
+    """A robust mean: Student-t with the spread of the values themselves."""
+    middle = float(np.median(values))
+    scale = max(1.48 * float(np.median(np.abs(values - middle))), 1e-3)
+    for _ in range(5):
+        pull = 1 / (4 * scale**2 + (values - middle) ** 2)
+        middle = float(pull @ values / pull.sum())
+    return middle
+
+
+def _who_met_whom(
+    who: Int[np.ndarray, "N K"], there: Bool[np.ndarray, "N K"], raters: int
+) -> list[NDArray[np.int64]]:
+    """Groups of raters who are linked by images they share; only within a group can biases be compared."""
+    meets = np.zeros((raters, raters), bool)
+    for row, some in zip(who, there, strict=True):
+        meets[np.ix_(row[some], row[some])] = True
+    count, label = connected_components(meets, directed=False)
+    groups = [np.flatnonzero((label == n) & meets.any(axis=1)) for n in range(count)]
+    return [group for group in groups if len(group)]
+
+
+def _of_groups(
+    variance: Float[np.ndarray, " R"], groups: Sequence[NDArray[np.int64]]
+) -> Float[np.ndarray, " R"]:
+    """Of two raters who met nobody else only the sum of their variances shows: they share it evenly."""
+    for group in groups:
+        if len(group) == 2:
+            variance[group] = variance[group].mean()
+    return variance
+
+
+def _likelihood(sights: _Sights, scatter: NDArray[np.floating], own: NDArray[np.floating]) -> float:
+    """Log-likelihood of the displacements in pixels or mm, up to a constant, to compare powers."""
+    width = own * sights.unit[:, None] ** 2
+    each = -0.5 * np.log(width) - 0.5 * scatter / own
+    return float(each[sights.there].mean())
+
+
+def _presence(sights: Sequence[Sight], raters: int) -> tuple[Float[np.ndarray, "R 2 2"], float]:
+    """How often each rater marks a piece that is there, and one that is not; and how many are there."""
+    votes = []
+    for sight in sights:
+        rows = np.full((sight.marked.shape[1], raters), ABSENT, np.int64)
+        rows[:, sight.empty] = 0
+        rows[:, sight.drew] = sight.marked.T
+        votes.append(rows)
+    patterns, counts = np.unique(np.concatenate(votes), axis=0, return_counts=True)
+    found = expectation_maximisation(patterns, counts, 2, pseudo=PIECES, learn_prior=True, tolerance=1e-4)
+    return found.confusion, float(np.clip(found.prior[0, 1], 0.01, 0.99))

@@ -13,7 +13,8 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
 from mrprism.fusion import FUSIONS
-from mrprism.fusion.cases import SkillRow, fuse_cases, pool_skill, skill_counts, skill_table
+from mrprism.fusion.by_pattern import skill_counts
+from mrprism.fusion.cases import SkillRow, fuse_cases, pool_skill, skill_table
 from mrprism.images import read_image, read_mask
 
 TRUE_SKILL = np.array([[0.95, 0.97], [0.8, 0.99], [0.6, 0.9], [0.9, 0.7]])  # sensitivity, specificity
@@ -175,7 +176,7 @@ def test_command_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 
     import mrprism.fusion.folder as folder
 
-    fuse, done = folder.fuse_case, []
+    fuse, done = folder.some_structures, []
 
     def killed(case, *arguments, **options):
         if len(done) == 2:
@@ -183,11 +184,11 @@ def test_command_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         done.append(case.name)
         return fuse(case, *arguments, **options)
 
-    monkeypatch.setattr(folder, "fuse_case", killed)
+    monkeypatch.setattr(folder, "some_structures", killed)
     assert call(["fuse", str(data), "--out", str(broken)]) == 130
     assert not (broken / "skill.csv").exists()
     before = (broken / "cases/case-0/case.json").stat().st_mtime_ns
-    monkeypatch.setattr(folder, "fuse_case", fuse)
+    monkeypatch.setattr(folder, "some_structures", fuse)
     assert call(["fuse", str(data), "--out", str(broken)]) == 0
     assert (broken / "cases/case-0/case.json").stat().st_mtime_ns == before
     for path in whole.rglob("*"):

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrprism.core.errors import InputError
-from mrprism.fusion import FUSIONS
+from mrprism.fusion import BY_DISTANCE, FUSIONS
 
 ALL = pytest.mark.parametrize("name", FUSIONS)
-PIXELWISE = pytest.mark.parametrize("name", [n for n in FUSIONS if n != "shape-average"])
+PIXELWISE = pytest.mark.parametrize("name", [n for n in FUSIONS if n not in BY_DISTANCE])
 examples = settings(deadline=None, max_examples=15)
 
 

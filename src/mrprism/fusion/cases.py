@@ -200,7 +200,8 @@ def _sights(cases: Samples, in_mm: bool) -> tuple[list[list[Sight]], list[tuple[
         nobody = nobody and not case.rated.any()
         spacings.append(case.spacing_mm if in_mm else None)
         for c, some in enumerate(sights):
-            drawing = look(case.masks[:, c], case.rated[:, c], spacing_mm=spacings[-1])
+            present = case.rated[:, c]
+            drawing = look(case.masks[:, c], present, spacing_mm=spacings[-1]) if present.any() else None
             if drawing is not None:
                 some.append(sample(drawing))
     if nobody:

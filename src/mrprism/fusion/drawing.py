@@ -112,9 +112,10 @@ def signed_distance(
         half = 0.5 * (1.0 if spacing_mm is None else spacing_mm[0])
         inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
         outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-        return np.where(mask, inside - half, half - outside).astype(np.float32)
+        return np.asarray(np.where(mask, inside - half, half - outside), np.float32)
     # where pixels are long, half a pixel depends on the way to the other side
-    return np.where(mask, _to_edge(mask, spacing_mm), -_to_edge(~mask, spacing_mm)).astype(np.float32)
+    signed: NDArray[np.float32] = np.where(mask, _to_edge(mask, spacing_mm), -_to_edge(~mask, spacing_mm))
+    return signed
 
 
 def _to_edge(mask: Bool[np.ndarray, "*space"], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
@@ -126,7 +127,8 @@ def _to_edge(mask: Bool[np.ndarray, "*space"], spacing_mm: Sequence[float]) -> N
     for axis, spacing in enumerate(spacing_mm):
         index = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(mask.ndim)])
         total += (spacing * np.maximum(np.abs(nearest[axis] - index) - 0.5, 0)).astype(np.float32) ** 2
-    return np.asarray(np.sqrt(total))
+    found: NDArray[np.float32] = np.sqrt(total)
+    return found
 
 
 def _pieces(union: Bool[np.ndarray, "*space"]) -> tuple[NDArray[np.int32] | None, int]:

@@ -28,7 +28,8 @@ from mrprism.fusion.em import expectation_maximisation
 SAMPLE = 256  # pixels of each image that are looked at
 BAND = 0.3  # they lie within so many radii of the median outline
 NEAR = 0.1  # and count by how near they lie to the hidden one, in radii
-ROUNDS = 15
+ROUNDS = 15  # at most
+SETTLED = 1e-4  # of the largest variance of a mask: nothing moves any more
 TAIL = 4.0  # degrees of freedom of errors at a pixel, while raters are rated
 MASK_TAIL = {True: 5.0, False: 2.0}  # and of the errors of whole masks, of persons and of masks alone
 STRETCHES = {True: 5.0, False: 10.0}  # as many independent errors are read from one outline
@@ -83,13 +84,20 @@ class Sight(NamedTuple):
     radius: float
 
 
-def sample(drawing: Drawing) -> Sight:
-    """Pixels of the box evenly chosen near where the median of the raters has its outline."""
-    middle = np.abs(np.median(drawing.distance, axis=0)).ravel()
-    near = np.flatnonzero(middle <= max(1.5 * drawing.pixel, BAND * drawing.radius))
+def sample(drawing: Drawing, most: int | None = SAMPLE) -> Sight:
+    """Pixels of the box evenly chosen near where the median of the raters has its outline.
+
+    Args:
+        most: How many. None: all that anybody marked, so that it does not matter how the axes lie.
+    """
+    middle = np.abs(np.median(drawing.distance, axis=0))
+    close = middle <= max(1.5 * drawing.pixel, BAND * drawing.radius)
+    if most is None:
+        close &= (drawing.distance > 0).any(axis=0)
+    near = np.flatnonzero(close)
     if not len(near):
-        near = middle.argsort(kind="stable")[:1]
-    at = near[np.linspace(0, len(near) - 1, SAMPLE).round().astype(np.int64)]
+        near = middle.argsort(axis=None, kind="stable")[:1]
+    at = near if most is None else near[np.linspace(0, len(near) - 1, most).round().astype(np.int64)]
     return Sight(
         drew=drawing.drew,
         empty=drawing.empty,
@@ -132,8 +140,8 @@ class _Sights:
         self.raters, self.size, self.power = raters, size, power
         self.who = np.zeros((len(sights), most), np.int64)
         self.there = np.zeros((len(sights), most), bool)
-        self.distance = np.zeros((len(sights), most, SAMPLE), np.float32)
-        self.seen = np.zeros((len(sights), most, SAMPLE), bool)
+        self.distance = np.zeros((len(sights), most, sights[0].distance.shape[1]), np.float32)
+        self.seen = np.zeros(self.distance.shape, bool)
         radius = np.array([sight.radius for sight in sights])
         self.unit = radius**power * size ** (1 - power)
         self.pixel = np.array([sight.pixel for sight in sights]) / self.unit
@@ -157,6 +165,7 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
     likely = -np.inf
     tail_of_masks, stretches = MASK_TAIL[persons], STRETCHES[persons]
     for _ in range(ROUNDS):
+        before = own
         straight = sights.distance - bias[who][..., None]
         weight = there[..., None] * sights.seen / own[..., None]
         hidden, pull = locate(straight, weight, own[..., None], TAIL, axis=1)
@@ -180,6 +189,7 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
         )
         own = mask_variance(variance[who], scatter, sights.least[:, None], persons)
         own[~there] = 1.0
+        settled = np.abs(own - before).max() <= SETTLED * own.max()
         if persons:
             bias = np.array(
                 [_middle(displaced[there & (who == r)]) if linked[r] else 0.0 for r in range(raters)]
@@ -189,6 +199,8 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
                     bias[group], np.sqrt(variance[group]), EXACT / 2 * float(np.median(sights.pixel))
                 )
         likely = _likelihood(sights, scatter, own)
+        if settled:
+            break
     found = strangers(raters, sights.size)
     spread = np.sqrt(np.where(linked, variance, max(usual, UNSEEN**2)))
     return replace(found, bias=bias, spread=spread, power=sights.power, linked=linked), likely

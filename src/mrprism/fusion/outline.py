@@ -64,7 +64,7 @@ def outline(
         drawing = look(drawn, present, spacing_mm=spacing_mm, reach=None if known is None else known.reach)
         if drawing is None:
             continue
-        raters = known or observe([sample(drawing)], len(masks), persons=False)
+        raters = known or observe([sample(drawing, None)], len(masks), persons=False)
         found = enclosed(drawing, raters, persons=known is not None)
         probability[c][drawing.box] = found.inside
         ties[c][drawing.box] = np.abs(found.inside - 0.5) <= _SAME
@@ -129,7 +129,8 @@ def _asked(drawing: Drawing, raters: Observers, persons: bool) -> NDArray[np.boo
     if persons:
         bias = raters.bias[drawing.drew] * unit
         far += 4 * float(raters.spread[drawing.drew].max()) * unit + float(np.abs(bias).max())
-    return np.asarray((highest >= -far) & (lowest <= far))
+        return np.asarray((highest >= -far) & (lowest <= far))
+    return np.asarray((highest > 0) & (lowest <= far))
 
 
 class Sighting(NamedTuple):

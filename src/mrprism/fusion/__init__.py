@@ -7,19 +7,15 @@ confusion (R, C, 2, 2) against it, and ``ties`` where the method knows them. Abo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mrprism.core.prediction import Prediction
 from mrprism.core.registry import Registry
 from mrprism.fusion.dawid_skene import dawid_skene
 from mrprism.fusion.jaccard_mean import jaccard_mean
+from mrprism.fusion.offered import Fusion, fusion_of
 from mrprism.fusion.outline import outline
 from mrprism.fusion.shape_average import shape_average
 from mrprism.fusion.simple import simple
 from mrprism.fusion.staple import LabelFusion, staple, staple_labels
 from mrprism.fusion.voting import LabelVote, best_rater, majority, soft_vote, vote_labels, weighted
-
-Fusion = Callable[..., Prediction]  # (masks (R, C, *space) bool, rated (R, C) bool, **options)
 
 _FUSIONS: dict[str, Fusion] = {
     "soft-vote": soft_vote,
@@ -33,7 +29,7 @@ _FUSIONS: dict[str, Fusion] = {
     "jaccard-mean": jaccard_mean,
     "outline": outline,
 }
-FUSIONS = Registry("fusion", _FUSIONS)
+FUSIONS = Registry("fusion", _FUSIONS, "mrprism.fusions", fusion_of)
 
 BY_DISTANCE = ("shape-average", "outline")  # the fusions that ask for the size of pixels
 

@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from mrprism.core.registry import Registry
 from mrprism.layouts import (
     again,
     bids,
@@ -31,6 +32,7 @@ from mrprism.layouts import (
     vessels,
 )
 from mrprism.layouts.ledger import Ledger
+from mrprism.layouts.offered import reader_of
 from mrprism.layouts.source import Source, said_yes
 from mrprism.layouts.whole import whole
 
@@ -91,4 +93,10 @@ def _complete(read: Callable[..., Source]) -> Callable[..., Source]:
     return reader
 
 
-DATASETS = {name: _complete(read) for name, read in _READERS.items()}
+def _offered(found: Any, who: str) -> Callable[..., Source]:
+    return _complete(reader_of(found, who))
+
+
+DATASETS: Registry[Callable[..., Source]] = Registry(
+    "layout", {name: _complete(read) for name, read in _READERS.items()}, "mrprism.layouts", _offered
+)

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.learn import tie
 from mrprism.learn.finite import refuse_not_finite
 from mrprism.learn.header import SPARE, Header, Stored, check_weights, few_parts, read_header
+from mrprism.learn.methods import METHODS
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run
@@ -28,6 +29,11 @@ def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
     Raises:
         InputError: There are no weights yet, or they are not those of this method.
     """
+    if run.config.method not in METHODS:
+        raise InputError(
+            f"{run.path}: {unknown('method', run.config.method, METHODS)}; where another package offers it, "
+            "install that package"
+        )
     file = run.weights_file
     if not file.is_file():
         raise InputError(f"{run.path} has no weights.safetensors yet: its training has not saved any")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mrprism.core.errors import InputError, unknown
+from mrprism.core.registry import Registry
 from mrprism.core.sample import Task
 
 if TYPE_CHECKING:
     from mrprism.learn.methods.method import Method
 
 # name: "file:class" in this folder; a class itself will do, too
-METHODS: dict[str, str | type[Method]] = {
+_METHODS: dict[str, str | type[Method]] = {
     "mrprism": "mrprism:MrPrism",
     "fused-label": "fused_label:FusedLabel",
     # learning from several raters (Table 1)
@@ -36,6 +37,15 @@ METHODS: dict[str, str | type[Method]] = {
     "max-mig-forecaster": "max_mig:MaxMIGForecaster",
     "diagnosis-first-fusion": "diagnosis_first:DiagnosisFirstFusion",
 }
+
+
+def _offered(found: Any, who: str) -> type[Method]:
+    from mrprism.learn.methods.offered import method_of  # which needs torch, as names do not
+
+    return method_of(found, who)
+
+
+METHODS = Registry("method", _METHODS, "mrprism.methods", _offered)
 
 
 def method_class(name: str) -> type[Method]:
@@ -85,7 +95,7 @@ def check_needs(method: type[Method] | Method, task: Task, has_diagnosis: bool, 
 
 def _name(method: type[Method] | Method) -> str:
     cls = method if isinstance(method, type) else type(method)
-    for name, entry in METHODS.items():
+    for name, entry in METHODS.ready():
         if entry is cls or (isinstance(entry, str) and entry.endswith(f":{cls.__name__}")):
             return name
     return cls.__name__

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mrprism.core.errors import InputError, UnknownName, nearest
 from mrprism.core.sample import Task
-from mrprism.learn.methods import method_class
+from mrprism.learn.methods import METHODS, method_class
 from mrprism.learn.methods.method import Method
 
 
@@ -24,9 +24,14 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     options = _read_options(name, make, options)
     try:
         method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
-    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+    except InputError:
+        raise
+    except Exception as error:
+        expected = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
+        if METHODS.package(name) is None and not isinstance(error, expected):
+            raise
         given = f"backbone '{backbone}' and options {dict(options)}"
-        raise InputError(f"method '{name}' with {given}: {error}") from error
+        raise InputError(f"{METHODS.called(name)} with {given}: {error or type(error).__name__}") from error
     return method
 
 

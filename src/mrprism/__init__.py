@@ -26,6 +26,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mrprism.agreement.agree import agree as agree
+    from mrprism.cli.calls import export as export
+    from mrprism.cli.calls import fuse_dataset as fuse_dataset
+    from mrprism.cli.calls import fuse_masks as fuse_masks
+    from mrprism.cli.calls import view as view
+    from mrprism.cli.demo import run as demo
     from mrprism.compare.build import compare as compare
     from mrprism.core.errors import InputError as InputError
     from mrprism.core.prediction import Prediction as Prediction
@@ -65,9 +70,13 @@ API = {  # name here: where it lives, "module:name" or just the module
     "agree": "agreement.agree",
     "check_dataset": "datasets.check",
     "compare": "compare.build",
+    "demo": "cli.demo:run",
+    "export": "cli.calls",
     "evaluate": "learn.evaluate",
     "fuse": "fusion.cases:fuse_cases",
     "fuse_case": "fusion.cases",
+    "fuse_dataset": "cli.calls",
+    "fuse_masks": "cli.calls",
     "load_run": "learn.predictor:load",
     "open_dataset": "datasets",
     "phantom": "datasets.simulate:phantom_dataset",
@@ -76,6 +85,7 @@ API = {  # name here: where it lives, "module:name" or just the module
     "report": "report:build_report",
     "resume": "learn.train",
     "train": "learn.train",
+    "view": "cli.calls",
     "write_dataset": "datasets",
 }
 

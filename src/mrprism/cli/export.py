@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mrprism.learn.to_onnx import ExportedNetwork
 
 
 def run(
@@ -45,16 +48,13 @@ def run(
 
         mrprism export runs/prism --to onnx --out prism-onnx
     """
-    if to == "onnx":
-        _export_network(source, out, raters, soft, as_json)
-        return
-    from mrprism.core.errors import unknown
-    from mrprism.datasets import open_dataset
-    from mrprism.layouts.writers import TARGETS, export_dataset
+    from mrprism.cli.calls import export
+    from mrprism.layouts.writers import Exported
 
-    if to not in TARGETS:
-        raise unknown("target", to, [*TARGETS, "onnx"])
-    made = export_dataset(open_dataset(source), to, out, raters=raters, soft=soft)
+    made = export(source, to, out, raters=raters, soft=soft)
+    if not isinstance(made, Exported):
+        _say_network(made, as_json)
+        return
     if as_json:
         about = {
             "folder": str(made.folder),
@@ -70,13 +70,7 @@ def run(
         print(f"left out, as {to} has no place for it: {', '.join(made.left_out)}")
 
 
-def _export_network(run: Path, out: Path, raters: str, soft: bool, as_json: bool) -> None:
-    from mrprism.core.errors import InputError
-    from mrprism.learn.to_onnx import export_network
-
-    if raters != "each" or soft:
-        raise InputError("--raters and --soft belong to masks; onnx hands on the network of a run")
-    made = export_network(run, out)
+def _say_network(made: ExportedNetwork, as_json: bool) -> None:
     if as_json:
         about = {"folder": str(made.folder), "outputs": made.outputs, "difference": made.difference}
         print(json.dumps(about))

@@ -92,25 +92,13 @@ def _fuse_dataset(
     *,
     quiet: bool,
 ) -> dict[str, Any]:
-    from mrprism.datasets import open_dataset
-    from mrprism.datasets.write import safe_name
-    from mrprism.fusion.folder import fuse_folder
+    from mrprism.cli.calls import fuse_dataset, opened
 
-    def file_names(names: Sequence[str]) -> list[str]:
-        taken: set[str] = set()
-        return [safe_name(name, taken) for name in names]
-
-    dataset = open_dataset(path)
-    if len(dataset.task.raters) < 2:
-        raise InputError(f"data set '{path}' has one rater only; fusing needs two or more")
-    fused = fuse_folder(
+    dataset = opened(path)
+    fused = fuse_dataset(
         dataset,
-        dataset.task,
-        out,
         method,
-        names=dataset.names,
-        file_names=file_names,
-        groups=[dataset.groups[name] for name in dataset.names],
+        out,
         pooled=pooled,
         margin=margin,
         each=lambda name: print(name, file=sys.stderr),
@@ -144,13 +132,9 @@ def _fuse_masks(
     *,
     quiet: bool,
 ) -> dict[str, Any]:
-    from mrprism.fusion.cases import skill_table
-    from mrprism.fusion.files import fuse_files
-    from mrprism.fusion.folder import write_skill
+    from mrprism.cli.calls import fuse_masks
 
-    fused = fuse_files(paths, method, out, margin=margin, **options)
-    rows = skill_table(fused.counts[None, :, None], _rater_names(paths), ["mask"], ["case"])
-    write_skill(out, rows)
+    fused, rows = fuse_masks(paths, method, out, margin=margin, **options)
     if not quiet:
         _say(rows, fused.ties)
         print(f"{fused.inside} pixels inside: {fused.mask}, {fused.probability}")
@@ -161,12 +145,6 @@ def _fuse_masks(
         "ties": fused.ties,
         "skill": [asdict(row) for row in rows],
     }
-
-
-def _rater_names(paths: list[Path]) -> list[str]:
-    """File names without ending; whole paths where those repeat."""
-    stems = [path.name.removesuffix(".gz").rsplit(".", 1)[0] for path in paths]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
 
 
 def _say(rows: Sequence[SkillRow], ties: int | None) -> None:

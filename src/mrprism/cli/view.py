@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from mrprism.core.errors import InputError
-
-if TYPE_CHECKING:
-    from mrprism.viewer.view import View
 
 
 def run(
@@ -39,28 +34,6 @@ def run(
 
         mrprism view runs/prism --no-browser --port 9000
     """
-    from mrprism.datasets import open_dataset
-    from mrprism.viewer.server import serve
-    from mrprism.viewer.view import View
+    from mrprism.cli.calls import view
 
-    if (path / "config.json").is_file():
-        serve(_of_run(path, dataset, device), port=port, browser=browser)
-        return
-    if dataset is not None or device is not None:
-        raise InputError(
-            f"--dataset and --device belong to a run, and '{path}' is none: it has no config.json"
-        )
-    opened = open_dataset(path)
-    serve(View(opened, opened.name), port=port, browser=browser)
-
-
-def _of_run(path: Path, dataset: Path | None, device: str | None) -> View:
-    from mrprism.learn.evaluate import dataset_of
-    from mrprism.learn.predictor import load
-    from mrprism.viewer.view import View
-
-    predictor = load(path, device)
-    config = predictor.run.config
-    opened = dataset_of(predictor.run, dataset)
-    splits = {name: split for split in ("train", "val", "test") for name in getattr(config, split)}
-    return View(opened, f"{config.method} on {opened.name}", predictor, splits)
+    view(path, dataset=dataset, port=port, browser=browser, device=device)

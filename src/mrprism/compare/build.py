@@ -24,11 +24,13 @@ from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
 from mrprism.core.rows import Rows
 from mrprism.datasets import Dataset, open_dataset
+from mrprism.datasets.keep import keep_dataset
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in
 
 WRITTEN = ("compare.html", "table*.csv", "table*.tex", "table*.md", "figure*.svg", "figure*.pdf")
+DATA = "data"  # where a data set from memory is kept
 MOST_READ = 200  # test cases looked at to pick those that are shown
 
 
@@ -58,7 +60,7 @@ class Outcome:
 
 @alone_in("out")
 def compare(
-    dataset: str | Path,
+    dataset: Dataset | str | Path,
     out: str | Path,
     *,
     methods: str = "table1",
@@ -76,6 +78,7 @@ def compare(
     or other data are refused.
 
     Args:
+        dataset: A data set, or its path. One in memory, or a part of one, is written to `out`/data for the runs.
         methods: "table1" ... "table4", "all", or methods with commas between, each with options if
             wanted, as in "mrnet,mrprism:recurrences=4".
         jobs: Runs side by side; None: one a GPU, or one for every four cores.
@@ -92,8 +95,10 @@ def compare(
         raise InputError(f"--jobs must be at least 1, not {jobs}")
     if not seeds:
         raise InputError("a comparison needs at least one seed")
-    choice, data = choose(methods), open_dataset(dataset)
-    new = make_plan(data, budget or Budget(), choice, seeds, ())
+    choice = choose(methods)
+    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    whole = data.path is not None and data.manifest is not None and len(data) == len(data.manifest.cases)
+    new = make_plan(data, budget or Budget(), choice, seeds, (), None if whole else out / DATA)
     remove_leftovers(out)
     if (out / FILE).is_file():
         plan = join(read_plan(out), new, out)
@@ -102,6 +107,8 @@ def compare(
             raise InputError(f"{out} holds something already that is no comparison: name another folder")
         plan = new.model_copy(update={"shown": pick_shown(data, new)})
     _check_any(plan, choice.candidates(plan.has_reference))
+    if not whole:
+        keep_dataset(data, out / DATA)
     for key in sorted(new.impossible):
         _say(f"left out: {new.impossible[key]}", quiet)
     write_plan(plan, out)

@@ -92,15 +92,24 @@ class Plan(BaseModel):
 
 
 def make_plan(
-    dataset: Dataset, budget: Budget, choice: Choice, seeds: Sequence[int], shown: Sequence[str]
+    dataset: Dataset,
+    budget: Budget,
+    choice: Choice,
+    seeds: Sequence[int],
+    shown: Sequence[str],
+    path: Path | None = None,
 ) -> Plan:
     """Settle what runs and what cannot.
+
+    Args:
+        path: Where the runs, which are processes of their own, will find these cases, if not where they are.
 
     Raises:
         InputError: A setting is wrong, a method has no such option, or nothing can run.
     """
     need_images(dataset, "comparing")
-    if dataset.root is None:
+    path = path or dataset.path
+    if path is None:
         raise InputError("a comparison needs a data set on disk, for its runs are processes of their own")
     split = split_dataset(dataset, budget.split_seed)
     has_reference = all(dataset.referenced[name] for name in split.train)
@@ -118,7 +127,7 @@ def make_plan(
             build_method(candidate.method, dataset.task, budget.backbone, candidate.options)
     return Plan(
         dataset=dataset.name,
-        dataset_path=str(dataset.root.resolve()),
+        dataset_path=str(path.resolve()),
         task=dataset.task,
         train=split.train,
         val=split.val,

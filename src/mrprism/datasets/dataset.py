@@ -59,6 +59,14 @@ class Dataset(Samples):
         return cls(name, task, kept)
 
     @property
+    def path(self) -> Path | None:
+        """From where another process opens the same cases; None in memory, or where masks are brought onto a grid."""
+        entry = next((c for c in self._cases.values() if isinstance(c, _Entry)), None)
+        if entry is None or entry.resample:
+            return None
+        return entry.root if manifest_path(entry.root) == entry.file else entry.file
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._cases)
 
@@ -167,7 +175,7 @@ def open_dataset(path: str | Path, *, resample: bool = False) -> Dataset:
     if faults or manifest is None:
         more = f" (and {len(faults) - 1} more: see mrprism check {path})" if len(faults) > 1 else ""
         raise InputError(faults[0].sentence + more)
-    entries = [_Entry(file.parent, manifest, case, resample) for case in manifest.cases]
+    entries = [_Entry(file, manifest, case, resample) for case in manifest.cases]
     return Dataset(manifest.name, task_of(manifest), entries)
 
 
@@ -223,10 +231,14 @@ def check_sample(sample: MultiRaterSample, task: Task) -> None:
 class _Entry:
     """A case of a data set on disk, not yet read."""
 
-    root: Path
+    file: Path  # the manifest
     manifest: Manifest
     case: Case
     resample: bool = False
+
+    @property
+    def root(self) -> Path:
+        return self.file.parent
 
 
 def _name(case: MultiRaterSample | _Entry) -> str:

@@ -114,7 +114,7 @@ def train(
         "backbone": backbone,
         "task": dataset.task,
         "dataset": dataset.name,
-        "dataset_path": None if dataset.root is None else str(dataset.root.resolve()),
+        "dataset_path": None if dataset.path is None else str(dataset.path.resolve()),
         "window": dataset.manifest.window if dataset.manifest else None,
         "train": split.train,
         "val": split.val,

@@ -1,0 +1,199 @@
+"""Calls from Python for what a command does in several steps; the command line uses the same ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from mrprism.core.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from mrprism.core.rows import Rows
+    from mrprism.datasets import Dataset
+    from mrprism.fusion.cases import SkillRow
+    from mrprism.fusion.files import FusedFiles
+    from mrprism.fusion.folder import FusedFolder
+    from mrprism.layouts.writers import Exported
+    from mrprism.learn.run import Run
+    from mrprism.learn.to_onnx import ExportedNetwork
+
+AnyPath = str | os.PathLike[str]
+EDGE = 10  # pixels around everything marked: the region of interest of fusions
+
+
+def opened(dataset: Dataset | AnyPath) -> Dataset:
+    """A data set that is open, or the one at a path.
+
+    Raises:
+        InputError: It cannot be opened, or is neither.
+    """
+    from mrprism.datasets import Dataset, open_dataset
+
+    if isinstance(dataset, Dataset):
+        return dataset
+    if not isinstance(dataset, str | os.PathLike):
+        raise InputError(f"expected a data set, or the path of one; found {type(dataset).__name__}")
+    return open_dataset(os.fspath(dataset))
+
+
+def fuse_dataset(
+    dataset: Dataset | AnyPath,
+    method: str = "staple",
+    out: AnyPath = "fused",
+    *,
+    pooled: bool = False,
+    margin: int | None = EDGE,
+    each: Callable[[str], None] = lambda name: None,
+    **options: Any,
+) -> FusedFolder:
+    """Fuse every case of a data set into a folder, with a table of how far each rater can be trusted.
+
+    Args:
+        method: A name in `FUSIONS`.
+        out: A new folder, or one that was begun like this: it is gone on with.
+        pooled: One skill per rater for all cases (staple, dawid-skene).
+        margin: Region of interest, in pixels around everything marked; None: the whole image.
+        each: Called with the name of each case as it is done.
+        options: Of the fusion.
+
+    Raises:
+        InputError: One rater only, an unknown method, or a folder that holds something else.
+    """
+    from mrprism.datasets.write import safe_name
+    from mrprism.fusion.folder import fuse_folder
+
+    def file_names(names: Sequence[str]) -> list[str]:
+        taken: set[str] = set()
+        return [safe_name(name, taken) for name in names]
+
+    data = opened(dataset)
+    if len(data.task.raters) < 2:
+        raise InputError(f"data set '{data.path or data.name}' has one rater only; fusing needs two or more")
+    return fuse_folder(
+        data,
+        data.task,
+        Path(out),
+        method,
+        names=data.names,
+        file_names=file_names,
+        groups=[data.groups[name] for name in data.names],
+        pooled=pooled,
+        margin=margin,
+        each=each,
+        **options,
+    )
+
+
+def fuse_masks(
+    paths: Sequence[AnyPath],
+    method: str = "staple",
+    out: AnyPath = "fused",
+    *,
+    margin: int | None = EDGE,
+    **options: Any,
+) -> tuple[FusedFiles, Rows[SkillRow]]:
+    """Fuse mask files, one per rater, of one structure of one image, into a folder.
+
+    Returns:
+        What was written, and how far each rater can be trusted.
+
+    Raises:
+        InputError: Fewer than two files, files on different grids, or an unknown method.
+    """
+    from mrprism.fusion.cases import skill_table
+    from mrprism.fusion.files import fuse_files
+    from mrprism.fusion.folder import write_skill
+
+    files = [Path(path) for path in paths]
+    fused = fuse_files(files, method, Path(out), margin=margin, **options)
+    rows = skill_table(fused.counts[None, :, None], _rater_names(files), ["mask"], ["case"])
+    write_skill(Path(out), rows)
+    return fused, rows
+
+
+def _rater_names(paths: Sequence[Path]) -> list[str]:
+    """File names without ending; whole paths where those repeat."""
+    stems = [path.name.removesuffix(".gz").rsplit(".", 1)[0] for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+
+
+def export(
+    source: Dataset | Run | AnyPath, to: str, out: AnyPath, *, raters: str = "each", soft: bool = False
+) -> Exported | ExportedNetwork:
+    """Hand on masks, every rater's own or one consensus, to other tools; or a run's network as ONNX.
+
+    Args:
+        source: A data set or its path; for "onnx" a run or its folder.
+        to: "nnunet", "bids", "nifti", "png", "tiff", "seg-nrrd", "coco", "dicom-seg" or "onnx".
+        out: A folder that does not exist or is empty.
+        raters: "each", or the name of a fusion.
+        soft: For nnunet and a fusion: its probabilities, too.
+
+    Raises:
+        InputError: An unknown target or fusion, a folder that holds something, or masks the layout cannot hold.
+    """
+    from mrprism.layouts.writers import TARGETS, export_dataset
+
+    if to == "onnx":
+        if raters != "each" or soft:
+            raise InputError("--raters and --soft belong to masks; onnx hands on the network of a run")
+        from mrprism.learn.to_onnx import export_network
+
+        return export_network(source, out)  # type: ignore[arg-type]
+    if to not in TARGETS:
+        raise unknown("target", to, [*TARGETS, "onnx"])
+    return export_dataset(opened(source), to, Path(out), raters=raters, soft=soft)  # type: ignore[arg-type]
+
+
+def view(
+    source: Dataset | Run | AnyPath,
+    *,
+    dataset: Dataset | AnyPath | None = None,
+    port: int | None = None,
+    browser: bool = True,
+    device: str | None = None,
+) -> None:
+    """Show cases in the browser until interrupted; a data set in memory is shown from a temporary folder.
+
+    Args:
+        source: A data set or its path, or a run or its folder.
+        dataset: Of a run: where its data set is, if not where it was at training.
+        port: None: the usual one, or any that is free.
+        device: Of a run: "cpu", "cuda"; None: a GPU if there is one.
+
+    Raises:
+        InputError: Nothing can be shown there, or the port is taken.
+    """
+    from mrprism.datasets import Dataset
+    from mrprism.datasets.keep import keep_dataset
+    from mrprism.viewer.server import serve
+    from mrprism.viewer.view import View
+
+    if _is_run(source):
+        from mrprism.learn.evaluate import dataset_of
+        from mrprism.learn.predictor import load
+
+        predictor = load(source, device)  # type: ignore[arg-type]
+        config = predictor.run.config
+        shown = dataset_of(predictor.run, dataset)  # type: ignore[arg-type]
+        splits = {name: split for split in ("train", "val", "test") for name in getattr(config, split)}
+        serve(View(shown, f"{config.method} on {shown.name}", predictor, splits), port=port, browser=browser)
+        return
+    if dataset is not None or device is not None:
+        raise InputError(f"dataset and device belong to a run, and '{source}' is none: it has no config.json")
+    shown = opened(source)  # type: ignore[arg-type]
+    if isinstance(source, Dataset) and shown.root is None:
+        with TemporaryDirectory() as folder:
+            shown = keep_dataset(shown, Path(folder, "data"))
+            serve(View(shown, shown.name), port=port, browser=browser)
+        return
+    serve(View(shown, shown.name), port=port, browser=browser)
+
+
+def _is_run(source: object) -> bool:
+    if isinstance(source, str | os.PathLike):
+        return Path(source, "config.json").is_file()
+    return hasattr(source, "config") and hasattr(source, "path")

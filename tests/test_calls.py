@@ -1,0 +1,187 @@
+"""Whatever a command does is one call from Python."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrprism
+from mrprism.cli import VERBS
+from mrprism.compare import Budget
+from mrprism.core.errors import InputError
+
+CALLS = {  # verb: the calls that do what it does
+    "demo": ["demo"],
+    "phantom": ["phantom"],
+    "import": ["import_dataset"],
+    "check": ["check_dataset"],
+    "agree": ["agree"],
+    "fuse": ["fuse_dataset", "fuse_masks"],
+    "train": ["train", "resume", "evaluate"],
+    "evaluate": ["evaluate"],
+    "predict": ["predict"],
+    "compare": ["compare"],
+    "report": ["report"],
+    "view": ["view"],
+    "export": ["export"],
+}
+ELSEWHERE = {  # what only a command line needs, or what has another name in a call
+    "as_json": "the answer is an object",
+    "quiet": "",
+    "option": "options",
+    "set_": "options",
+    "raters": "options",
+    "seed": "options",
+    "resample": "options",
+    "masks": "fuse_masks",
+    "whole_field": "margin=None",
+    "smoothing": "options",
+    "ties": "options",
+    "candidate": "candidates",
+    "path": "source",
+    "epochs": "budget",
+    "size": "budget",
+    "backbone": "budget",
+    "batch_size": "budget",
+    "learning_rate": "budget",
+    "schedule": "budget",
+    "augment": "budget",
+    "slices": "budget",
+    "neighbours": "budget",
+    "drawn_only": "budget",
+    "split_seed": "budget",
+    "evaluate": "evaluate",
+    "resume": "resume",
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_call(verb: str) -> None:
+    """Each option of the command is a parameter of a call of the same name, or of one said above."""
+    run = importlib.import_module(f"mrprism.cli.{VERBS[verb][0]}").run
+    taken: set[str] = set()
+    for call in CALLS[verb]:
+        taken |= set(inspect.signature(getattr(mrprism, call)).parameters)
+    for option in inspect.signature(run).parameters:
+        other = ELSEWHERE.get(option)
+        said = other is not None and (
+            other in taken or other in CALLS[verb] or other.split("=")[0] in taken or option in ("as_json", "quiet")
+        )
+        assert option in taken or said, f"mrprism {verb}: {option} is nothing of {', '.join(CALLS[verb])}"
+
+
+def test_the_calls_are_public() -> None:
+    assert CALLS.keys() == VERBS.keys()
+    for calls in CALLS.values():
+        for call in calls:
+            assert call in mrprism.__all__
+
+
+@pytest.fixture(scope="module")
+def data() -> mrprism.Dataset:
+    return mrprism.phantom("crowd", cases=12, size=32)
+
+
+def test_fuse_dataset(data: mrprism.Dataset, tmp_path: Path) -> None:
+    made = mrprism.fuse_dataset(data, "majority", tmp_path / "fused")
+    assert (made.cases, made.skipped) == (12, 0)
+    assert {row.rater for row in made.skill} == set(data.task.raters)
+    assert (tmp_path / "fused" / "skill.csv").is_file()
+    assert repr(made).startswith("FusedFolder(folder=")
+
+
+def test_fuse_masks(data: mrprism.Dataset, tmp_path: Path) -> None:
+    from mrprism.images import read_mask, write_mask
+
+    for rater in range(3):
+        write_mask(tmp_path / f"r{rater}.png", data[0].masks[rater, 0])
+    made, rows = mrprism.fuse_masks(sorted(tmp_path.glob("r*.png")), "majority", tmp_path / "fused")
+    want = data[0].masks[:3, 0].sum(axis=0) > 1.5
+    np.testing.assert_array_equal(read_mask(made.mask).array, want)
+    assert [row.rater for row in rows] == ["r0", "r1", "r2"]
+
+
+def test_export_of_a_data_set_in_memory(data: mrprism.Dataset, tmp_path: Path) -> None:
+    made = mrprism.export(data, "coco", tmp_path / "coco")
+    assert (made.cases, made.raters) == (12, data.task.raters)
+    with pytest.raises(InputError, match="unknown target 'cocoo'; .*did you mean 'coco'"):
+        mrprism.export(data, "cocoo", tmp_path / "other")
+    with pytest.raises(InputError, match="does not exist"):
+        mrprism.export(tmp_path / "nothing", "coco", tmp_path / "other")
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_view_serves_what_it_is_given(
+    data: mrprism.Dataset, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+
+    def serve(view: Any, **how: Any) -> None:
+        served.append((view.about()["cases"], view.case(0)["name"], view.image(0, "", 0, 0, (0.0, 1.0))[:4], how))
+
+    monkeypatch.setattr("mrprism.viewer.server.serve", serve)
+    shown: Any = data
+    if where == "disk":
+        shown = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
+    mrprism.view(shown, port=8000, browser=False)
+    assert served == [(12, "case0000", b"\x89PNG", {"port": 8000, "browser": False})]
+    with pytest.raises(InputError, match="belong to a run"):
+        mrprism.view(shown, device="cpu")
+
+
+def test_compare_takes_a_data_set_in_memory(
+    data: mrprism.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs find it in the comparison's folder; the same call goes on, other data are refused."""
+    asked: list[Any] = []
+
+    def sweep(work: Any, *_: Any, **__: Any) -> dict[str, str]:
+        asked.append([mrprism.open_dataset(job.dataset_path) for job in work])
+        return {}
+
+    monkeypatch.setattr("mrprism.compare.build.sweep", sweep)
+    budget = Budget(epochs=1, size=32, backbone="small")
+    for _ in range(2):
+        outcome = mrprism.compare(data, tmp_path / "out", methods="fuse", budget=budget, quiet=True)
+    assert repr(outcome).startswith("Outcome(")
+    for opened in asked[0]:
+        assert opened.names == data.names
+        np.testing.assert_array_equal(opened[0].image, data[0].image)
+        np.testing.assert_array_equal(opened[0].masks, data[0].masks)
+    changed = [replace(data[0], masks=~data[0].masks), *data[1:]]
+    other = mrprism.Dataset.from_samples(data.name, data.task, changed)
+    with pytest.raises(InputError, match="keeps other cases"):
+        mrprism.compare(other, tmp_path / "out", methods="fuse", budget=budget, quiet=True)
+
+
+def test_compare_of_a_part_of_a_data_set_keeps_that_part(
+    data: mrprism.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrprism.compare.build.sweep", lambda *_, **__: {})
+    folder = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
+    part = mrprism.open_dataset(folder)[:8]
+    mrprism.compare(
+        part, tmp_path / "out", methods="fuse", budget=Budget(epochs=1, size=32, backbone="small"), quiet=True
+    )
+    plan = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert mrprism.open_dataset(plan["dataset_path"]).names == part.names
+    assert {*plan["train"], *plan["val"], *plan["test"]} == set(part.names)
+
+
+def test_a_manifest_of_another_name_is_the_one_that_is_opened_again(
+    data: mrprism.Dataset, tmp_path: Path
+) -> None:
+    folder = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
+    assert mrprism.open_dataset(folder).path == folder
+    (folder / "other.json").write_bytes((folder / "dataset.json").read_bytes())
+    assert mrprism.open_dataset(folder / "other.json").path == folder / "other.json"
+    assert mrprism.open_dataset(folder / "dataset.json").path == folder
+    assert mrprism.open_dataset(folder, resample=True).path is None
+    assert data.path is None

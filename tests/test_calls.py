@@ -46,6 +46,8 @@ ELSEWHERE = {  # what only a command line needs, or what has another name in a c
     "ties": "options",
     "candidate": "candidates",
     "path": "source",
+    "without": "options",
+    "pseudonyms": "options",
     "epochs": "budget",
     "size": "budget",
     "backbone": "budget",
@@ -72,7 +74,10 @@ def test_every_verb_is_a_call(verb: str) -> None:
     for option in inspect.signature(run).parameters:
         other = ELSEWHERE.get(option)
         said = other is not None and (
-            other in taken or other in CALLS[verb] or other.split("=")[0] in taken or option in ("as_json", "quiet")
+            other in taken
+            or other in CALLS[verb]
+            or other.split("=")[0] in taken
+            or option in ("as_json", "quiet")
         )
         assert option in taken or said, f"mrprism {verb}: {option} is nothing of {', '.join(CALLS[verb])}"
 
@@ -111,7 +116,7 @@ def test_fuse_masks(data: mrprism.Dataset, tmp_path: Path) -> None:
 def test_export_of_a_data_set_in_memory(data: mrprism.Dataset, tmp_path: Path) -> None:
     made = mrprism.export(data, "coco", tmp_path / "coco")
     assert (made.cases, made.raters) == (12, data.task.raters)
-    with pytest.raises(InputError, match="unknown target 'cocoo'; .*did you mean 'coco'"):
+    with pytest.raises(InputError, match=r"unknown target 'cocoo'; .*did you mean 'coco'"):
         mrprism.export(data, "cocoo", tmp_path / "other")
     with pytest.raises(InputError, match="does not exist"):
         mrprism.export(tmp_path / "nothing", "coco", tmp_path / "other")
@@ -124,7 +129,9 @@ def test_view_serves_what_it_is_given(
     served: list[Any] = []
 
     def serve(view: Any, **how: Any) -> None:
-        served.append((view.about()["cases"], view.case(0)["name"], view.image(0, "", 0, 0, (0.0, 1.0))[:4], how))
+        served.append(
+            (view.about()["cases"], view.case(0)["name"], view.image(0, "", 0, 0, (0.0, 1.0))[:4], how)
+        )
 
     monkeypatch.setattr("mrprism.viewer.server.serve", serve)
     shown: Any = data
@@ -146,7 +153,7 @@ def test_compare_takes_a_data_set_in_memory(
         asked.append([mrprism.open_dataset(job.dataset_path) for job in work])
         return {}
 
-    monkeypatch.setattr("mrprism.compare.build.sweep", sweep)
+    monkeypatch.setattr(importlib.import_module("mrprism.compare.build"), "sweep", sweep)
     budget = Budget(epochs=1, size=32, backbone="small")
     for _ in range(2):
         outcome = mrprism.compare(data, tmp_path / "out", methods="fuse", budget=budget, quiet=True)
@@ -164,7 +171,7 @@ def test_compare_takes_a_data_set_in_memory(
 def test_compare_of_a_part_of_a_data_set_keeps_that_part(
     data: mrprism.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrprism.compare.build.sweep", lambda *_, **__: {})
+    monkeypatch.setattr(importlib.import_module("mrprism.compare.build"), "sweep", lambda *_, **__: {})
     folder = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
     part = mrprism.open_dataset(folder)[:8]
     mrprism.compare(
@@ -185,3 +192,46 @@ def test_a_manifest_of_another_name_is_the_one_that_is_opened_again(
     assert mrprism.open_dataset(folder / "dataset.json").path == folder
     assert mrprism.open_dataset(folder, resample=True).path is None
     assert data.path is None
+
+
+def test_agree_writes_what_the_command_writes(data: mrprism.Dataset, tmp_path: Path) -> None:
+    found = mrprism.agree(data, tmp_path / "agreement", resamples=10, distances=False, pictures=1)
+    assert (tmp_path / "agreement" / "agreement.html").is_file()
+    assert found.candidates == ()
+    folder = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
+    one = replace(data.task, raters=("model",))
+    model = [replace(case, masks=case.masks[:1], rated=case.rated[:1]) for case in data]
+    mrprism.write_dataset(model, tmp_path / "model", name="model", task=one)
+    again = mrprism.agree(
+        folder, tmp_path / "other", candidates=[tmp_path / "model"], resamples=10, distances=False, pictures=0
+    )
+    assert {test.candidate for test in again.candidates} == {"model"}
+    with pytest.raises(InputError, match="is a file; expected a folder"):
+        mrprism.agree(data, folder / "dataset.json")
+
+
+def test_check_takes_what_is_open(data: mrprism.Dataset, tmp_path: Path) -> None:
+    folder = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
+    found = mrprism.check_dataset(mrprism.open_dataset(folder), tmp_path / "check.html")
+    assert not found.errors
+    assert repr(found) == f"Check('{folder / 'dataset.json'}', {found.verdict})"
+    assert "<table>" in (tmp_path / "check.html").read_text()
+    with pytest.raises(InputError, match="this data set is in memory"):
+        mrprism.check_dataset(data)
+
+
+def test_import(data: mrprism.Dataset, tmp_path: Path) -> None:
+    made = mrprism.export(data, "png", tmp_path / "png")
+    assert made.files > 0
+    done = mrprism.import_dataset("folder", tmp_path / "png", tmp_path / "again", name="again")
+    assert done.dataset.task.raters == data.task.raters
+    np.testing.assert_array_equal(done.dataset["case0003"].masks[:, ::-1], data["case0003"].masks)
+    assert repr(done).startswith(f"Imported('{tmp_path / 'again'}', 12 cases")
+    dry = mrprism.import_dataset("folder", tmp_path / "png", None, dry_run=True)
+    assert dry.cases == 12
+    with pytest.raises(InputError, match="nothing was written"):
+        _ = dry.dataset
+    with pytest.raises(InputError, match=r"unknown layout 'foldr'; .*did you mean 'folder'"):
+        mrprism.import_dataset("foldr", tmp_path / "png", tmp_path / "x")
+    with pytest.raises(InputError, match=r"folder has no option 'label'; .*did you mean 'labels'"):
+        mrprism.import_dataset("folder", tmp_path / "png", tmp_path / "x", label="a:1")

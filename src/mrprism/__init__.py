@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mrprism.agreement.agree import agree as agree
+    from mrprism.cli.calls import agree as agree
+    from mrprism.cli.calls import check_dataset as check_dataset
     from mrprism.cli.calls import export as export
     from mrprism.cli.calls import fuse_dataset as fuse_dataset
     from mrprism.cli.calls import fuse_masks as fuse_masks
+    from mrprism.cli.calls import import_dataset as import_dataset
     from mrprism.cli.calls import view as view
     from mrprism.cli.demo import run as demo
     from mrprism.compare.build import compare as compare
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from mrprism.datasets import Dataset as Dataset
     from mrprism.datasets import open_dataset as open_dataset
     from mrprism.datasets import write_dataset as write_dataset
-    from mrprism.datasets.check import check_dataset as check_dataset
     from mrprism.datasets.simulate import phantom_dataset as phantom
     from mrprism.fusion import FUSIONS as FUSIONS
     from mrprism.fusion.cases import fuse_case as fuse_case
@@ -67,8 +68,8 @@ API = {  # name here: where it lives, "module:name" or just the module
     "Prediction": "core.prediction",
     "Run": "learn.run",
     "Task": "core.sample",
-    "agree": "agreement.agree",
-    "check_dataset": "datasets.check",
+    "agree": "cli.calls",
+    "check_dataset": "cli.calls",
     "compare": "compare.build",
     "demo": "cli.demo:run",
     "export": "cli.calls",
@@ -77,6 +78,7 @@ API = {  # name here: where it lives, "module:name" or just the module
     "fuse_case": "fusion.cases",
     "fuse_dataset": "cli.calls",
     "fuse_masks": "cli.calls",
+    "import_dataset": "cli.calls",
     "load_run": "learn.predictor:load",
     "open_dataset": "datasets",
     "phantom": "datasets.simulate:phantom_dataset",

@@ -48,6 +48,7 @@ class Agreement:
     resamples: int
     margin: float
     groups: int  # patients there are to resample
+    candidates: tuple[Spread, ...] = ()  # models that were held against the readers
 
     def __getitem__(self, structure: str) -> StructureAgreement:
         for part in self.structures:

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrprism.core.errors import InputError
-
 if TYPE_CHECKING:
-    from mrprism.agreement import Agreement, Spread
-    from mrprism.agreement.candidate import CandidateMasks
-    from mrprism.datasets.dataset import Dataset
+    from mrprism.agreement import Agreement
 
 
 def run(
@@ -56,21 +52,21 @@ def run(
 
     mrprism agree fundus --out fundus-agreement --candidate outlines
     """
-    from mrprism.agreement import agree, within_spread
     from mrprism.agreement.findings import answer, finding
-    from mrprism.agreement.write import report, write_agreement
-    from mrprism.datasets.dataset import open_dataset
+    from mrprism.agreement.write import PAGE, report
+    from mrprism.cli.calls import agree
 
-    data = open_dataset(dataset)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"'{out}' is a file; expected a folder to write to")
-    models = [(path, _masks_of(path, data)) for path in candidate or ()]
-    found = agree(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
-    tests: list[Spread] = []
-    for path, masks in models:
-        name = path.resolve().name
-        tests += within_spread(data, masks, margin=margin, seed=seed, resamples=resamples, name=name)
-    page = write_agreement(found, data, out, candidates=tests, pictures=pictures)
+    found = agree(
+        dataset,
+        out,
+        candidates=candidate or (),
+        seed=seed,
+        resamples=resamples,
+        margin=margin,
+        distances=distances,
+        pictures=pictures,
+    )
+    tests = found.candidates
     if as_json:
         print(json.dumps(report(found, tests), indent=1, allow_nan=False))
         return
@@ -78,17 +74,7 @@ def run(
         if sentence:
             print(sentence)
     _print_table(found)
-    print(f"\n{page}")
-
-
-def _masks_of(path: Path, data: Dataset) -> CandidateMasks:
-    """A model's masks by case name."""
-    from mrprism.agreement.candidate import candidate_dataset, candidate_folder
-    from mrprism.datasets.dataset import open_dataset
-
-    if (path / "dataset.json").is_file() or path.suffix == ".json":
-        return candidate_dataset(open_dataset(path), data.names, data.task.structures)
-    return candidate_folder(path, data.names, data.task.structures)
+    print(f"\n{out / PAGE}")
 
 
 def _print_table(found: Agreement) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from mrprism.core.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from mrprism.agreement import Agreement, Cases
+    from mrprism.agreement.candidate import CandidateMasks
     from mrprism.core.rows import Rows
     from mrprism.datasets import Dataset
+    from mrprism.datasets.check import Check
     from mrprism.fusion.cases import SkillRow
     from mrprism.fusion.files import FusedFiles
     from mrprism.fusion.folder import FusedFolder
+    from mrprism.layouts.importing import Imported
     from mrprism.layouts.writers import Exported
     from mrprism.learn.run import Run
     from mrprism.learn.to_onnx import ExportedNetwork
@@ -37,6 +42,117 @@ def opened(dataset: Dataset | AnyPath) -> Dataset:
     if not isinstance(dataset, str | os.PathLike):
         raise InputError(f"expected a data set, or the path of one; found {type(dataset).__name__}")
     return open_dataset(os.fspath(dataset))
+
+
+def import_dataset(
+    kind: str,
+    src: AnyPath,
+    out: AnyPath | None,
+    *,
+    name: str | None = None,
+    strict: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> Imported:
+    """Turn a published data set or a tool's export into a mrprism data set.
+
+    Args:
+        kind: The layout, one of `DATASETS`.
+        out: A new folder, or a `dataset.json` beside files that can stay where they are.
+        strict: Refuse the whole where anything that may be a rater's work would be left out.
+        dry_run: Read everything and write nothing.
+        options: Of the layout, as `-o` of the command; `labels="disc:1+2,cup:2"`, say.
+
+    Returns:
+        `dataset`, what was written, and `ledger`, what became of everything that was seen.
+
+    Raises:
+        InputError: Something does not fit; nothing is left behind.
+    """
+    from mrprism.layouts.importing import import_dataset
+
+    place = None if out is None else Path(out)
+    return import_dataset(kind, Path(src), place, options=options, name=name, strict=strict, dry_run=dry_run)
+
+
+def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Check:
+    """Read every file of a data set and say all that is wrong or suspicious.
+
+    Args:
+        dataset: On disk, where its files are.
+        out: Also write all of it as a page.
+
+    Raises:
+        InputError: There is no data set at all at this path.
+    """
+    from mrprism.datasets import Dataset
+    from mrprism.datasets.check import check_dataset
+    from mrprism.output.files import write_file
+
+    place = dataset.path or dataset.root if isinstance(dataset, Dataset) else Path(dataset)
+    if place is None:
+        raise InputError("a check reads files, and this data set is in memory; write_dataset puts it on disk")
+    check = check_dataset(place)
+    if out is not None:
+        write_file(Path(out), check.as_html().encode())
+    return check
+
+
+def agree(
+    dataset: Cases | AnyPath,
+    out: AnyPath | None = None,
+    *,
+    candidates: Sequence[AnyPath] = (),
+    seed: int = 0,
+    resamples: int = 1000,
+    margin: float = 0.05,
+    distances: bool = True,
+    pictures: int = 6,
+) -> Agreement:
+    """Measure how much the raters of a data set differ.
+
+    Args:
+        dataset: A data set or its path.
+        out: Folder for the page, the tables as CSV, and JSON; None: nothing is written.
+        candidates: A model's masks of the same cases: a folder, or a data set with one rater.
+        seed: Of the bootstrap; equal seeds give equal intervals.
+        resamples: How many times the patients are drawn again. 0: no intervals.
+        margin: How much lower a mean Dice is still within the readers' spread.
+        distances: Also HD95, which takes most of the time.
+        pictures: How many of the cases people most disagree on are shown on the page.
+
+    Raises:
+        InputError: The data set is empty, or no case was outlined by two raters.
+    """
+    from mrprism.agreement import Cases, within_spread
+    from mrprism.agreement import agree as measure
+    from mrprism.agreement.write import write_agreement
+
+    data: Any = dataset if isinstance(dataset, Cases) else opened(dataset)
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"'{out}' is a file; expected a folder to write to")
+    models = [(Path(path), masks_of(Path(path), data)) for path in candidates]
+    found = measure(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
+    tests = [
+        test
+        for path, masks in models
+        for test in within_spread(
+            data, masks, margin=margin, seed=seed, resamples=resamples, name=path.resolve().name
+        )
+    ]
+    if out is not None:
+        write_agreement(found, data, Path(out), candidates=tests, pictures=pictures)
+    return replace(found, candidates=tuple(tests))
+
+
+def masks_of(path: Path, data: Dataset) -> CandidateMasks:
+    """A model's masks by case name: from a folder, or a data set with one rater."""
+    from mrprism.agreement.candidate import candidate_dataset, candidate_folder
+    from mrprism.datasets.dataset import open_dataset
+
+    if (path / "dataset.json").is_file() or path.suffix == ".json":
+        return candidate_dataset(open_dataset(path), data.names, data.task.structures)
+    return candidate_folder(path, data.names, data.task.structures)
 
 
 def fuse_dataset(

@@ -31,12 +31,9 @@ def run(
 
         mrprism check cells/ --out cells.html
     """
-    from mrprism.datasets.check import check_dataset
-    from mrprism.output.files import write_file
+    from mrprism.cli.calls import check_dataset
 
-    check = check_dataset(dataset)
-    if out is not None:
-        write_file(out, check.as_html().encode())
+    check = check_dataset(dataset, out)
     if as_json:
         print(json.dumps(check.as_json(), indent=1, ensure_ascii=False))
     else:

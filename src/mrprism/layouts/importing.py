@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrprism.core.errors import InputError
+from mrprism.core.brief import counted
+from mrprism.core.errors import InputError, UnknownName, nearest, unknown
 from mrprism.core.sample import MultiRaterSample
+from mrprism.datasets.dataset import Dataset, open_dataset
 from mrprism.datasets.write import write_dataset
 from mrprism.layouts.in_place import check_in_place, write_in_place
 from mrprism.layouts.ledger import LEDGER, Ledger
@@ -31,6 +33,21 @@ class Imported:
     ledger: Ledger
     cases: int
     out: Path | None  # None: nothing was written
+
+    def __repr__(self) -> str:
+        left = f", {counted(len(self.ledger.left), 'thing')} left out" if self.ledger.left else ""
+        return f"Imported({repr(str(self.out)) if self.out else 'nothing written'}, {counted(self.cases, 'case')}{left})"
+
+    @property
+    def dataset(self) -> Dataset:
+        """What was written, opened.
+
+        Raises:
+            InputError: Nothing was written.
+        """
+        if self.out is None:
+            raise InputError("nothing was written, as dry_run asked for; there is no data set to open")
+        return open_dataset(self.out)
 
 
 def import_dataset(
@@ -61,7 +78,7 @@ def import_dataset(
     """
     src, out = Path(src), None if out is None else Path(out)
     if kind not in DATASETS:
-        raise InputError(f"unknown layout '{kind}'; known: {', '.join(DATASETS)}")
+        raise unknown("layout", kind, DATASETS)
     if out is None and not dry_run:
         raise InputError("where to? expected mrprism import KIND SRC OUT")
     if not src.exists():
@@ -106,7 +123,9 @@ def converted(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = options_of(kind)
     for key in given:
         if key not in known:
-            raise InputError(f"{kind} has no option '{key}'; known: {', '.join(known) or 'none'}")
+            raise UnknownName(
+                f"{kind} has no option '{key}'; known: {', '.join(known) or 'none'}{nearest(key, known)}"
+            )
     try:
         return {k: int(v) if isinstance(known[k], int) else _text(v) for k, v in given.items()}
     except ValueError:

@@ -10,17 +10,28 @@ import numpy as np
 
 from mrprism.agreement.cases import Cases
 from mrprism.core.errors import InputError
-from mrprism.images import format_of, read_mask
+from mrprism.core.sample import MultiRaterSample
+from mrprism.images import Geometry, MaskFile, format_of, read_mask
+from mrprism.images.grids import in_order_of
 
 
 class CandidateMasks(Mapping[str, np.ndarray]):
     """Masks (C, *space) by case name, none kept in memory."""
 
-    def __init__(self, readers: Mapping[str, Callable[[], np.ndarray]]) -> None:
+    def __init__(self, readers: Mapping[str, Callable[[Geometry | None], np.ndarray]]) -> None:
+        """``readers`` give the masks on a grid, if it is known where that lies."""
         self._readers = dict(readers)
 
     def __getitem__(self, case: str) -> np.ndarray:
-        return self._readers[case]()
+        return self._readers[case](None)
+
+    def on(self, sample: MultiRaterSample) -> np.ndarray:
+        """The masks of a case, voxel upon voxel with those of its readers.
+
+        Raises:
+            InputError: They lie elsewhere.
+        """
+        return self._readers[sample.name](getattr(sample, "geometry", None))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
@@ -45,7 +56,7 @@ def candidate_folder(folder: str | Path, cases: Sequence[str], structures: Seque
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no folder '{folder}'; expected masks of a model, or a data set with one rater")
-    readers: dict[str, Callable[[], np.ndarray]] = {}
+    readers: dict[str, Callable[[Geometry | None], np.ndarray]] = {}
     beside = _masks_by_stem(folder)
     for case in cases:
         inside = _masks_by_stem(folder / case)
@@ -79,7 +90,7 @@ def candidate_dataset(dataset: Cases, cases: Sequence[str], structures: Sequence
     if dataset.task.structures != tuple(structures):
         found = ", ".join(dataset.task.structures)
         raise InputError(f"'{dataset.name}' outlines {found}; expected {', '.join(structures)}")
-    readers: dict[str, Callable[[], np.ndarray]] = {}
+    readers: dict[str, Callable[[Geometry | None], np.ndarray]] = {}
     for index in range(len(dataset)):
         sample = dataset[index]
         if sample.name in cases and sample.rated.all():
@@ -89,13 +100,28 @@ def candidate_dataset(dataset: Cases, cases: Sequence[str], structures: Sequence
     return CandidateMasks(readers)
 
 
-def _read(files: Sequence[Path]) -> np.ndarray:
-    return np.stack([read_mask(file).array for file in files])
+def _read(files: Sequence[Path], lies: Geometry | None) -> np.ndarray:
+    return np.stack([_placed(read_mask(file), lies) for file in files])
 
 
-def _masks_of(dataset: Cases, index: int) -> np.ndarray:
-    masks: np.ndarray = dataset[index].masks[0]
-    return masks
+def _placed(file: MaskFile, lies: Geometry | None) -> np.ndarray:
+    """A mask in the order of the readers' voxels, if nothing says that it lies elsewhere."""
+    file = in_order_of(file, lies)
+    same = lies is None or file.geometry is None or len(file.geometry.space) != len(lies.space)
+    if not same and lies is not None and file.geometry is not None and (apart := lies.differs(file.geometry)):
+        raise InputError(
+            f"mask '{file.path}' lies elsewhere than the readers' masks: {apart} (readers first)"
+        )
+    return file.array
+
+
+def _masks_of(dataset: Cases, index: int, lies: Geometry | None) -> np.ndarray:
+    sample = dataset[index]
+    own: Geometry | None = getattr(sample, "geometry", None)
+    masks = [
+        MaskFile(mask, sample.spacing_mm, own, "data set", Path(sample.name)) for mask in sample.masks[0]
+    ]
+    return np.stack([_placed(mask, lies) for mask in masks])
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:

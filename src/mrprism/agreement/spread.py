@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mrprism.agreement.bootstrap import Estimate, estimate, mean, resample
+from mrprism.agreement.candidate import CandidateMasks
 from mrprism.agreement.case import dice
 from mrprism.agreement.cases import Cases, patient
 from mrprism.core.errors import InputError
@@ -119,7 +120,7 @@ def within_spread(
         if not isinstance(candidate, str):
             if sample.name not in candidate:
                 continue
-            drawn = candidate[sample.name]
+            drawn = candidate.on(sample) if isinstance(candidate, CandidateMasks) else candidate[sample.name]
             if drawn.shape != masks.shape[1:]:
                 raise InputError(
                     f"{name} has a mask of shape {drawn.shape} for case '{sample.name}'; "

@@ -13,15 +13,16 @@ import numpy as np
 
 from mrprism.core.errors import InputError
 from mrprism.core.rows import frame
-from mrprism.datasets.dataset import (
+from mrprism.datasets.case_files import (
     further_readings,
     read_case_image,
     read_drawn,
     read_grid,
     read_votes,
     reading_of,
-    task_of,
+    spacing_of,
 )
+from mrprism.datasets.dataset import task_of
 from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path
 from mrprism.datasets.suspicions import SHARED, Look, odd_shape, suspicions
 from mrprism.images import ImageFile
@@ -207,7 +208,8 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
             try:
                 found = read_drawn(root, manifest, case, part, image)
             except InputError as error:
-                yield _fault("error", file, case, str(error))
+                for sentence in getattr(error, "sentences", [str(error)]):
+                    yield _fault("error", file, case, sentence)
                 continue
             for c, mask in found:
                 if who is None:
@@ -236,6 +238,11 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
     if case.spacing_mm is not None and axes is not None and len(case.spacing_mm) != axes:
         sentence = f"case '{case.name}' has {len(case.spacing_mm)} numbers in spacing_mm; expected {axes}"
         yield _fault("error", root, case, sentence)
+    if image is not None:
+        try:
+            spacing_of(case, image)
+        except InputError as error:
+            yield _fault("error", root, case, str(error))
     del image
     seen.drawn(case, picture, masks, reference)
     for masks_again in again:

@@ -14,10 +14,17 @@ from mrprism.core.brief import counted
 from mrprism.core.errors import InputError, OutOfRange, UnknownName, nearest
 from mrprism.core.sample import MultiRaterSample, Reading, Samples, Task
 from mrprism.core.types import Image, Votes
-from mrprism.datasets.grid import aligned
-from mrprism.datasets.manifest import Case, Drawn, File, Manifest, files, load, manifest_path
-from mrprism.datasets.open_image import open_image
-from mrprism.images import Geometry, ImageFile, read_labels, read_mask
+from mrprism.datasets.case_files import (
+    further_readings,
+    read_case_image,
+    read_drawn,
+    read_grid,
+    read_votes,
+    reading_of,
+    spacing_of,
+)
+from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
+from mrprism.images import Geometry, ImageFile, Window
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,6 +34,9 @@ class FileSample(MultiRaterSample):
     votes: Votes | None = None  # how many of `voters` marked the pixel, where single raters are lost
     voters: int | None = None
     geometry: Geometry | None = None
+    # what the file of the image holds, where its intensities are not simply that, and the window laid over it
+    values: np.ndarray | None = None  # (channel, *space)
+    window: Window | None = None
 
 
 class Dataset(Samples):
@@ -160,12 +170,13 @@ class Dataset(Samples):
         return f"Dataset('{self.name}', {counted(len(self), 'case')}, {who})"
 
 
-def open_dataset(path: str | Path, *, resample: bool = False) -> Dataset:
+def open_dataset(path: str | Path, *, resample: bool = False, keep_values: bool = False) -> Dataset:
     """Open a data set given by its folder or its `dataset.json`; images are read when asked for.
 
     Args:
         resample: Bring masks (nearest) and further channels (linear) that lie on another grid onto the
             grid of their image, instead of refusing them.
+        keep_values: Samples keep the values of their image files, too, so that they can be written anew.
 
     Raises:
         InputError: The manifest is wrong, or names files that are missing or outside its folder.
@@ -175,7 +186,7 @@ def open_dataset(path: str | Path, *, resample: bool = False) -> Dataset:
     if faults or manifest is None:
         more = f" (and {len(faults) - 1} more: see mrprism check {path})" if len(faults) > 1 else ""
         raise InputError(faults[0].sentence + more)
-    entries = [_Entry(file, manifest, case, resample) for case in manifest.cases]
+    entries = [_Entry(file, manifest, case, resample, keep_values) for case in manifest.cases]
     return Dataset(manifest.name, task_of(manifest), entries)
 
 
@@ -235,6 +246,7 @@ class _Entry:
     manifest: Manifest
     case: Case
     resample: bool = False
+    keep_values: bool = False
 
     @property
     def root(self) -> Path:
@@ -256,7 +268,8 @@ def _read(entry: _Entry) -> FileSample:
     if case.image is None:
         first = read_grid(root, case)
     else:
-        image, first = read_case_image(root, manifest, case, resample=resample)
+        keep = entry.keep_values
+        image, first = read_case_image(root, manifest, case, resample=resample, keep_values=keep)
     space = first.array.shape[1:]
     structures = manifest.structures
     readings = [
@@ -279,7 +292,7 @@ def _read(entry: _Entry) -> FileSample:
     votes = None
     if case.votes is not None:
         votes = read_votes(root, manifest, case, first, resample=resample)
-    spacing = tuple(case.spacing_mm) if case.spacing_mm is not None else first.spacing_mm
+    spacing = spacing_of(case, first)
     if spacing is not None and len(spacing) != len(space):
         raise InputError(
             f"case '{case.name}' has {len(spacing)} numbers in spacing_mm; expected {len(space)}, one an axis"
@@ -298,6 +311,8 @@ def _read(entry: _Entry) -> FileSample:
         votes=votes,
         voters=case.voters,
         geometry=first.geometry,
+        values=first.values,
+        window=None if first.values is None else first.window,
     )
 
 
@@ -311,117 +326,3 @@ def _reading(entry: _Entry, given: Mapping[str, Drawn], like: ImageFile) -> Read
         for c, mask in read_drawn(entry.root, manifest, entry.case, drawn, like, resample=entry.resample):
             masks[r, c], rated[r, c] = mask, True
     return Reading(masks, rated)
-
-
-def further_readings(case: Case) -> range:
-    """2, 3, ... as far as a rater read the case again."""
-    return range(2, 2 + max(map(len, case.readings.values()), default=0))
-
-
-def reading_of(case: Case, number: int) -> dict[str, Drawn]:
-    """What each rater drew on the second reading (2), the third, ..."""
-    return {r: again[number - 2] for r, again in case.readings.items() if len(again) > number - 2}
-
-
-def read_grid(root: Path, case: Case, first: File | None = None) -> ImageFile:
-    """Size and place of a case without an image: those of its first mask, or of the one that is named.
-
-    Returns:
-        A file of no channels.
-    """
-    first = next(files(case)) if first is None else first
-    read = read_mask if first.role in ("mask", "reference") and first.structure else read_labels
-    found = read(root / first.path)
-    nothing = np.zeros((0, *found.array.shape), np.float32)
-    return ImageFile(nothing, found.spacing_mm, found.geometry, found.format, found.path)
-
-
-def read_case_image(
-    root: Path, manifest: Manifest, case: Case, *, resample: bool = False
-) -> tuple[Image, ImageFile]:
-    """The image of a case, its channels as the manifest lists them, and the (first) file it came from.
-
-    Raises:
-        InputError: It cannot be read, does not fit, or there is none.
-    """
-    window = case.window or manifest.window
-    paths = case.images
-    if not paths:
-        raise InputError(f"case '{case.name}' has masks only and no image; expected an image here")
-    first = open_image(root / paths[0], window=window)
-    what = f"image '{{}}' of case '{case.name}'"
-    others = (open_image(root / path, window=window) for path in paths[1:])
-    parts = [first, *(aligned(part, first, what, resample=resample) for part in others)]
-    arrays = [part.array for part in parts]
-    if len(arrays) > 1 or len(manifest.channels) == 1:
-        arrays = [a[:1] if all(np.array_equal(a[0], other) for other in a[1:]) else a for a in arrays]
-    image = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    if len(image) != len(manifest.channels):
-        raise InputError(
-            f"image '{first.path}' of case '{case.name}' has {len(image)} channels; "
-            f"expected {len(manifest.channels)}: {', '.join(manifest.channels)}"
-        )
-    return image, first
-
-
-def read_drawn(
-    root: Path,
-    manifest: Manifest,
-    case: Case,
-    drawn: Drawn,
-    like: ImageFile | None,
-    *,
-    resample: bool = False,
-) -> list[tuple[int, np.ndarray]]:
-    """The masks one rater (or the reference) drew of a case: position of the structure, and the mask.
-
-    Args:
-        like: Its image, with whose size and place they are compared; None: they are not.
-        resample: Bring those that lie elsewhere onto the grid of the image.
-    """
-    if isinstance(drawn, str):
-        return read_label_map(root / drawn, manifest, case.name, like, resample=resample)
-    masks = []
-    for structure, path in drawn.items():
-        mask = read_mask(root / path)
-        mask = aligned(mask, like, f"mask '{{}}' of case '{case.name}'", resample=resample)
-        masks.append((manifest.structures.index(structure), mask.array))
-    return masks
-
-
-def read_label_map(
-    path: Path, manifest: Manifest, case: str, like: ImageFile | None, *, resample: bool = False
-) -> list[tuple[int, np.ndarray]]:
-    """Every structure of a label map."""
-    labels = manifest.labels or {}
-    found = aligned(read_labels(path), like, f"label map '{{}}' of case '{case}'", resample=resample)
-    known = {0}.union(*labels.values())
-    unknown = sorted({int(v) for v in np.unique(found.array)} - known)
-    if unknown:
-        raise InputError(
-            f"label map '{path}' of case '{case}' holds the values {', '.join(map(str, unknown[:6]))}; "
-            f"expected {', '.join(map(str, sorted(known)))}"
-        )
-    return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
-
-
-def read_votes(
-    root: Path, manifest: Manifest, case: Case, like: ImageFile | None, *, resample: bool = False
-) -> Votes:
-    """How many of the voters marked each pixel, structure by structure."""
-    assert case.votes is not None
-    assert case.voters is not None
-    absent = [structure for structure in manifest.structures if structure not in case.votes]
-    if absent:
-        raise InputError(f"votes of case '{case.name}' lack the structure '{absent[0]}'")
-    votes = []
-    for structure in manifest.structures:
-        file = read_labels(root / case.votes[structure])
-        file = aligned(file, like, f"votes '{{}}' of case '{case.name}'", resample=resample)
-        if file.array.min(initial=0) < 0 or file.array.max(initial=0) > case.voters:
-            raise InputError(
-                f"votes '{file.path}' of case '{case.name}' reach {int(file.array.max())}; "
-                f"expected 0 to {case.voters}"
-            )
-        votes.append(file.array)
-    return np.stack(votes)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mrprism.core.errors import InputError
 from mrprism.datasets.links import ALLOWED, leads_outside
 from mrprism.images import limit_text
+from mrprism.images.content import check_window
 
 FORMAT: Literal["mrprism-dataset/1"] = "mrprism-dataset/1"
 MANIFEST = "dataset.json"
@@ -23,9 +24,10 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 def _rises(window: tuple[float, float]) -> tuple[float, float]:
-    if not window[0] < window[1]:
-        raise ValueError("a window must rise from its first number to its second")
-    return window
+    try:
+        return check_window(window, "the window")
+    except InputError as error:
+        raise ValueError(str(error)) from error
 
 
 Window = Annotated[tuple[float, float], AfterValidator(_rises)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrprism.datasets.dicom import dicom_files, read_series
+from mrprism.datasets.dicom import Series, dicom_files, read_series
 from mrprism.images import ImageFile, Window, format_of, read_image, scale
 
 
@@ -23,11 +23,14 @@ def open_image(path: Path, *, window: Window | None = None) -> ImageFile:
     """
     if not path.is_dir():
         return read_image(path, window=window)
-    series = read_series(path)
+    return series_image(read_series(path), path, window)
+
+
+def series_image(series: Series, path: Path, window: Window | None) -> ImageFile:
+    """A DICOM series as an image, its rescaled values going along."""
     values = series.array[None]
-    array = scale(values, path, window)
     return ImageFile(
-        array,
+        scale(values, path, window),
         series.spacing_mm,
         series.geometry,
         "dicom",

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dataset import FileSample, check_sample
 from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Drawn, Manifest
-from mrprism.images import write_image, write_mask
+from mrprism.images import Window, write_image, write_mask, write_values
 from mrprism.output.files import write_file
 from mrprism.output.folders import complete_folder
 
@@ -37,7 +37,8 @@ def write_dataset(
 
     The folder appears under its name only when complete; what a killed run left is removed by the
     next one. Volumes are always NIfTI. PNG rounds colour images to 8 bits; images with neither one
-    nor three channels become one PNG a channel.
+    nor three channels become one PNG a channel. An image that was read with a window, or whose values mean
+    something of their own (CT, MR), is written with these values, and the window stands in `dataset.json`.
 
     Args:
         out: A folder that does not exist or is empty.
@@ -64,7 +65,7 @@ def write_dataset(
             description=description() if callable(description) else description,
             cases=cases,
         )
-        write_manifest(manifest, unfinished)
+        write_manifest(_one_window(manifest), unfinished)
         for other, content in (beside() if beside else {}).items():
             write_file(unfinished / other, content, durable=False)
     return out
@@ -136,15 +137,7 @@ def _write_case(
         "spacing_mm": sample.spacing_mm,
         "durable": False,  # all files are flushed together, before the folder gets its name
     }
-    image: str | list[str] | None = f"images/{stem}{ending}"
-    if sample.image is None:
-        image = None
-    elif kind == "png" and len(sample.image) not in (1, 3):
-        image = [f"images/{stem}_{i:02d}.png" for i in range(len(sample.image))]
-        for channel, path in zip(sample.image, image, strict=True):
-            write_image(folder / path, channel[None], durable=False)
-    else:
-        write_image(folder / f"images/{stem}{ending}", sample.image, **lent)  # type: ignore[arg-type]
+    image, window = _write_image(sample, folder, kind, stem, lent)
 
     def write(mask: np.ndarray, path: str) -> str:
         write_mask(folder / path, mask, **lent)  # type: ignore[arg-type]
@@ -192,8 +185,57 @@ def _write_case(
         split=sample.split,  # type: ignore[arg-type]
         diagnosis=sample.diagnosis,  # type: ignore[arg-type]
         spacing_mm=None if sample.spacing_mm is None else [float(s) for s in sample.spacing_mm],
-        window=None if kind == "png" or image is None else (0.0, 1.0),
+        window=window,
     )
+
+
+def _write_image(
+    sample: MultiRaterSample, folder: Path, kind: str, stem: str, lent: dict[str, Any]
+) -> tuple[str | list[str] | None, Window | None]:
+    """Write the image of a case; its path, and the window to be laid over what the file holds.
+
+    Where the sample knows what its own file held, such as Hounsfield units, that is written and not what a window
+    has left of it.
+    """
+    if sample.image is None:
+        return None, None
+    path = f"images/{stem}{_ENDINGS[kind]}"
+    values = sample.values if isinstance(sample, FileSample) else None
+    if values is not None and values.shape == sample.image.shape and isinstance(sample, FileSample):
+        kind = _holds(values, sample.window, kind)
+        path = f"images/{stem}{_ENDINGS[kind]}"
+        write_values(folder / path, values, **lent)
+        return path, sample.window
+    if kind == "png" and len(sample.image) not in (1, 3):
+        paths = [f"images/{stem}_{i:02d}.png" for i in range(len(sample.image))]
+        for channel, name in zip(sample.image, paths, strict=True):
+            write_image(folder / name, channel[None], durable=False)
+        return paths, None
+    write_image(folder / path, sample.image, **lent)
+    return path, None if kind == "png" else (0.0, 1.0)
+
+
+def _holds(values: np.ndarray, window: Window | None, kind: str) -> str:
+    """The format that keeps values as they are and gives them back by the same rule; the one asked for if it does."""
+    shares = values.dtype in (
+        np.dtype(np.uint8),
+        np.dtype(np.uint16),
+    )  # divided by the largest in PNG and TIFF
+    if shares and window is None:
+        return "nifti"
+    if kind == "png":
+        fits = values.ndim == 3 and (len(values) == 1 or (len(values) == 3 and values.dtype == np.uint8))
+        return "png" if shares and fits else "nifti"
+    return kind
+
+
+def _one_window(manifest: Manifest) -> Manifest:
+    """A window that all cases have is the data set's."""
+    windows = {case.window for case in manifest.cases if case.image is not None}
+    if len(windows) != 1 or windows == {None}:
+        return manifest
+    cases = [case.model_copy(update={"window": None}) for case in manifest.cases]
+    return manifest.model_copy(update={"window": windows.pop(), "cases": cases})
 
 
 def channel_names(count: int) -> tuple[str, ...]:

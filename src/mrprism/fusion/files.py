@@ -10,7 +10,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ from mrprism.fusion.jaccard_mean import jaccard_mean_rule
 from mrprism.fusion.simple import simple_rule
 from mrprism.fusion.staple import staple_rule
 from mrprism.fusion.voting import best_rater_rule, majority_rule, soft_vote_rule, weighted_rule
-from mrprism.images import Geometry, NiftiWriter, format_of, read_mask, write_mask, write_probability
+from mrprism.images import NiftiWriter, format_of, read_mask, write_mask, write_probability
+from mrprism.images.grids import one_grid, reordering
+from mrprism.images.limits import exhaust
+from mrprism.images.nifti import place
+from mrprism.images.reading import WHOLE
 
 RULES: dict[str, Callable[..., PatternFusion]] = {  # fusions that need the pattern table alone
     "soft-vote": soft_vote_rule,
@@ -58,8 +62,9 @@ def fuse_files(
 ) -> FusedFiles:
     """Fuse the masks several raters drew of one structure of one image, one file each.
 
-    Writes ``consensus`` and ``probability`` into the folder, with the geometry of the first file:
-    ``.nii`` or ``.nii.gz`` as that one is, else PNG (probability 16 bit, 65535 is 1).
+    Writes ``consensus`` and ``probability`` into the folder, with the geometry of the first file that has one:
+    ``.nii`` where that one is, else ``.nii.gz``; without one PNG (probability 16 bit, 65535 is 1) or, of volumes, TIFF.
+    Files that keep the same voxels in another order are turned.
 
     Raises:
         InputError: Fewer than two files, files that lie on different grids (both files and both values are
@@ -71,10 +76,10 @@ def fuse_files(
         raise InputError(f"one rater only ({paths[0]}): fusing needs the masks of two or more")
     kinds = {path: format_of(path) for path in paths}
     if all(kind == "nifti" for kind in kinds.values()):
-        streams = [NiftiMask(path) for path in paths]
-        _check_grids(streams)
-        if method in RULES:
-            return _fuse_streams(streams, lambda table: RULES[method](table, **options), out, margin)
+        with ExitStack() as stack:
+            streams = [stack.enter_context(closing(NiftiMask(path))) for path in paths]
+            if _check_grids(streams) and method in RULES:
+                return _fuse_streams(streams, lambda table: RULES[method](table, **options), out, margin)
     return _fuse_arrays(paths, method, out, margin, options)
 
 
@@ -99,6 +104,9 @@ class NiftiMask:
             shape = tuple(int(n) for n in image.shape)
             offset = int(image.dataobj.offset)
             slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+            self.geometry, _, _ = place(path, image.header)
+        except InputError:
+            raise
         except Exception as error:  # decoders raise what they like on broken files
             raise InputError(f"'{path}' is broken or not a NIfTI file: {error}") from error
         if self.stored.kind not in "iuf":
@@ -107,7 +115,6 @@ class NiftiMask:
             raise InputError(f"mask '{path}' has the shape {shape}; expected a volume of one structure")
         self.path, self.shape, self.offset = path, shape[:3], offset
         self.slope, self.intercept = slope, intercept
-        self.geometry = Geometry(np.asarray(image.affine, np.float64), shape, image.header)
         self.value: float | None = None  # the one besides 0, once seen
         with path.open("rb") as file:
             self.packed = file.read(2) == b"\x1f\x8b"
@@ -132,8 +139,7 @@ class NiftiMask:
             content: bytes = self.file.read(count * size)
             self.position = start + count
             if len(content) == count * size and self.position == math.prod(self.shape):
-                while self.file.read(1 << 20):  # only at the end gzip compares its checksum
-                    pass
+                exhaust(self.file, self.path)  # only at the end gzip compares its checksum
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"'{self.path}' is broken or cut short: {error}") from error
         if len(content) < count * size:
@@ -141,16 +147,19 @@ class NiftiMask:
         return content
 
     def _marked(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        marked = values != 0
         if (self.slope, self.intercept) != (1.0, 0.0):
-            scaled = values * self.slope + self.intercept
-            marked, values = np.abs(scaled) > 1e-3, scaled
+            values = values * self.slope + self.intercept
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(f"mask '{self.path}' has NaN or infinite voxels; expected whole numbers")
+        marked = np.abs(values) > WHOLE if values.dtype.kind == "f" else values != 0
         if marked.any():
             if self.value is None:
                 self.value = float(values[marked.argmax()])
-                if not abs(self.value - round(self.value)) <= 1e-3:
+                if not abs(self.value - round(self.value)) <= WHOLE:
                     raise InputError(f"mask '{self.path}' holds {self.value:g}, which is not a whole number")
-            same = values == self.value if values.dtype.kind != "f" else np.abs(values - self.value) < 1e-3
+            same = (
+                values == self.value if values.dtype.kind != "f" else np.abs(values - self.value) <= 2 * WHOLE
+            )
             odd = marked & ~same
             if odd.any():
                 raise InputError(
@@ -165,16 +174,25 @@ class NiftiMask:
             self.file = None
 
 
-def _check_grids(streams: Sequence[NiftiMask]) -> None:
-    first = streams[0]
+def _check_grids(streams: Sequence[NiftiMask]) -> bool:
+    """Whether all keep the same voxels in the same order; False: the same in another order.
+
+    Raises:
+        InputError: They do not have the same voxels.
+    """
+    first, ordered = streams[0], True
     for other in streams[1:]:
+        difference = first.geometry.differs(other.geometry)
+        if (other.shape != first.shape or difference) and reordering(other.geometry, first.geometry):
+            ordered = False
+            continue
         if other.shape != first.shape:
             raise InputError(
                 f"masks differ in shape: '{first.path}' has {first.shape}, '{other.path}' has {other.shape}"
             )
-        difference = first.geometry.differs(other.geometry)
         if difference is not None:
             raise InputError(f"masks '{first.path}' and '{other.path}' lie on different grids: {difference}")
+    return ordered
 
 
 def _fuse_streams(
@@ -201,8 +219,6 @@ def _fuse_streams(
             inside += int(marked.sum())
             mask_file.append(marked.T)
             chance_file.append(block.T)
-    for stream in streams:
-        stream.close()
     ties = None if fused is None or fused.ties is None else int(table.counts[fused.ties].sum())
     return FusedFiles(mask_path, probability_path, confusion_counts(table, probability), inside, ties)
 
@@ -229,22 +245,16 @@ def clear_outside(block: NDArray[Any], where: Region, region: Region | None) -> 
 def _fuse_arrays(
     paths: Sequence[Path], method: str, out: Path, margin: int | None, options: dict[str, Any]
 ) -> FusedFiles:
-    files = [read_mask(path) for path in paths]
-    first = files[0]
-    for other in files[1:]:
-        if other.array.shape != first.array.shape:
-            raise InputError(
-                f"masks differ in shape: '{first.path}' has {first.array.shape}, "
-                f"'{other.path}' has {other.array.shape}"
-            )
+    files = one_grid([read_mask(path) for path in paths])
+    first = next((file for file in files if file.geometry is not None), files[0])
     masks = np.stack([file.array for file in files])[:, None]
     rated = np.ones((len(files), 1), bool)
     if method in BY_DISTANCE:
         options = {"spacing_mm": first.spacing_mm, **options}
     fused = FUSIONS[method](masks, rated, margin=margin, **options)
     chance = fused.probability[0]
-    if first.format == "nifti":
-        suffix = ".nii.gz" if first.path.name.lower().endswith(".gz") else ".nii"
+    if first.geometry is not None:
+        suffix = ".nii" if first.path.name.lower().endswith(".nii") else ".nii.gz"
     else:
         suffix = ".png" if chance.ndim == 2 else ".tif"
     mask_path, probability_path = out / f"consensus{suffix}", out / f"probability{suffix}"

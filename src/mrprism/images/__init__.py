@@ -1,15 +1,24 @@
-"""Read and write PNG, JPEG, TIFF, NIfTI and NRRD: images, masks and probabilities.
+"""Read and write images, masks and probabilities; MetaImage, NRRD, JPEG, WebP and NumPy files are only read.
 
-Axes. Arrays are (channel, *space) with ``space`` = (H, W) or (D, H, W). NIfTI and NRRD store x first;
-they are turned round on reading and back on writing, so H is their y, W their x and D their z. A third
+Axes. Arrays are (channel, *space) with ``space`` = (H, W) or (D, H, W). NIfTI, NRRD and MetaImage store x
+first; they are turned round on reading and back on writing, so H is their y, W their x and D their z. A third
 axis of length one is dropped, and put back on writing.
 
 Intensities become float32 in [0, 1]: unsigned 8 and 16 bit pixels of PNG, JPEG and TIFF, and 8 bit
 NIfTI and NRRD, are divided by the largest value of their type; everything else (CT, MR, floats) is
 stretched, channel by channel, from its smallest to its largest value. A window (low, high), in the
-file's own values, replaces either rule and clips. Transparency is dropped.
+file's own values, replaces either rule and clips. What was in the file goes along where it is more than a share of
+the largest value (`ImageFile.values`), so that Hounsfield units are not lost.
 
-Masks keep their exact values. Nothing is resized, thresholded or guessed.
+What a viewer shows is what is decoded: orientation, transparency, palettes, white is zero; the rule, the same for
+images and masks, stands in `shown`.
+
+Masks keep their exact values (to a thousandth, for those kept as floats). Nothing is resized, thresholded or
+guessed, unless `read_mask` is told a threshold or a colour.
+
+Where a file says something twice, such as the size of a voxel in NIfTI, NRRD and `dataset.json`, and both differ by
+more than 1 %, it is refused: every volume depends on it. Of NIfTI's positions the sform counts, then the qform.
+Whoever lays two files over one another compares their grids first (`grids`).
 
 A file larger than ``MRPRISM_MAX_PIXELS`` pixels (environment; 1e9 unless told), or whose header asks
 for more bytes than the file holds, is refused before memory is taken. Everything is written under a
@@ -30,7 +39,7 @@ from mrprism.images.reading import (
     read_mask,
     read_values,
 )
-from mrprism.images.writing import write_image, write_mask, write_probability
+from mrprism.images.writing import write_image, write_mask, write_probability, write_values
 
 __all__ = [
     "FORMATS",
@@ -58,4 +67,5 @@ __all__ = [
     "write_image",
     "write_mask",
     "write_probability",
+    "write_values",
 ]

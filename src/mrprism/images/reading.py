@@ -50,7 +50,7 @@ def read_image(path: str | Path, *, window: Window | None = None) -> ImageFile:
         InputError: The file is missing, broken, too large, of another format, or holds NaN or
             infinite values.
     """
-    return image_file(_decode(Path(path)), window)
+    return image_file(decode(Path(path)), window)
 
 
 def image_file(raw: Raw, window: Window | None) -> ImageFile:
@@ -72,7 +72,7 @@ def read_labels(path: str | Path) -> LabelFile:
         InputError: The file is missing, broken, too large, coloured, or holds values that are not
             whole numbers.
     """
-    return label_file(_decode(Path(path), mask=True))
+    return label_file(decode(Path(path), mask=True))
 
 
 def label_file(raw: Raw) -> LabelFile:
@@ -108,7 +108,7 @@ def read_values(path: str | Path) -> ValueFile:
     Raises:
         InputError: As `read_labels`, but for values that are not whole; NaN and infinite ones are refused.
     """
-    raw = _decode(Path(path), mask=True)
+    raw = decode(Path(path), mask=True)
     pixels = _one_channel(raw)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"'{raw.path}' has NaN or infinite pixels; expected finite values")
@@ -133,12 +133,12 @@ def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colou
             f"mask '{path}' cannot be read by threshold and by colour at once; expected one of them"
         )
     if threshold is not None:
-        raw = _decode(Path(path), mask=True)
+        raw = decode(Path(path), mask=True)
         return _of(MaskFile, raw, _brightness(raw) >= _finite(threshold, "threshold"))
     if colour is not None:
-        raw = _decode(Path(path))
+        raw = decode(Path(path))
         return _of(MaskFile, raw, _of_colour(raw, colour))
-    return mask_file(_decode(Path(path), mask=True))
+    return mask_file(decode(Path(path), mask=True))
 
 
 def mask_file(raw: Raw) -> MaskFile:
@@ -201,7 +201,15 @@ _READERS: dict[str, Callable[[Path, bool], Raw]] = {
 }
 
 
-def _decode(path: Path, mask: bool = False) -> Raw:
+def decode(path: Path, mask: bool = False) -> Raw:
+    """The pixels of any file that is read here.
+
+    Args:
+        mask: Palettes and transparency mean what they mean in masks.
+
+    Raises:
+        InputError: The file is missing, broken, too large, or of another format.
+    """
     if not path.exists():
         raise InputError(f"file '{path}' does not exist")
     if not path.is_file():

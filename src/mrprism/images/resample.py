@@ -22,15 +22,15 @@ def resample_labels(
 
 
 def resample_image(
-    channel: Shaped[np.ndarray, "*space"], lies: Geometry, onto: Geometry
+    channel: Shaped[np.ndarray, "*space"], lies: Geometry, onto: Geometry, *, outside: float = 0.0
 ) -> Shaped[np.ndarray, "*other"]:
-    """One channel of an image on another grid, linearly between voxels; 0 outside the image.
+    """One channel of an image on another grid, linearly between voxels; ``outside`` where the image is not.
 
     Nothing is smoothed first: onto a coarser grid, details alias.
     """
     values = _transformed(channel, lies, onto, order=1, mode="nearest")
     inside = _transformed(np.ones(channel.shape, np.uint8), lies, onto, order=0, mode="grid-constant")
-    return np.where(inside, values, values.dtype.type(0))
+    return np.where(inside, values, values.dtype.type(outside))
 
 
 def _transformed(array: np.ndarray, lies: Geometry, onto: Geometry, *, order: int, mode: str) -> np.ndarray:

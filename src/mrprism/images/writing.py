@@ -84,6 +84,27 @@ def write_image(
     _write(path, kind, pixels, np.asarray, _geometry(like), spacing_mm, durable)
 
 
+def write_values(
+    path: str | Path,
+    values: Shaped[np.ndarray, "channel *space"],
+    *,
+    like: FromFile | Geometry | None = None,
+    spacing_mm: tuple[float, ...] | None = None,
+    durable: bool = True,
+) -> None:
+    """Write an image with the values its own file had, and their type (of 64-bit floats 32, where that is exact)."""
+    path = Path(path)
+    kind = _writable(path)
+    kept = values
+    if values.dtype == np.float16:
+        kept = values.astype(np.float32)
+    elif values.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            small = values.astype(np.float32)
+        kept = small if np.array_equal(small, values) else values
+    _write(path, kind, kept, np.asarray, _geometry(like), spacing_mm, durable)
+
+
 def _write(
     path: Path,
     kind: str,

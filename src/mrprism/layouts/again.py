@@ -18,7 +18,7 @@ def read(source: Path, ledger: Ledger, *, resample: str = "no") -> Source:
     Args:
         resample: "yes" brings masks and further channels that lie on another grid onto that of their image.
     """
-    data = open_dataset(source, resample=resample == "yes")
+    data = open_dataset(source, resample=resample == "yes", keep_values=True)
     manifest = data.manifest
     assert manifest is not None
     kind = format_of(next(files(manifest.cases[0])).path) or ""

@@ -29,8 +29,9 @@ from mrprism.datasets.dicom import (
     read_series,
     readable,
 )
+from mrprism.datasets.open_image import series_image
 from mrprism.datasets.tree import folders, natural
-from mrprism.images import Geometry, limit_pixels, scale
+from mrprism.images import Geometry, limit_pixels
 from mrprism.images.resample import resample_labels
 from mrprism.layouts.frames import Area, Frame, macro, on_series, own_grid, read_frames
 from mrprism.layouts.ledger import Ledger
@@ -185,13 +186,14 @@ def _samples(
             for drawing in drawings
             for structure, mask in _drawn(drawing, volume, limit, resample).items()
         }
+        image = series_image(volume, volume.files[0].parent, parse_window(window))
         yield assemble(
             task,
             names[uid],
-            scale(volume.array[None], volume.files[0].parent, parse_window(window)),
+            image.array,
             masks,
             group=volume.patient or None,
-            like=volume,
+            like=image,
         )
 
 

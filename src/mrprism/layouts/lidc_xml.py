@@ -25,8 +25,8 @@ from jaxtyping import Bool, Int64
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dicom import Series, dicom_files, is_slice, read_header, read_series, readable
+from mrprism.datasets.open_image import series_image
 from mrprism.datasets.tree import folders, matching, natural
-from mrprism.images import scale
 from mrprism.layouts.fields import Ids
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.markup import read_markup
@@ -142,13 +142,14 @@ def _samples(
             if drawn.any() or len(ledger.left) == before:  # else it is not known to be empty
                 masks[slot, "nodule"] = drawn
         number = scans[scan.patient] = scans.get(scan.patient, 0) + 1
+        image = series_image(series, scan.folder, parse_window(window))
         yield assemble(
             task,
             scan.patient if number == 1 else f"{scan.patient}_{number}",
-            scale(series.array[None], scan.folder, parse_window(window)),
+            image.array,
             masks,
             group=scan.patient,
-            like=series,
+            like=image,
         )
 
 

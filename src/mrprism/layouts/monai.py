@@ -210,11 +210,11 @@ def _samples(
     for (paths, case), name in zip(cases.items(), _names(cases, file), strict=True):
         parts = [read_image(path, window=parse_window(window)) for path in paths]
         image = together(parts, resample=resample)
-        if len(image) != task.channels:
-            raise InputError(f"'{paths[0]}' has {len(image)} channels; others have {task.channels}")
+        if len(image.array) != task.channels:
+            raise InputError(f"'{paths[0]}' has {len(image.array)} channels; others have {task.channels}")
         masks = {
             (rater, structure): mask
             for rater, path in case.masks.items()
             for structure, mask in how_.structures(path, drawn, parts[0], resample=resample).items()
         }
-        yield assemble(task, name, image, masks, group=case.group, split=case.split, like=parts[0])
+        yield assemble(task, name, image.array, masks, group=case.group, split=case.split, like=image)

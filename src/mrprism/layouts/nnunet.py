@@ -278,7 +278,7 @@ class _Reading:
                 for structure, mask in self._structures(path, parts[0]).items()
             }
             reference = self._structures(references[case], parts[0]) if case in references else None
-            yield assemble(self.task, case, image, masks, reference, like=parts[0])
+            yield assemble(self.task, case, image.array, masks, reference, like=image)
 
     def _structures(self, path: Path, image: ImageFile) -> dict[str, np.ndarray]:
         file = read_labels(path)

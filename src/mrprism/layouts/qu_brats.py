@@ -107,11 +107,12 @@ def _samples(
         if odd:
             raise InputError(f"'{reference}' holds the value {odd[0]}; BraTS 2020 has 0, 1, 2 and 4")
         known = {value for group in values.values() for value in group}
+        image = together(parts, resample=resample)
         yield assemble(
             task,
             name,
-            together(parts, resample=resample),
+            image.array,
             {},
             split_labels(np.where(np.isin(drawn, list(known)), drawn, 0), values, reference),
-            like=parts[0],
+            like=image,
         )

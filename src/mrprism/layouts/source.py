@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.grid import size
 from mrprism.datasets.manifest import Case
 from mrprism.images import FromFile, Geometry, ImageFile, Window, read_labels, read_mask
+from mrprism.images.content import check_window
 from mrprism.layouts.ledger import Ledger
 
 
@@ -74,6 +75,8 @@ def assemble(
     """
     if like is not None:
         facts |= {"spacing_mm": like.spacing_mm, "geometry": like.geometry}
+    if isinstance(like, ImageFile) and like.array is image:
+        facts |= {"values": like.values, "window": like.window}
     space = image.shape[1:]
     drawn = np.zeros((len(task.raters), len(task.structures), *space), dtype=bool)
     rated = np.zeros(drawn.shape[:2], dtype=bool)
@@ -130,16 +133,20 @@ def structures_of(
     return split_labels(aligned(read_labels(path), image, resample=resample), labels, path)
 
 
-def together(parts: Sequence[ImageFile], *, resample: str = "no") -> np.ndarray:
-    """The channels of one image, each from files of its own, if all lie on the grid of the first.
+def together(parts: Sequence[ImageFile], *, resample: str = "no") -> ImageFile:
+    """One image whose channels each have a file of their own, if all lie on the grid of the first.
 
     Args:
         resample: "yes" brings those that lie elsewhere onto that grid, linearly.
     """
     first, *others = parts
+    if not others:
+        return first
     what = "channel '{}'"
-    arrays = [grid.aligned(part, first, what, resample=resample == "yes").array for part in others]
-    return np.concatenate([first.array, *arrays])
+    laid = [first, *(grid.aligned(part, first, what, resample=resample == "yes") for part in others)]
+    own = [part.values for part in laid if part.values is not None]
+    values = np.concatenate(own) if len(own) == len(laid) else None
+    return replace(first, array=np.concatenate([part.array for part in laid]), values=values)
 
 
 def said_yes(text: str, option: str) -> bool:
@@ -160,9 +167,7 @@ def parse_window(text: str) -> Window | None:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
         raise InputError(f"window '{text}' is not understood; expected LOW:HIGH, such as -160:240") from None
-    if not low < high:
-        raise InputError(f"window '{text}' does not rise; expected LOW:HIGH, such as -160:240")
-    return low, high
+    return check_window((low, high), "window")
 
 
 def parse_labels(text: str) -> dict[str, tuple[int, ...]]:

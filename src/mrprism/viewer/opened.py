@@ -10,16 +10,10 @@ import numpy as np
 
 from mrprism.agreement.case import measure, pairs
 from mrprism.core.errors import InputError
-from mrprism.datasets.dataset import (
-    Dataset,
-    FileSample,
-    read_case_image,
-    read_drawn,
-    read_grid,
-    read_votes,
-)
+from mrprism.datasets.case_files import read_case_image, read_drawn, read_grid, read_votes, spacing_of
+from mrprism.datasets.dataset import Dataset, FileSample
 from mrprism.datasets.dicom import read_series
-from mrprism.datasets.manifest import Case, Manifest
+from mrprism.datasets.manifest import Case, Manifest, files
 from mrprism.datasets.open_image import is_series
 from mrprism.images import ImageFile, Window, format_of, read_values
 from mrprism.images.planes import PlaneFile
@@ -49,7 +43,7 @@ class OpenCase:
         self.space: tuple[int, ...] = values.shape[1:]
         self.geometry = like.geometry
         self.colour = isinstance(self.case.image, str) and len(values) == 3
-        spacing = tuple(self.case.spacing_mm) if self.case.spacing_mm else like.spacing_mm
+        spacing = spacing_of(self.case, like)
         self.spacing_mm = spacing if spacing is not None and len(spacing) == len(self.space) else None
         self.masks, self.rated = self._masks(like)
         self.reference = self._reference(like)
@@ -206,8 +200,10 @@ def mean_dice(dataset: Dataset, name: str) -> float | None:
     """
     root, manifest, case = _entry(dataset, name)
     drawn: dict[int, list[np.ndarray]] = {}
+    first = next((entry for entry in files(case) if entry.role == "mask"), None)
+    like = None if first is None else read_grid(root, case, first)
     for masks in case.masks.values():
-        for c, mask in read_drawn(root, manifest, case, masks, None):
+        for c, mask in read_drawn(root, manifest, case, masks, like):
             drawn.setdefault(c, []).append(mask)
     values = []
     for of_structure in drawn.values():
@@ -234,7 +230,7 @@ def _values(root: Path, manifest: Manifest, case: Case) -> tuple[np.ndarray, Ima
         grid = read_grid(root, case)
         return np.broadcast_to(np.float32(BLANK), (1, *grid.array.shape[1:])), grid, False
     path = root / case.image if isinstance(case.image, str) and len(manifest.channels) == 1 else None
-    if path is not None and (is_series(path) or format_of(path) in ("nifti", "nrrd")):
+    if path is not None and (is_series(path) or format_of(path) in ("nifti", "nrrd", "metaimage", "npy")):
         try:
             found = read_series(path) if path.is_dir() else read_values(path)
             nothing = np.broadcast_to(np.float32(0), (1, *found.array.shape))

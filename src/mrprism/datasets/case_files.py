@@ -1,0 +1,192 @@
+"""The files of one case: its image, and what each rater drew on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from mrprism.core.errors import InputError
+from mrprism.core.types import Image, Votes
+from mrprism.datasets.grid import SeveralFaultsError, aligned
+from mrprism.datasets.manifest import Case, Drawn, File, Manifest, files
+from mrprism.datasets.open_image import open_image
+from mrprism.images import FromFile, ImageFile, read_labels, read_mask
+from mrprism.images.content import Raw
+from mrprism.images.reading import decode, label_file, mask_file
+
+
+def further_readings(case: Case) -> range:
+    """2, 3, ... as far as a rater read the case again."""
+    return range(2, 2 + max(map(len, case.readings.values()), default=0))
+
+
+def reading_of(case: Case, number: int) -> dict[str, Drawn]:
+    """What each rater drew on the second reading (2), the third, ..."""
+    return {r: again[number - 2] for r, again in case.readings.items() if len(again) > number - 2}
+
+
+def read_grid(root: Path, case: Case, first: File | None = None) -> ImageFile:
+    """Size and place of a case without an image: those of its first mask, or of the one that is named.
+
+    Returns:
+        A file of no channels.
+    """
+    first = next(files(case)) if first is None else first
+    read = read_mask if first.role in ("mask", "reference") and first.structure else read_labels
+    found = read(root / first.path)
+    nothing = np.zeros((0, *found.array.shape), np.float32)
+    return ImageFile(nothing, found.spacing_mm, found.geometry, found.format, found.path)
+
+
+def spacing_of(case: Case, file: FromFile) -> tuple[float, ...] | None:
+    """The spacing of a case: what its file says, else what the manifest says.
+
+    Raises:
+        InputError: Both say something, and not the same (1 %): every volume and distance depends on it.
+    """
+    told, found = case.spacing_mm, file.spacing_mm
+    if told is None or found is None or len(told) != len(found):
+        return found if told is None else tuple(told)
+    if any(abs(one - other) > 0.01 * other for one, other in zip(told, found, strict=True)):
+        ours, theirs = (" × ".join(f"{step:.4g}" for step in steps) for steps in (told, found))
+        raise InputError(
+            f"case '{case.name}' has spacing_mm {ours}, its file '{file.path}' {theirs} mm; expected the same, or no "
+            "spacing_mm: the file knows it"
+        )
+    return tuple(told)
+
+
+def read_case_image(
+    root: Path, manifest: Manifest, case: Case, *, resample: bool = False, keep_values: bool = False
+) -> tuple[Image, ImageFile]:
+    """The image of a case, its channels as the manifest lists them, and the (first) file it came from.
+
+    Args:
+        resample: Bring further channels that lie elsewhere onto the grid of the first.
+        keep_values: The file's own values (see `ImageFile`), of all channels, stay with it; else they go.
+
+    Raises:
+        InputError: It cannot be read, does not fit, or there is none.
+    """
+    window = case.window or manifest.window
+    paths = case.images
+    if not paths:
+        raise InputError(f"case '{case.name}' has masks only and no image; expected an image here")
+    first = open_image(root / paths[0], window=window)
+    what = f"image '{{}}' of case '{case.name}'"
+    others = (open_image(root / path, window=window) for path in paths[1:])
+    parts = [first, *(aligned(part, first, what, resample=resample) for part in others)]
+    arrays = [part.array for part in parts]
+    if len(arrays) > 1 or len(manifest.channels) == 1:
+        arrays = [a[:1] if all(np.array_equal(a[0], other) for other in a[1:]) else a for a in arrays]
+    image = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if len(image) != len(manifest.channels):
+        raise InputError(
+            f"image '{first.path}' of case '{case.name}' has {len(image)} channels; "
+            f"expected {len(manifest.channels)}: {', '.join(manifest.channels)}"
+        )
+    return image, replace(first, values=_own(parts, arrays) if keep_values else None)
+
+
+def _own(parts: list[ImageFile], arrays: list[Image]) -> np.ndarray | None:
+    """The values of all channels as their files hold them; None where one has none, or colours became grey."""
+    known = [part.values for part, array in zip(parts, arrays, strict=True) if len(part.array) == len(array)]
+    values = [one for one in known if one is not None]
+    if len(values) < len(parts):
+        return None
+    return values[0] if len(values) == 1 else np.concatenate(values)
+
+
+def read_drawn(
+    root: Path,
+    manifest: Manifest,
+    case: Case,
+    drawn: Drawn,
+    like: ImageFile | None,
+    *,
+    resample: bool = False,
+) -> list[tuple[int, np.ndarray]]:
+    """The masks one rater (or the reference) drew of a case: position of the structure, and the mask.
+
+    Args:
+        like: Its image, with whose size and place they are compared; None: they are not.
+        resample: Bring those that lie elsewhere onto the grid of the image.
+    """
+    if isinstance(drawn, str):
+        return read_label_map(root / drawn, manifest, case.name, like, resample=resample)
+    what = f"mask '{{}}' of case '{case.name}'"
+    return [
+        (
+            manifest.structures.index(structure),
+            _fitting(decode(root / path, mask=True), mask_file, like, what, resample=resample).array,
+        )
+        for structure, path in drawn.items()
+    ]
+
+
+OfFile = TypeVar("OfFile", bound=FromFile)
+
+
+def _fitting(
+    raw: Raw, understood: Callable[[Raw], OfFile], like: ImageFile | None, what: str, *, resample: bool
+) -> OfFile:
+    """What a file holds, on the grid of its image; all that is wrong is told at once.
+
+    Raises:
+        InputError: Its values or its grid are wrong; `SeveralFaultsError` where both are.
+    """
+    wrong = []
+    try:
+        return aligned(understood(raw), like, what, resample=resample)
+    except InputError as error:
+        wrong.append(str(error))
+    try:  # whatever its values are, its grid
+        bare = FromFile(raw.pixels[0], raw.spacing_mm, raw.geometry, raw.format, raw.path, notes=raw.notes)
+        aligned(bare, like, what, resample=resample)
+    except InputError as error:
+        wrong.append(str(error))
+    different = list(dict.fromkeys(wrong))
+    raise SeveralFaultsError(different[::-1]) if len(different) > 1 else InputError(different[0])
+
+
+def read_label_map(
+    path: Path, manifest: Manifest, case: str, like: ImageFile | None, *, resample: bool = False
+) -> list[tuple[int, np.ndarray]]:
+    """Every structure of a label map."""
+    labels = manifest.labels or {}
+    what = f"label map '{{}}' of case '{case}'"
+    found = _fitting(decode(path, mask=True), label_file, like, what, resample=resample)
+    known = {0}.union(*labels.values())
+    unknown = sorted({int(v) for v in np.unique(found.array)} - known)
+    if unknown:
+        raise InputError(
+            f"label map '{path}' of case '{case}' holds the values {', '.join(map(str, unknown[:6]))}; "
+            f"expected {', '.join(map(str, sorted(known)))}"
+        )
+    return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
+
+
+def read_votes(
+    root: Path, manifest: Manifest, case: Case, like: ImageFile | None, *, resample: bool = False
+) -> Votes:
+    """How many of the voters marked each pixel, structure by structure."""
+    assert case.votes is not None
+    assert case.voters is not None
+    absent = [structure for structure in manifest.structures if structure not in case.votes]
+    if absent:
+        raise InputError(f"votes of case '{case.name}' lack the structure '{absent[0]}'")
+    votes = []
+    for structure in manifest.structures:
+        file = read_labels(root / case.votes[structure])
+        file = aligned(file, like, f"votes '{{}}' of case '{case.name}'", resample=resample)
+        if file.array.min(initial=0) < 0 or file.array.max(initial=0) > case.voters:
+            raise InputError(
+                f"votes '{file.path}' of case '{case.name}' reach {int(file.array.max())}; "
+                f"expected 0 to {case.voters}"
+            )
+        votes.append(file.array)
+    return np.stack(votes)

@@ -97,7 +97,7 @@ DATA_SETS = [
     Bad("squares", "a link for a folder", both(remove("masks/bob"), lambda root: (root / "masks/bob").symlink_to("/")), "leaves the data set's folder through a link"),
     Bad("squares", "spacing below zero", case(spacing_mm=[1, -1]), "spacing_mm.1 of case 'case0': Input should be greater than 0, found -1"),
     Bad("squares", "spacing of three axes", case(spacing_mm=[1, 1, 1]), "case 'case0' has 3 numbers in spacing_mm; expected 2"),
-    Bad("squares", "a window that falls", dataset(window=[5, 1]), "a window must rise from its first number to its second"),
+    Bad("squares", "a window that falls", dataset(window=[5, 1]), "the window 5 to 1 does not rise; expected two numbers"),
     Bad("squares", "a split nobody knows", case(split="training"), "split of case 'case0': Input should be 'train', 'val' or 'test'"),
     Bad("squares", "two images of one channel", case(image=[IMAGE, IMAGE]), "has 2 image files; expected one for each of the 1 channels"),
     Bad("squares", "a label map without labels", case(masks={"ann": MASK}), "labels does not say which values are disc, cup"),

@@ -51,6 +51,9 @@ class ImageFile(FromFile):
     # what the file holds, where intensities are not its own values divided by the largest
     values: Shaped[np.ndarray, "channel *space"] | None = field(default=None, kw_only=True)
     window: Window | None = field(default=None, kw_only=True)
+    top: float | None = field(
+        default=None, kw_only=True
+    )  # the largest value its samples can have, where that is 1
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,15 @@ def image_file(raw: Raw, window: Window | None) -> ImageFile:
     array = scale(raw.pixels, raw.path, window, raw.top)
     own = raw.pixels if raw.top is None or window is not None else None
     return ImageFile(
-        array, raw.spacing_mm, raw.geometry, raw.format, raw.path, notes=raw.notes, values=own, window=window
+        array,
+        raw.spacing_mm,
+        raw.geometry,
+        raw.format,
+        raw.path,
+        notes=raw.notes,
+        values=own,
+        window=window,
+        top=raw.top,
     )
 
 

@@ -17,6 +17,7 @@ from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import need_images
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
+from mrprism.learn.scaling import need_window
 from mrprism.metrics.scores import Row, pick_examples, score, write_example, write_table
 from mrprism.output.files import remove_leftovers
 from mrprism.output.folders import complete_set
@@ -98,6 +99,7 @@ def dataset_of(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
             f"{run.path} outlines {', '.join(run.config.task.structures)}"
         )
     need_images(data, "predicting")
+    need_window(data, run.config)
     return data
 
 

@@ -15,10 +15,11 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.datasets.dicom import dicom_files
-from mrprism.datasets.open_image import is_series, open_image
+from mrprism.datasets.open_image import is_series
 from mrprism.images import ImageFile, Window, format_of, write_mask, write_probability
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
+from mrprism.learn.scaling import open_alike
 from mrprism.output.files import write_file
 from mrprism.output.folders import replacing_folder
 from mrprism.output.lock import alone_in
@@ -70,10 +71,9 @@ def predict_files(
             raise InputError(f"{both} would be written to one folder, {out / stem}: predict them apart")
         folders[stem] = file
     weights = hashlib.sha256(predictor.run.weights_file.read_bytes()).hexdigest()
-    window = window or predictor.run.config.window
     for stem, file in folders.items():
         folder = out / stem
-        skip = _finished(folder, weights, file, window)
+        skip = _finished(folder, weights, file, window or predictor.run.config.window)
         if not skip:
             _predict_file(predictor, file, folder, weights, window)
         if each:
@@ -84,7 +84,8 @@ def predict_files(
 def _predict_file(
     predictor: Predictor, file: Path, folder: Path, weights: str, window: Window | None
 ) -> None:
-    image = open_image(file, window=window)
+    image = open_alike(file, predictor.run.config, window)
+    window = window or predictor.run.config.window
     prediction = predictor.predict(image, on_disk=True)
     about = {
         "mrprism": __version__,

@@ -44,6 +44,8 @@ class RunConfig(BaseModel):
     dataset: Text  # its name
     dataset_path: Folder | None = None  # None: it was given from Python
     window: BoundedWindow = None  # the data set's: file values that become 0 and 1
+    several_windows: bool = False  # the images had different ones, so none is remembered
+    shares: bool | None = None  # 8 and 16 bit pictures divided by the largest value; None: not known
     dataset_hash: Text  # SHA-256 of the resized training and validation cases
     train: Names
     val: Names

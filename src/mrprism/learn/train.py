@@ -28,6 +28,7 @@ from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
 from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import Run, refuse_another, refuse_existing
+from mrprism.learn.scaling import scaling_of
 from mrprism.learn.settings import Augment, RunConfig, Select
 from mrprism.learn.weights import refuse_untied
 from mrprism.output.files import remove_leftovers
@@ -115,7 +116,7 @@ def train(
         "task": dataset.task,
         "dataset": dataset.name,
         "dataset_path": None if dataset.path is None else str(dataset.path.resolve()),
-        "window": dataset.manifest.window if dataset.manifest else None,
+        **scaling_of(dataset),
         "train": split.train,
         "val": split.val,
         "test": split.test,

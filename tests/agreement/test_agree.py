@@ -61,7 +61,7 @@ def test_where_only_some_spacings_are_known_the_others_are_left_out_and_counted(
     found = agree(Shelf(known.task, [*known.samples, renamed]), resamples=10)
     assert found.unit == "mm²"
     distance = found["disc"].overall["hd95"]
-    assert (distance.cases, distance.undefined) == (2, 1)
+    assert (distance.cases, distance.left_out, distance.undefined) == (2, 1, 0)
     assert distance.value == pytest.approx(found["disc"].cases["hd95"][0])
     assert found["disc"].overall["dice"].cases == 3
 

@@ -71,7 +71,7 @@ def test_files(tmp_path):
 
 
 def test_the_page_stands_alone_and_says_what_was_found(tmp_path):
-    data = drawn_by([0, 0.2, 3], cases=4)
+    data = drawn_by([0, 0.2, 3], cases=9)
     found = agree(data, resamples=50)
     html = write_agreement(found, data, tmp_path, pictures=2).read_text("utf-8")
     text = read(html)
@@ -113,7 +113,7 @@ def test_many_raters_and_one_case(tmp_path):
 
 
 def test_anonymous_raters_and_a_model(tmp_path):
-    data = drawn_by([0, 1, -1], cases=4)
+    data = drawn_by([0, 1, -1], cases=8)
     data = Shelf(Task(1, ("disc",), data.task.raters, anonymous=True), data.samples)
     tests = within_spread(data, {s.name: s.masks[0] for s in data.samples}, resamples=50, name="net")
     html = write_agreement(agree(data, resamples=5), data, tmp_path, candidates=tests).read_text("utf-8")

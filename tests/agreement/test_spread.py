@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mrprism.agreement import spread_test, within_spread
+from mrprism.agreement.findings import answer
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 
@@ -74,11 +75,15 @@ def test_a_reader_of_the_data_set():
 def test_a_model_beside_the_readers():
     data = drawn_by([0, 0.2, -0.2])
     middle = {sample.name: sample.masks[0] for sample in data.samples}
-    small = {sample.name: disc(3)[None] for sample in data.samples[:5]}
+    small = {sample.name: disc(3)[None] for sample in data.samples[:8]}
     good = within_spread(data, middle, resamples=200, name="net")[0]
     assert (good.verdict, good.candidate, good.left_out) == ("within", "net", 0)
     bad = within_spread(data, small, resamples=200)[0]
-    assert (bad.verdict, bad.left_out) == ("outside", 7)
+    assert (bad.verdict, bad.left_out) == ("outside", 4)
+    few = {name: small[name] for name in list(small)[:5]}
+    unsure = within_spread(data, few, resamples=200)[0]
+    assert (unsure.verdict, unsure.left_out) == ("undecided", 7)  # five patients show nothing, however bad
+    assert "cannot be said from 5 patients" in answer([unsure])
 
 
 def test_a_model_beside_anonymous_readers():

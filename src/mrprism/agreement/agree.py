@@ -11,6 +11,10 @@ from mrprism.agreement.result import Agreement
 from mrprism.agreement.structure import summarise
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets.suspicions import Corrections, Look
+
+MOST_COPIED = 60  # raters up to which every two outlines are compared for copies
+CHECKS = "mrprism check does it"
 
 
 def agree(
@@ -37,6 +41,7 @@ def agree(
     names, groups, patients = [], [], []
     measures: list[list[CaseMeasures]] = [[] for _ in task.structures]
     dimensions = set()
+    copies = Corrections()
     for index in range(len(dataset)):
         sample = dataset[index]
         _check(sample, task)
@@ -48,16 +53,20 @@ def agree(
             measures[c].append(
                 measure(sample.masks[:, c], sample.rated[:, c], sample.spacing_mm, distances=distances)
             )
+            if not task.anonymous and len(task.raters) <= MOST_COPIED:
+                drawn = {int(r): sample.masks[r, c] for r in np.flatnonzero(sample.rated[:, c])}
+                some = {r: mask for r, mask in drawn.items() if mask.any()}
+                copies.look(Look(sample.name, "", c, some, None))
     if not any(case.rated.sum() > 1 for cases in measures for case in cases):
         raise InputError(f"no case of {dataset.name} was outlined by two raters; there is nothing to compare")
 
     pixel = combine(measures[0], "pixel_size")
     metric = not np.isnan(pixel).all()
     flat = dimensions == {2}
-    weights = resample(groups, resamples, seed)
+    drawn = resample(groups, resamples, seed)
     sizes = pixel if metric else np.ones(len(pixel))
     parts = tuple(
-        summarise(name, cases, sizes, weights, groups, task, seed=seed, margin=margin)
+        summarise(name, cases, sizes, drawn, groups, task, seed=seed, margin=margin, distances=distances)
         for name, cases in zip(task.structures, measures, strict=True)
     )
     return Agreement(
@@ -72,6 +81,17 @@ def agree(
         resamples=resamples,
         margin=margin,
         groups=len(set(groups)),
+        copies=_copies(copies, task),
+    )
+
+
+def _copies(seen: Corrections, task: Task) -> tuple[str, ...]:
+    """Who seems to have begun from whose masks, as `mrprism check` finds it."""
+    if len(task.raters) > MOST_COPIED and not task.anonymous:
+        return (f"whether some of the {len(task.raters)} raters copied others was not looked at; {CHECKS}",)
+    return tuple(
+        f"{sentence}. Corrections of one mask are no second opinion: they raise Dice, and STAPLE trusts them"
+        for sentence in seen.say(task.raters, task.structures)
     )
 
 

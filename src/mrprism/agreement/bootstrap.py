@@ -1,8 +1,12 @@
-"""Intervals by resampling patients.
+"""Intervals by resampling patients, and by Student's t where they are few.
 
 Cases of one patient are not independent, so whole patients are drawn, with replacement. A resample
 is a row of weights (how often each case was drawn); the first row is the data as they are. Every
 statistic is a function from weights to values, so all resamples are computed in a few array operations.
+
+Percentiles of resamples of a few patients are too narrow, and of two or three they are nonsense. With fewer
+than `FEW` the interval is therefore the classical one: how far each patient moves the statistic says its
+standard error (Gwet's for kappas, where a patient is one subject; the usual one for means), times Student's t.
 """
 
 from __future__ import annotations
@@ -16,19 +20,31 @@ from jaxtyping import Float
 
 from mrprism.agreement.ratio import ratio
 from mrprism.core.brief import size
+from mrprism.metrics.bootstrap import FEW
 
 LEVEL = 0.95
+STEP = 1e-4  # by which a patient's weight is moved to see what that does; errors are of its square
+AT_ONCE = 64  # patients whose weights are moved together
+PERCENTILES, STUDENT, CLASSICAL_F = "percentiles", "Student's t", "F"  # where an interval comes from
+
+Statistic = Callable[[Float[np.ndarray, "resample case"]], np.ndarray]
+Counts = np.ndarray | np.integer | int
+EVERYWHERE = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its 95 % percentile interval; arrays of one shape, () for a single number."""
+    """A statistic with its 95 % interval; arrays of one shape, () for a single number."""
 
     value: np.ndarray  # NaN: undefined
-    low: np.ndarray  # NaN too where there are fewer than two patients to draw from
+    low: np.ndarray  # NaN too where there are fewer than two patients
     high: np.ndarray
     cases: np.ndarray  # cases the value rests on
+    patients: np.ndarray  # ... of so many patients
     undefined: np.ndarray  # cases that could have counted and were 0/0
+    left_out: np.ndarray  # cases that could not count: a rater is absent, or the spacing is unknown
+    by: np.ndarray  # where the interval comes from, "" where there is none
+    computed: bool = True
 
     def __repr__(self) -> str:
         return f"Estimate({self})" if self.value.ndim == 0 else f"Estimate of {size(self.value.shape)} values"
@@ -42,35 +58,102 @@ class Estimate:
 
     def __getitem__(self, place: Any) -> Estimate:
         """The estimate at a place of the arrays."""
-        fields = (self.value, self.low, self.high, self.cases, self.undefined)
-        return Estimate(*(np.asarray(field[place]) for field in fields))
+        fields = (self.value, self.low, self.high, self.cases, self.patients)
+        more = (self.undefined, self.left_out, self.by)
+        return Estimate(*(np.asarray(field[place]) for field in (*fields, *more)), computed=self.computed)
 
 
-def resample(groups: Sequence[str], resamples: int, seed: int) -> Float[np.ndarray, "resample case"]:
-    """Weights of each case: a first row of ones, then one row a resample of the patients."""
+@dataclass(frozen=True)
+class Resampling:
+    """Who is resampled, and how often each case was drawn."""
+
+    weights: np.ndarray  # (resample, case): a first row of ones, then one row a resample
+    patient: np.ndarray  # (case,) the number of its patient
+
+    def of(self, there: np.ndarray) -> np.ndarray:
+        """Patients with a case where `there` (case, ...) is true."""
+        order = np.argsort(self.patient, kind="stable")
+        starts = np.flatnonzero(np.diff(self.patient[order], prepend=-1))
+        if not len(order):
+            return np.zeros(there.shape[1:], int)
+        return np.asarray(np.logical_or.reduceat(there[order], starts, axis=0).sum(axis=0))
+
+
+def resample(groups: Sequence[str], resamples: int, seed: int) -> Resampling:
+    """Draw the patients again, whole.
+
+    Args:
+        groups: The patient of each case.
+        resamples: 0: no intervals.
+    """
     names, index = np.unique(np.asarray(groups, str), return_inverse=True)
     draws = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), resamples
     )
-    return np.concatenate([np.ones((1, len(index))), draws[:, index].astype(float)])
+    weights = np.ones((1 + resamples, len(index)))
+    weights[1:] = draws[:, index]
+    return Resampling(weights, index)
 
 
 def estimate(
-    statistic: Callable[[Float[np.ndarray, "resample case"]], np.ndarray],
-    weights: Float[np.ndarray, "resample case"],
-    cases: np.ndarray | int,
-    undefined: np.ndarray | int = 0,
+    statistic: Statistic,
+    drawn: Resampling,
+    there: np.ndarray,
+    undefined: Counts = 0,
+    *,
+    left_out: Counts = 0,
+    span: tuple[float, float] = EVERYWHERE,
 ) -> Estimate:
-    """Evaluate a statistic on the data (first row of the weights) and on their resamples."""
-    values = np.asarray(statistic(weights), float)
+    """Evaluate a statistic on the data and say how sure it is.
+
+    Args:
+        statistic: From weights (resample, case) to values (resample, ...).
+        there: (case, ...) the cases that count.
+        undefined, left_out: How many could have counted and were 0/0, and how many could not count.
+        span: The ends of the statistic's scale, at which intervals are cut.
+    """
+    values = np.asarray(statistic(drawn.weights), float)
+    value, shape = np.asarray(values[0]), values.shape[1:]
+    patients = np.broadcast_to(drawn.of(there), shape)
     low, high = interval(values[1:])
-    shape = values.shape[1:]
-    counted = np.broadcast_to(cases, shape).copy()
-    # resamples of a single case or patient all equal the data; an interval of width 0 would be a lie
-    one_patient = len(weights) < 2 or not np.ptp(weights[1:], axis=0).any()
-    unsure = (counted < 2) | one_patient
-    low, high = np.where(unsure, np.nan, low), np.where(unsure, np.nan, high)
-    return Estimate(np.asarray(values[0]), low, high, counted, np.broadcast_to(undefined, shape).copy())
+    by = np.where(np.isnan(low), "", PERCENTILES)
+    few = patients < FEW
+    if len(values) > 1 and few.any():
+        wanted = there & few if there.shape[1:] == shape else there
+        moved = np.unique(drawn.patient[wanted.reshape(len(there), -1).any(axis=1)])
+        half = _student(statistic, drawn, moved, patients)
+        low, high = np.where(few, value - half, low), np.where(few, value + half, high)
+        by = np.where(few, np.where(np.isnan(low), "", STUDENT), by)
+    return Estimate(
+        value,
+        np.asarray(np.clip(low, *span)),
+        np.asarray(np.clip(high, *span)),
+        np.broadcast_to(there.sum(axis=0), shape).copy(),
+        patients.copy(),
+        np.broadcast_to(undefined, shape).copy(),
+        np.broadcast_to(left_out, shape).copy(),
+        np.asarray(by),
+    )
+
+
+def not_computed(shape: tuple[int, ...]) -> Estimate:
+    """In the place of what was not asked for."""
+    unknown, none = np.full(shape, np.nan), np.zeros(shape, int)
+    return Estimate(unknown, unknown, unknown, none, none, none, none, np.full(shape, ""), computed=False)
+
+
+def _student(statistic: Statistic, drawn: Resampling, moved: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Half an interval; NaN with fewer than two patients, or where none of them moves anything."""
+    from scipy.special import stdtrit
+
+    squares = np.zeros(patients.shape)
+    for start in range(0, len(moved), AT_ONCE):
+        some = drawn.patient == moved[start : start + AT_ONCE, None]
+        slope = (statistic(1.0 + STEP * some) - statistic(1.0 - STEP * some)) / (2 * STEP)
+        squares += (np.nan_to_num(slope) ** 2).sum(axis=0)
+    rest = np.where(patients > 1, patients - 1, np.nan)
+    half = stdtrit(rest, (1 + LEVEL) / 2) * np.sqrt(squares * patients / rest)
+    return np.where(half > 0, half, np.nan)
 
 
 def interval(values: Float[np.ndarray, "resample *rest"]) -> tuple[np.ndarray, np.ndarray]:

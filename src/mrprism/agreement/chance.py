@@ -10,7 +10,7 @@ pixel is visited twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -110,6 +110,50 @@ def krippendorff_alpha(table: PatternTable) -> float:
     Source: Krippendorff, "Content Analysis", 4th ed., 2019, chapter 12.
     """
     return float(krippendorff_of(tally(table)))
+
+
+def kappa_interval(
+    table: PatternTable, kind: Literal["fleiss", "gwet", "krippendorff"]
+) -> tuple[float, float, float]:
+    """Standard error and 95 % interval of a kappa, AC1 or alpha, each pixel a subject.
+
+    For ratings of subjects that are independent of each other, such as one label a case; pixels of a mask are
+    not, and `agree` takes patients for subjects. How far each subject moves the statistic says its standard
+    error; the interval is Student's, cut at -1 and 1. NaN where the statistic is undefined.
+
+    Source: Gwet, "Computing inter-rater reliability and its variance in the presence of high agreement",
+    British J. Math. Stat. Psychology 61, 2008; alpha: Gwet, "On Krippendorff's alpha coefficient", 2011.
+    """
+    said = table.votes().astype(float)  # (P, K)
+    raters = said.sum(axis=1)
+    kept = raters >= (2 if kind == "krippendorff" else 1)
+    said, raters, counts = said[kept], raters[kept], table.counts[kept].astype(float)
+    n, two = counts.sum(), raters >= 2
+    if n < 2 or not two.any():
+        return np.nan, np.nan, np.nan
+    same = (said * (said - 1)).sum(axis=1)
+    usual = counts @ raters / n if kind == "krippendorff" else raters  # alpha: pixels weigh as many as rated
+    share = counts @ (said / (usual if np.ndim(usual) == 0 else raters[:, None])) / n
+    agreed = same / (usual * np.maximum(raters - 1, 1))
+    least = max(said.shape[1] - 1, 1)
+    chance_of = said @ (1 - share) / usual / least if kind == "gwet" else said @ share / usual
+    chance = float((share * (1 - share)).sum() / least if kind == "gwet" else (share**2).sum())
+    if kind == "krippendorff":
+        heavier = raters / usual - 1
+        once = 1 / (counts @ raters)  # alpha counts a rating as agreeing with itself once
+        mean = (1 - once) * (counts @ agreed / n) + once
+        agreed, chance_of = agreed - mean * heavier, chance_of - chance * heavier
+    if chance == 1:
+        return np.nan, np.nan, np.nan
+    own = n / counts[two].sum() * np.where(two, agreed - chance, 0.0) / (1 - chance)
+    kappa = float(counts @ own / n)
+    moves = own - kappa - 2 * (1 - kappa) * (chance_of - chance) / (1 - chance)
+    error = float(np.sqrt(counts @ moves**2 / (n * (n - 1))))
+    from scipy.special import stdtrit
+
+    value = float({"fleiss": fleiss_of, "gwet": gwet_of, "krippendorff": krippendorff_of}[kind](tally(table)))
+    half = float(stdtrit(n - 1, 0.975)) * error
+    return error, max(value - half, -1.0), min(value + half, 1.0)
 
 
 def cohen_kappa(confusion: Integer[np.ndarray, "*batch K K"] | Float[np.ndarray, "*batch K K"]) -> np.ndarray:

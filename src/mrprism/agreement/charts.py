@@ -22,6 +22,8 @@ def words(value: float, digits: int = 2) -> str:
     if math.isnan(value):
         return DASH
     magnitude = abs(value)
+    if magnitude >= 1e7:
+        return f"{value:.1e}".replace("-", "−")  # no page has room for all its digits
     if magnitude >= 1000:
         text = f"{value:,.0f}".replace(",", " ")  # a thin, unbreakable space
     elif magnitude >= 100:
@@ -53,8 +55,14 @@ class Figure:
     note: str = ""  # what was undefined
 
 
-def figure(found: Estimate, *, share: bool = False, unit: str = "") -> Figure:
-    """A single estimate in words."""
+def figure(found: Estimate, *, share: bool = False, unit: str = "", of: int = 0) -> Figure:
+    """A single estimate in words.
+
+    Args:
+        of: How many cases there are; where the estimate rests on fewer than half, it says so.
+    """
+    if not found.computed:
+        return Figure("not computed", "")
     digits = 1 if unit else 2
 
     def write(number: float) -> str:
@@ -63,12 +71,10 @@ def figure(found: Estimate, *, share: bool = False, unit: str = "") -> Figure:
     value, low, high = (write(float(number)) for number in (found.value, found.low, found.high))
     if unit and value != DASH:
         value = f"{value} {unit}"
-    undefined = int(found.undefined)
-    return Figure(
-        value,
-        f"{low} to {high}" if DASH not in (low, high) else "",
-        f"{undefined} case{'s' if undefined > 1 else ''} undefined" if undefined else "",
-    )
+    undefined, cases = int(found.undefined), int(found.cases)
+    notes = [f"on {cases} of {of} cases"] if cases < of / 2 else []
+    notes += [f"{undefined} case{'s' if undefined > 1 else ''} undefined"] if undefined else []
+    return Figure(value, f"{low} to {high}" if DASH not in (low, high) else "", ", ".join(notes))
 
 
 @dataclass(frozen=True)
@@ -268,7 +274,6 @@ class SpreadRow:
     among_readers: str
     difference: str
     interval: str
-    p: str
     cases: int
     low: float
     high: float
@@ -307,7 +312,6 @@ def spread_rows(
                 among_readers=words(spread.among_readers),
                 difference=("+" if float(found.value) > 0 else "") + words(float(found.value), 3),
                 interval=interval,
-                p=DASH if math.isnan(spread.p) else ("< 0.01" if spread.p < 0.01 else f"{spread.p:.2f}"),
                 cases=int(found.cases),
                 low=place(float(found.low)),
                 high=place(float(found.high)),

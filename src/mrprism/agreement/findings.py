@@ -12,33 +12,52 @@ from mrprism.agreement.charts import percent, words
 from mrprism.agreement.result import Agreement
 from mrprism.agreement.spread import Spread
 from mrprism.agreement.structure import StructureAgreement
+from mrprism.agreement.subset import HALF
+from mrprism.metrics.claims import LEVEL as CHANCE
+from mrprism.metrics.claims import all_pairs, suffice, too_few
 
 MOST = 5  # remarks on equal masks
 VERDICT_TEXT = {
     "within": "is within the readers’ spread",
     "outside": "is outside the readers’ spread",
-    "undecided": "can be called neither within nor outside the readers’ spread, with so few cases,",
+    "undecided": "can be called neither within nor outside the readers’ spread: the interval reaches over the "
+    "margin,",
 }
 
 
 def finding(agreement: Agreement) -> str:
-    """How much the raters agree, on what least, and who stands apart."""
+    """How much the raters agree, on what least, and who stands apart, as far as the patients bear it out."""
     raters = len(agreement.task.raters)
     who = f"{raters} anonymous readers a case" if agreement.task.anonymous else f"The {raters} raters"
     parts = sorted((part for part in agreement.structures if not math.isnan(_dice(part))), key=_dice)
-    worst, best = parts[0], parts[-1]
-    if worst is best:
-        sentence = f"{who} reach a mean pairwise Dice of {_score(worst)} on the {worst.structure}"
+    least, best = _ends(agreement, parts)
+    if least or best:
+        said = [f"least on the {least.structure} (mean Dice {_score(least)})"] if least else []
+        said += (
+            [f"best on the {best.structure} ({_score(best) if not least else words(_dice(best))})"]
+            if best
+            else []
+        )
+        sentence = f"{who} agree {' and '.join(said)}"
     else:
-        sentence = f"{who} agree least on the {worst.structure} (mean Dice {_score(worst)}) and best on the "
-        sentence += f"{best.structure} ({words(_dice(best))})"
+        scores = [f"{_score(part)} on the {part.structure}" for part in parts[:MOST]]
+        scores += [f"more on {len(parts) - MOST} others"] if len(parts) > MOST else []
+        sentence = f"{who} reach a mean pairwise Dice of {_listed(scores, '')}"
     apart = _apart(agreement)
-    share = float(worst.overall["dissent_share"].value)
+    share = float(parts[0].overall["dissent_share"].value)
     if apart:
         sentence += f"; {apart}"
     elif not math.isnan(share):
-        sentence += f"; {percent(share)} of what anyone drew is in dispute"
+        where = f" of the {parts[0].structure}" if len(parts) > 1 else ""
+        sentence += f"; {percent(share)} of what anyone drew{where} is in dispute"
     return sentence + "."
+
+
+def caution(agreement: Agreement) -> str:
+    """What so few patients cannot show; empty where there are enough."""
+    if suffice(agreement.groups):
+        return ""
+    return f"{too_few(agreement.groups).capitalize()}: nobody is called different from anybody here."
 
 
 def answer(candidates: Sequence[Spread]) -> str:
@@ -46,11 +65,40 @@ def answer(candidates: Sequence[Spread]) -> str:
     sentences = []
     for name in dict.fromkeys(spread.candidate for spread in candidates):
         own = [spread for spread in candidates if spread.candidate == name]
+        few = [spread for spread in own if not suffice(int(spread.difference.patients))]
         for verdict, text in VERDICT_TEXT.items():
-            where = [spread.structure for spread in own if spread.verdict == verdict]
+            where = [s.structure for s in own if s.verdict == verdict and s not in few]
             if where:
                 sentences.append(f"{name} {text} on the {_listed(where)}.")
+        for spread in few:
+            sentences.append(
+                f"Whether {name} is within the readers’ spread on the {spread.structure} cannot be said from "
+                f"{too_few(int(spread.difference.patients))}."
+            )
     return " ".join(sentences)
+
+
+def rests(agreement: Agreement) -> list[str]:
+    """Statistics that rest on a small part of the cases, and what carries more."""
+    kind = "ICC1" if agreement.task.anonymous else "ICC2"
+    said = []
+    for part in agreement.structures:
+        value, total = part.overall[kind], len(agreement.cases)
+        if int(value.cases) >= HALF * total:
+            continue
+        sentence = (
+            f"The ICC of the {part.structure} rests on the {_cases(int(value.cases))} of {total} that every "
+            f"rater did ({words(float(value.value))})"
+        )
+        if part.subset is not None:
+            fewer = part.subset.overall[kind]
+            left = [name for r, name in enumerate(agreement.task.raters) if r not in part.subset.raters]
+            without = _listed(left, "") if len(left) <= MOST else f"{len(left)} raters who did few"
+            sentence += f"; without {without} it is {words(float(fewer.value))} on {_cases(int(fewer.cases))}"
+        if part.pairs:
+            sentence += "; the differences of every two raters (pairs.csv) use all cases the two share"
+        said.append(sentence + ".")
+    return said
 
 
 def identical(agreement: Agreement) -> list[str]:
@@ -68,6 +116,18 @@ def identical(agreement: Agreement) -> list[str]:
     ][:MOST]
 
 
+def _ends(
+    agreement: Agreement, parts: Sequence[StructureAgreement]
+) -> tuple[StructureAgreement | None, StructureAgreement | None]:
+    """The structure on which raters agree less than on every other, and that on which they agree more."""
+    if len(parts) < 2:
+        return None, None
+    groups = [p or f"case {c}" for p, c in zip(agreement.patients, agreement.cases, strict=True)]
+    p = all_pairs(np.stack([part.cases["dice"] for part in parts], axis=1), groups, seed=agreement.seed)
+    apart = [bool((np.delete(p[i], i) < CHANCE).all()) for i in (0, len(parts) - 1)]
+    return parts[0] if apart[0] else None, parts[-1] if apart[1] else None
+
+
 def _dice(part: StructureAgreement) -> float:
     return float(part.overall["dice"].value)
 
@@ -79,14 +139,14 @@ def _score(part: StructureAgreement) -> str:
 
 
 def _apart(agreement: Agreement) -> str:
-    """The rater whose bias is largest among those whose interval leaves out 0."""
+    """The rater whose bias is largest among those that differ from none by more than chance."""
     found = []
     for part in agreement.structures:
-        bias = part.raters.get("bias")
-        if bias is None:
+        if part.bias_p is None:
             continue
-        sure = (bias.low > 0) | (bias.high < 0)
-        for r in np.flatnonzero(sure):
+        bias = part.raters["bias"]
+        sure = (part.bias_p * len(agreement.structures) < CHANCE) & ((bias.low > 0) | (bias.high < 0))
+        for r in np.flatnonzero(sure & np.array([suffice(int(n)) for n in bias.patients])):
             found.append(
                 (abs(float(bias.value[r])), float(bias.value[r]), agreement.task.raters[r], part.structure)
             )
@@ -98,5 +158,9 @@ def _apart(agreement: Agreement) -> str:
     return f"{rater} draws {percent(abs(value))} {more}{area} than the others’ vote"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and the {names[-1]}"
+def _cases(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str], article: str = "the ") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {article}{names[-1]}"

@@ -20,11 +20,13 @@ from mrprism.agreement.charts import (
     spread_rows,
     words,
 )
-from mrprism.agreement.findings import answer, finding, identical
+from mrprism.agreement.findings import answer, caution, finding, identical, rests
 from mrprism.agreement.pictures import Panel, panel
 from mrprism.agreement.result import WITHOUT_PERSONS, Agreement
-from mrprism.agreement.spread import NULL_EXCHANGE, NULL_MARGIN, Spread
+from mrprism.agreement.spread import NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
+from mrprism.metrics.bootstrap import FEW
+from mrprism.metrics.claims import ENOUGH
 from mrprism.output.colours import rater_colour
 from mrprism.output.templates import templates
 
@@ -61,11 +63,12 @@ def page(
         legend=len(raters) <= NAMED and not agreement.task.anonymous,
         finding=finding(agreement),
         answer=answer(candidates),
-        notes=[WITHOUT_PERSONS] if agreement.task.anonymous else identical(agreement),
+        notes=notes(agreement),
         key_figures=[_key_figures(agreement, part) for part in agreement.structures],
         sections=[_section(agreement, part, candidates) for part in agreement.structures],
         margin_null=NULL_MARGIN.format(margin=candidates[0].margin if candidates else agreement.margin),
-        exchange_null=NULL_EXCHANGE,
+        few=FEW,
+        enough=ENOUGH,
         verdicts=VERDICTS,
         shown=[_shown(agreement, dataset, place) for place in hardest[:pictures]],
         rows=rows[:LISTED],
@@ -75,19 +78,33 @@ def page(
     )
 
 
+def notes(agreement: Agreement) -> list[str]:
+    """What limits the statistics: few patients, few cases, copies, anonymous raters."""
+    said = [caution(agreement), *rests(agreement)]
+    said += [WITHOUT_PERSONS] if agreement.task.anonymous else [*identical(agreement), *agreement.copies]
+    return [f"{sentence.rstrip('.')}." for sentence in said if sentence]
+
+
 def _key_figures(agreement: Agreement, part: StructureAgreement) -> dict[str, Any]:
     overall = part.overall
     icc = "ICC1" if agreement.task.anonymous else "ICC2"
+    total = len(agreement.cases)
     figures = [
-        figure(overall["dice"]),
-        figure(overall["hd95"], unit=agreement.distance_unit),
+        figure(overall["dice"], of=total),
+        figure(overall["hd95"], unit=agreement.distance_unit, of=total),
         figure(overall["fleiss_kappa"]),
         figure(overall["gwet_ac1"]),
         figure(overall["krippendorff_alpha"]),
-        figure(overall[icc]),
+        figure(overall[icc], of=total),
         figure(overall["dissent_share"], share=True),
     ]
-    return {"structure": part.structure, "figures": figures}
+    rests_on = overall["gwet_ac1"]
+    return {
+        "structure": part.structure,
+        "cases": int(rests_on.cases),
+        "patients": int(rests_on.patients),
+        "figures": figures,
+    }
 
 
 def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequence[Spread]) -> dict[str, Any]:
@@ -111,7 +128,13 @@ def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequenc
         return section
     matrix = {key: agreement.matrix(part.structure, key) for key in ("dice", "hd95", "cohen_kappa")}
     section["maps"] = [
-        heatmap("Dice", "mean over cases; dark is agreement", raters, matrix["dice"], best=1.0),
+        heatmap(
+            "Dice",
+            f"mean over the cases two raters share ({_range(part.pairs['dice'].cases)}); dark is agreement",
+            raters,
+            matrix["dice"],
+            best=1.0,
+        ),
         heatmap(
             "HD95",
             f"mean over cases, {agreement.distance_unit}; dark is agreement",
@@ -124,6 +147,7 @@ def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequenc
     ]
     section["bias"] = bias_plot(raters, part.raters)
     section["raters"] = [_rater_row(agreement, part, r) for r in range(len(raters))]
+    section["shared"] = _range(part.pairs["size_difference"].cases)
     section["bland_altman"] = _bland_altman_rows(part, raters) if len(raters) <= NAMED else []
     return section
 
@@ -135,6 +159,7 @@ def _rater_row(agreement: Agreement, part: StructureAgreement, r: int) -> dict[s
     return {
         "rater": agreement.task.raters[r],
         "colour": rater_colour(r),
+        "cases": int(part.raters["dice_to_others"].cases[r]),
         "figures": [
             of("dice_to_others"),
             of("sensitivity_to_others"),
@@ -151,6 +176,7 @@ def _bland_altman_rows(part: StructureAgreement, raters: Sequence[str]) -> list[
         {
             "first": raters[first],
             "second": raters[second],
+            "cases": int(found["size_difference"].cases[place]),
             "colours": (rater_colour(int(first)), rater_colour(int(second))),
             "bias": figure(_at(found["size_difference"], place)),
             "lower": figure(_at(found["size_lower_limit"], place)),
@@ -158,6 +184,11 @@ def _bland_altman_rows(part: StructureAgreement, raters: Sequence[str]) -> list[
         }
         for place, (first, second) in enumerate(zip(*pairs(len(raters)), strict=True))
     ]
+
+
+def _range(counts: np.ndarray) -> str:
+    low, high = int(counts.min(initial=10**9)), int(counts.max(initial=0))
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _at(found: Estimate, place: int) -> Estimate:

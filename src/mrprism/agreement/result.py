@@ -19,6 +19,7 @@ from mrprism.core.brief import counted
 from mrprism.core.errors import unknown
 from mrprism.core.rows import Rows
 from mrprism.core.sample import Task
+from mrprism.metrics.bootstrap import FEW
 
 Row = dict[str, Any]
 IN_SIZES = {"any_rater", "all_raters", "majority", "dissent", "ties", "size", "size_difference"}
@@ -49,6 +50,7 @@ class Agreement:
     margin: float
     groups: int  # patients there are to resample
     candidates: tuple[Spread, ...] = ()  # models that were held against the readers
+    copies: tuple[str, ...] = ()  # raters whose masks seem to be corrections of one another, a sentence each
 
     def __getitem__(self, structure: str) -> StructureAgreement:
         for part in self.structures:
@@ -115,9 +117,13 @@ def tables(agreement: Agreement) -> dict[str, list[Row]]:
     }
     for part in agreement.structures:
         found["overall"] += [
-            {"structure": part.structure, "statistic": key, "unit": _unit(agreement, key), **_numbers(value)}
-            for key, value in part.overall.items()
+            _overall_row(agreement, part, key, value, "") for key, value in part.overall.items()
         ]
+        if part.subset is not None:
+            names = ", ".join(agreement.task.raters[r] for r in part.subset.raters)
+            found["overall"] += [
+                _overall_row(agreement, part, key, value, names) for key, value in part.subset.overall.items()
+            ]
         found["pairs"] += _pair_rows(agreement, part)
         found["raters"] += _rater_rows(agreement, part)
         found["spread"] += [spread_row(spread) for spread in part.spread]
@@ -157,7 +163,9 @@ def to_json(agreement: Agreement) -> Row:
         "structures": list(task.structures),
         "size_unit": agreement.unit,
         "distance_unit": agreement.distance_unit,
-        "interval": f"{LEVEL:.0%} percentile bootstrap, patients resampled with replacement",
+        "interval": f"{LEVEL:.0%}: percentiles of resamples of whole patients; with fewer than {FEW} patients "
+        "Student's t, and for ICCs F",
+        "copies": list(agreement.copies),
         "resamples": agreement.resamples,
         "seed": agreement.seed,
         "note": WITHOUT_PERSONS if task.anonymous else None,
@@ -180,6 +188,7 @@ def spread_row(spread: Spread) -> Row:
         "margin": spread.margin,
         "p_exchangeable": number(spread.p),
         "cases": int(spread.difference.cases),
+        "patients": int(spread.difference.patients),
         "left_out": spread.left_out,
         "null": spread.null,
         "null_of_p": NULL_EXCHANGE,
@@ -205,9 +214,22 @@ def number(value: Any) -> int | float | None:
     return int(plain)
 
 
+def _overall_row(
+    agreement: Agreement, part: StructureAgreement, key: str, value: Estimate, raters: str
+) -> Row:
+    """A statistic of all raters, or of those that are named."""
+    row = {"structure": part.structure, "statistic": key, "unit": _unit(agreement, key), **_numbers(value)}
+    return {**row, "only_raters": raters, "remark": "" if value.computed else "not computed"}
+
+
 def _numbers(found: Estimate, place: int | tuple[()] = ()) -> Row:
-    keys = ("value", "low", "high", "cases", "undefined")
-    return {key: number(getattr(found, key)[place]) for key in keys}
+    keys = ("value", "low", "high")
+    counts = ("cases", "patients", "undefined", "left_out")
+    return {
+        **{key: number(getattr(found, key)[place]) for key in keys},
+        "interval": str(found.by[place]),
+        **{key: int(getattr(found, key)[place]) for key in counts},
+    }
 
 
 def _pair_rows(agreement: Agreement, part: StructureAgreement) -> list[Row]:

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mrprism.agreement.bootstrap import Estimate, estimate, mean, resample
+from mrprism.agreement.bootstrap import Estimate, estimate, mean, not_computed, resample
 from mrprism.agreement.candidate import CandidateMasks
 from mrprism.agreement.case import dice
 from mrprism.agreement.cases import Cases, patient
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
+from mrprism.metrics.claims import stated
 
 NULL_MARGIN = (
     "the candidate's mean Dice to the readers is lower than the readers' mean Dice among themselves by "
@@ -57,10 +58,14 @@ class Spread:
 
     @property
     def verdict(self) -> str:
-        """`within`: worse by the margin or more is ruled out; `outside`: it is certain; else `undecided`."""
-        if self.difference.low > -self.margin:
-            return "within"
-        return "outside" if self.difference.high < -self.margin else "undecided"
+        """`within`: worse by the margin or more is ruled out; `outside`: it is certain; else `undecided`.
+
+        With fewer patients than could show anything it is always `undecided`.
+        """
+        low, high = float(self.difference.low), float(self.difference.high)
+        if not stated(low, high, int(self.difference.patients), beside=-self.margin):
+            return "undecided"
+        return "within" if low > -self.margin else "outside"
 
     @property
     def null(self) -> str:
@@ -170,17 +175,16 @@ def spread_test(
     usable = ~np.isnan(differences[:, candidate])
     kept = np.asarray(groups, str)[usable]
     if not usable.any():
-        unknown, none = np.array(np.nan), np.array(0)
-        nothing = Estimate(unknown, unknown, unknown, none, none)
-        return Spread(structure, name, np.nan, np.nan, nothing, margin, np.nan, len(usable))
-    weights = resample(kept.tolist(), resamples, seed)
+        return Spread(structure, name, np.nan, np.nan, not_computed(()), margin, np.nan, len(usable))
+    drawn = resample(kept.tolist(), resamples, seed)
     values = differences[usable]
+    own = values[:, candidate]
     return Spread(
         structure=structure,
         candidate=name,
         to_readers=float(to_others[usable, candidate].mean()),
         among_readers=float(among[usable, candidate].mean()),
-        difference=estimate(lambda w: mean(values[:, candidate], w), weights, int(usable.sum())),
+        difference=estimate(lambda weights: mean(own, weights), drawn, np.ones(len(own), bool)),
         margin=margin,
         p=_exchange(values, candidate, kept, seed, resamples),
         left_out=int((~usable).sum()),

@@ -53,6 +53,7 @@ def run(
     mrprism agree fundus --out fundus-agreement --candidate outlines
     """
     from mrprism.agreement.findings import answer, finding
+    from mrprism.agreement.page import notes
     from mrprism.agreement.write import PAGE, report
     from mrprism.cli.calls import agree
 
@@ -70,7 +71,7 @@ def run(
     if as_json:
         print(json.dumps(report(found, tests), indent=1, allow_nan=False))
         return
-    for sentence in (finding(found), answer(tests)):
+    for sentence in (finding(found), answer(tests), *notes(found)):
         if sentence:
             print(sentence)
     _print_table(found)
@@ -79,6 +80,7 @@ def run(
 
 def _print_table(found: Agreement) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mrprism.agreement.charts import figure
@@ -90,10 +92,15 @@ def _print_table(found: Agreement) -> None:
         "gwet_ac1": "AC1",
     }
     shown |= {"krippendorff_alpha": "α", "ICC1" if found.task.anonymous else "ICC2": "ICC"}
-    table = Table("", *shown.values(), box=None, pad_edge=False)
+    table = Table("", "cases", *shown.values(), box=None, pad_edge=False)
     for part in found.structures:
-        figures = [figure(part.overall[key]) for key in shown]
-        table.add_row(part.structure, *(f"{f.value}\n[dim]{f.interval}[/dim]" for f in figures))
+        figures = [figure(part.overall[key], of=len(found.cases)) for key in shown]
+        rests_on = part.overall["gwet_ac1"]
+        table.add_row(
+            escape(part.structure),
+            f"{rests_on.cases}\n[dim]{rests_on.patients} patient{'s' if rests_on.patients != 1 else ''}[/dim]",
+            *(f"{f.value}\n[dim]{f.interval}{f'{chr(10)}{f.note}' if f.note else ''}[/dim]" for f in figures),
+        )
     console = Console()
     console.print()
     console.print(table)

@@ -54,8 +54,8 @@ def agree(
                 measure(sample.masks[:, c], sample.rated[:, c], sample.spacing_mm, distances=distances)
             )
             if not task.anonymous and len(task.raters) <= MOST_COPIED:
-                drawn = {int(r): sample.masks[r, c] for r in np.flatnonzero(sample.rated[:, c])}
-                some = {r: mask for r, mask in drawn.items() if mask.any()}
+                by_rater = {int(r): sample.masks[r, c] for r in np.flatnonzero(sample.rated[:, c])}
+                some = {r: mask for r, mask in by_rater.items() if mask.any()}
                 copies.look(Look(sample.name, "", c, some, None))
     if not any(case.rated.sum() > 1 for cases in measures for case in cases):
         raise InputError(f"no case of {dataset.name} was outlined by two raters; there is nothing to compare")

@@ -12,7 +12,7 @@ standard error (Gwet's for kappas, where a patient is one subject; the usual one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Estimate:
     undefined: np.ndarray  # cases that could have counted and were 0/0
     left_out: np.ndarray  # cases that could not count: a rater is absent, or the spacing is unknown
     by: np.ndarray  # where the interval comes from, "" where there is none
-    computed: bool = True
+    computed: bool = field(default=True, kw_only=True)
 
     def __repr__(self) -> str:
         return f"Estimate({self})" if self.value.ndim == 0 else f"Estimate of {size(self.value.shape)} values"
@@ -60,7 +60,7 @@ class Estimate:
         """The estimate at a place of the arrays."""
         fields = (self.value, self.low, self.high, self.cases, self.patients)
         more = (self.undefined, self.left_out, self.by)
-        return Estimate(*(np.asarray(field[place]) for field in (*fields, *more)), computed=self.computed)
+        return Estimate(*(np.asarray(part[place]) for part in (*fields, *more)), computed=self.computed)
 
 
 @dataclass(frozen=True)

@@ -366,7 +366,7 @@ COMMANDS = [
     Bad("comparison", "another budget", nothing, "budgets are not mixed", "compare {in}/data --out {in}/comparison --methods fuse --epochs 9 --size 20 --backbone small"),
     Bad("run", "a run folder that is none", remove("run/config.json"), "run is no run folder: it has no config.json"),
     Bad("run", "settings cut short", cut("run/config.json"), "config.json: ... (written by another version of mrprism?)"),
-    Bad("run", "settings of another version", edit("run/config.json", lambda d: d.update(magic=1)), "config.json: magic: Extra inputs are not permitted (written by another version of mrprism?)"),
+    Bad("run", "settings of another version", edit("run/config.json", lambda d: d.update(magic=1)), "config.json: magic is 1: extra inputs are not permitted (written by another version of mrprism?)"),
     Bad("run", "a method this version lacks", edit("run/config.json", lambda d: d.update(method="gone")), "'gone'"),
     Bad("run", "options out of range", edit("run/config.json", lambda d: d.update(method="mrprism", options={"recurrences": -5})), "recurrences must be at least 1, not -5"),
     Bad("run", "no weights", remove("run/weights.safetensors"), "has no weights.safetensors yet"),

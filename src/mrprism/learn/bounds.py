@@ -26,10 +26,9 @@ MOST_ITEMS = 10_000  # of one option
 LARGEST = 1e9  # number in an option that says nothing of its own bounds
 
 # what the settings of a run, and options of methods, are annotated with
-Few = Annotated[int, Field(ge=1, le=100)]  # networks, rounds: things that are all kept in memory
-Many = Annotated[int, Field(ge=1, le=1000)]  # passes: things that are done one after the other
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Kept = Annotated[int, Field(le=100)]  # networks, rounds: things that are all kept in memory
+Done = Annotated[int, Field(le=1000)]  # passes, steps: things that are done one after the other
+Pixels = Annotated[int, Field(le=4096**2)]
 Size = Annotated[int, Field(ge=8, le=4096)]
 Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=100_000)]
@@ -134,10 +133,10 @@ def _bounded(name: str, value: Any) -> None:
     raise ValueError(f"option '{name}' has lists in lists, more than {MOST_DEPTH} deep")
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     """A number in few letters; whole ones may have thousands of digits."""
     if isinstance(value, int) and abs(value) >= 10**15:
-        return f"a number of {value.bit_length() * 3 // 10 + 1} digits"
+        return f"a number of {int(value.bit_length() * math.log10(2)) + 1} digits"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

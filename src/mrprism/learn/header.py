@@ -89,6 +89,10 @@ def _stored(name: str, entry: Mapping[str, Any], held: int) -> Stored:
     return Stored(TYPES[dtype], tuple(shape))
 
 
+class TooManyPartsError(InputError):
+    """A method that is being built has more parts than its file."""
+
+
 @contextmanager
 def few_parts(most: int, file: Path) -> Iterator[None]:
     """While a method is built: stop as soon as it has more parameters and buffers than its file can hold."""
@@ -98,7 +102,7 @@ def few_parts(most: int, file: Path) -> Iterator[None]:
         nonlocal made
         made += 1
         if made > most:
-            raise InputError(
+            raise TooManyPartsError(
                 f"{file}: these are not the weights of this run's method: its config.json asks for a network of "
                 f"more than {most} parts, the file holds fewer"
             )
@@ -118,8 +122,8 @@ def few_parts(most: int, file: Path) -> Iterator[None]:
 def check_weights(method: nn.Module, header: Header, file: Path, cases: int) -> None:
     """Compare a method's tensors with those a file announces; a method on the meta device will do.
 
-    A buffer may be longer or shorter along its first axis than a fresh method's: such as hold something for
-    every training case.
+    A buffer that is empty in a fresh method may have any length along its first axis: such as hold something
+    for every training case.
 
     Args:
         cases: How many the run was trained on.
@@ -139,7 +143,12 @@ def check_weights(method: nn.Module, header: Header, file: Path, cases: int) -> 
         if found.shape == tuple(wanted.shape):
             return True
         longer = len(found.shape) == wanted.ndim > 0 and found.shape[1:] == tuple(wanted.shape[1:])
-        return name in buffers and longer and math.prod(found.shape) <= PER_CASE * max(1, cases)
+        return (
+            name in buffers
+            and wanted.shape[:1] == (0,)
+            and longer
+            and math.prod(found.shape) <= PER_CASE * max(1, cases)
+        )
 
     wrong = [
         name for name in [*expected, *(n for n in header.tensors if n not in expected)] if not fits(name)

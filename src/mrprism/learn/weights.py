@@ -14,7 +14,15 @@ from torch import Tensor
 from mrprism.core.errors import InputError, unknown
 from mrprism.learn import tie
 from mrprism.learn.finite import refuse_not_finite
-from mrprism.learn.header import SPARE, Header, Stored, check_weights, few_parts, read_header
+from mrprism.learn.header import (
+    SPARE,
+    Header,
+    Stored,
+    TooManyPartsError,
+    check_weights,
+    few_parts,
+    read_header,
+)
 from mrprism.learn.methods import METHODS
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
@@ -65,9 +73,9 @@ def check_outline(config: RunConfig, header: Header, file: Path) -> None:
     try:
         with torch.device("meta"), few_parts(3 * len(header.tensors) + SPARE, file):
             method = _build(config)
-    except InputError:
+    except TooManyPartsError:
         raise
-    except Exception:  # a method of somebody else's that looks at values while it is built
+    except Exception:  # a wrong option, or somebody else's method that looks at values while it is built
         with few_parts(3 * len(header.tensors) + SPARE, file):
             method = _build(config)
     check_weights(method, header, file, len(config.train))

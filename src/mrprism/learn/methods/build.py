@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mrprism.core.errors import InputError, UnknownName, nearest
 from mrprism.core.sample import Task
+from mrprism.learn.bounds import bounded_options
 from mrprism.learn.methods import METHODS, method_class
 from mrprism.learn.methods.method import Method
 
@@ -21,6 +22,10 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
         InputError: No such method, or it has no such option or refuses its value.
     """
     make = method_class(name)
+    try:
+        options = bounded_options(options)
+    except ValueError as error:
+        raise InputError(f"method '{name}': {error}") from error
     options = _read_options(name, make, options)
     try:
         method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]

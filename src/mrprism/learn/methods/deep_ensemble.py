@@ -19,6 +19,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.bounds import Kept
 from mrprism.learn.methods.fused_label import FusedLabel
 from mrprism.learn.methods.method import Method
 
@@ -30,7 +31,7 @@ class DeepEnsemble(Method):
         self,
         task: Task,
         *,
-        members: int = 5,
+        members: Kept = 5,
         label: str = "soft-vote",
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,

@@ -33,6 +33,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch, Reads
+from mrprism.learn.bounds import Done
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.mrnet import draw_expertise, rated_mean_bce, weighted_vote
 from mrprism.learn.networks.encoder import Encoder
@@ -53,7 +54,7 @@ class DiagnosisFirst(Method):
         task: Task,
         *,
         first_stage: float = 1 / 3,
-        steps: int = 20,
+        steps: Done = 20,
         step_size: float = 0.3,
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,

@@ -25,6 +25,7 @@ from mrprism.learn.networks.unet import RAREST
 Grouping = Literal["auto", "joint", "separate"]
 
 MOST_JOINT = 3  # structures read jointly unless asked otherwise
+MOST_TOGETHER = 10  # structures that can be read jointly at all: 1024 classes
 RARE = 1e-3  # a combination with a smaller share of what is marked is read as its nearest neighbour
 CLOSED = -1e4  # logit of a class that does not occur
 
@@ -46,6 +47,11 @@ class Classes(nn.Module):
         joint = grouping == "joint" or (grouping == "auto" and structures <= MOST_JOINT)
         self.groups = 1 if joint else structures
         self.in_group = structures // self.groups
+        if self.in_group > MOST_TOGETHER:
+            raise InputError(
+                f"{self.in_group} structures cannot be read jointly, at most {MOST_TOGETHER}: their combinations would "
+                "be classes; set grouping=separate"
+            )
         self.size = 2**self.in_group
         bits = torch.arange(self.size)[:, None] >> torch.arange(self.in_group) & 1
         self.register_buffer("contains", bits.bool(), persistent=False)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch, Reads
+from mrprism.learn.bounds import Pixels
 from mrprism.learn.methods.exclusive import (
     Classes,
     Grouping,
@@ -45,7 +46,7 @@ class MaxMIG(Method):
         self,
         task: Task,
         *,
-        pixels: int = 16384,
+        pixels: Pixels = 16384,
         grouping: Grouping = "auto",
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,

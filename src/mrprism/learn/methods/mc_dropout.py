@@ -18,6 +18,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.bounds import Done
 from mrprism.learn.methods.fused_label import FusedLabel
 from mrprism.learn.networks.unet import UNet
 
@@ -30,7 +31,7 @@ class MCDropout(FusedLabel):
         task: Task,
         *,
         dropout: float = 0.3,
-        passes: int = 20,
+        passes: Done = 20,
         label: str = "soft-vote",
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,

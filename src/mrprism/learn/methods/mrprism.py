@@ -23,6 +23,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.bounds import Kept
 from mrprism.learn.confidence import (
     EQUAL,
     agreement,
@@ -75,8 +76,8 @@ class MrPrism(Method):
         *,
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
-        recurrences: int = 3,
-        predict_recurrences: int | None = None,
+        recurrences: Kept = 3,
+        predict_recurrences: Kept | None = None,
         fusion: Fusion | None = None,
         target: Literal["fuse", "self"] = "fuse",
         integration: Integration = "attention",
@@ -85,7 +86,7 @@ class MrPrism(Method):
         divp_reconstruction: float = 0.0,
         initial: Literal["equal", "random"] = "equal",
         shuffle: float = 0.0,
-        shuffles: int = 3,
+        shuffles: Kept = 3,
         trust: Trust | None = None,
         floor: float = 0.55,
         prior: float = 0.0,

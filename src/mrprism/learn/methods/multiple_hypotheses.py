@@ -23,6 +23,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.bounds import Kept
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.unet import UNet
 
@@ -36,7 +37,7 @@ class MultipleHypotheses(Method):
         self,
         task: Task,
         *,
-        hypotheses: int | None = None,
+        hypotheses: Kept | None = None,
         epsilon: float = 0.05,
         dropped: float = 0.01,
         backbone: str = "resnet34",

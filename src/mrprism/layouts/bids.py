@@ -68,6 +68,9 @@ def read(
             f"'{source}' has no mask or dseg file with the entity '{rater}-'{_instead(source, ledger)}; expected names "
             f"such as sub-01_label-lesion_{rater}-ann_mask.nii.gz"
         )
+    odd = [d.file.path.name for d in drawings if d.file.others or not _is_last(d.file)]
+    if odd:
+        ledger.note(f"{len(odd)} names have their parts in another order than BIDS wants, such as '{odd[0]}'")
     root = _raw(source, images)
     own = root.resolve() == source.resolve()
     pictures = [f for f in (files if own else _files(root, None)) if f.suffix not in _DRAWN]
@@ -177,10 +180,6 @@ def _drawing(file: _File, asked: _Asked) -> _Drawing | None:
         )
         ledger.leave(file.path, why)
         return None
-    if file.others or not re.search(rf"_{file.suffix}{_ENDING}$", file.path.name, re.IGNORECASE):
-        ledger.note(
-            f"'{file.path.name}' and others have parts of their names in another order than BIDS wants"
-        )
     if rater in _PROCESSING:
         raise InputError(
             f"'{file.path}' has '{entity}-{rater}', which names a kind of processing and no rater; "
@@ -194,6 +193,11 @@ def _drawing(file: _File, asked: _Asked) -> _Drawing | None:
         named = _table(file, asked.source, ledger)
         labels = {asked.spelling.of(name, file.path): values for name, values in named.items()}
     return _Drawing(file, str(beside.get("Rater") or rater), labels, beside.get("Case"))
+
+
+def _is_last(file: _File) -> bool:
+    """Whether the suffix stands where it should."""
+    return re.search(rf"_{file.suffix}{_ENDING}$", file.path.name, re.IGNORECASE) is not None
 
 
 def _side(path: Path, ledger: Ledger) -> dict[str, Any]:

@@ -37,8 +37,12 @@ def read(
     """
     files = json_files(source, ledger, "a COCO file for each rater")
     marks = Marks(ledger, needed(source if source.is_dir() else source.parent, images))
+    marked: set[str] = set()
     for file in files:
-        _collect(file, rater, boxes == "yes", marks)
+        marked |= _collect(file, rater, boxes == "yes", marks)
+    if unused := [name for name in marks.spelling.names if name not in marked]:
+        some = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+        ledger.note(f"nobody marked {some}: listed, and so looked for and found nowhere")
     return marks.source(source.resolve().name, _draw)
 
 
@@ -47,6 +51,9 @@ class _Picture:
     name: str
     height: int
     width: int
+
+    def __repr__(self) -> str:
+        return f"'{self.name}' of {self.height} × {self.width}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class _Shape:
     box: Any
 
 
-def _collect(file: Path, key: str, boxes: bool, marks: Marks) -> None:
+def _collect(file: Path, key: str, boxes: bool, marks: Marks) -> set[str]:
+    """Collect what one file says, and return the structures that are marked in it."""
     document = read_json(file)
     if not isinstance(document, dict):
         kind = "a list, perhaps the results of a detector" if isinstance(document, list) else shown(document)
@@ -87,7 +95,7 @@ def _collect(file: Path, key: str, boxes: bool, marks: Marks) -> None:
     if not key:
         for picture in pictures:
             found.setdefault((picture, file.stem), [])
-    _note(document["annotations"], set(names.values()), names, file, marks)
+    _note(document["annotations"], file, marks)
     for (id_, who), listed in found.items():
         picture = pictures[id_]
         path = marks.picture(picture.name, file)
@@ -106,26 +114,19 @@ def _collect(file: Path, key: str, boxes: bool, marks: Marks) -> None:
             else:
                 shapes.append(shape)
         marks.add(path, who, done, file)
+    return {structures[annotation["category_id"]] for annotation in document["annotations"]}
 
 
-def _note(
-    annotations: list[dict[str, Any]], categories: set[str], names: Ids[str], file: Path, marks: Marks
-) -> None:
+def _note(annotations: list[dict[str, Any]], file: Path, marks: Marks) -> None:
     """What is odd about a file and does no harm."""
     crowds = sum(bool(annotation.get("iscrowd")) for annotation in annotations)
     name = marks.ledger.named(file)
     if crowds:
-        marks.ledger.note(f"{crowds} annotations of '{name}' are crowds, and drawn as one region each")
+        marks.ledger.note(f"'{name}' has crowds (iscrowd), each drawn as one region: {crowds}")
     ids = [shown(annotation["id"]) for annotation in annotations if annotation.get("id") is not None]
     if len(set(ids)) < len(ids):
         again = next(id_ for id_ in ids if ids.count(id_) > 1)
         marks.ledger.note(f"'{name}' has several annotations of one id, such as {again}; all are drawn")
-    unused = categories - {names[annotation["category_id"]] for annotation in annotations}
-    if unused:
-        some = ", ".join(sorted(unused)[:5]) + (", ..." if len(unused) > 5 else "")
-        marks.ledger.note(
-            f"'{name}' lists {some} without a mark of it: looked for, and empty on all its pictures"
-        )
 
 
 def _called(annotation: dict[str, Any], file: Path) -> str:

@@ -107,7 +107,7 @@ class Ids(dict[Any, Value]):
             )
         if key in self and self[key] != value:
             raise InputError(
-                f"'{self.file}' has two {self.what}s with the id {shown(key)}: {shown(self[key])} and {shown(value)}; "
+                f"'{self.file}' says two things of the {self.what} with the id {shown(key)}: {shown(self[key])} and {shown(value)}; "
                 "expected each id once"
             )
         self[key] = value

@@ -119,9 +119,8 @@ class _Export:
     def say(self) -> None:
         """Note what was met that is nobody's work."""
         for what, count in self.counts.items():
-            self.marks.ledger.note(
-                f"'{self.marks.ledger.named(self.file)}' has {count} {what}, which are not read"
-            )
+            name = self.marks.ledger.named(self.file)
+            self.marks.ledger.note(f"'{name}' has what is nobody's work and not read: {what}, {count}")
 
     def _count(self, what: str, found: Any) -> None:
         if isinstance(found, list) and found:

@@ -22,7 +22,7 @@ from mrprism.datasets.tree import is_system
 from mrprism.images import format_of
 
 LEDGER = "mrprism-import.json"
-_OURS = {"dataset.json", "mrprism.json", LEDGER}
+_OURS = {"dataset.json", "mrprism.json", "manifest.json", LEDGER}  # what this package writes beside data
 _ABOUT = re.compile(  # what tells about a data set and holds none of it
     r"(read.?me|licen[cs]e|copying|citation|authors|change(s|log)|notice|terms|md5|sha\d+|checksums?)\b.*"
     r"|.*\.(md|pdf|docx?|rtf|html?|url|bib|cff)",

@@ -70,7 +70,7 @@ def _why_none(ledger: Ledger) -> str:
     if not ledger.left:
         return "; expected masks of one rater at least"
     first = ledger.left[0]
-    return f"; what was left out: '{first.what}' ({first.why}), {len(ledger.left)} in all"
+    return f"; what was left out: {first.what} ({first.why}), {len(ledger.left)} in all"
 
 
 def _here(here: InPlace, unwanted: frozenset[str]) -> InPlace:

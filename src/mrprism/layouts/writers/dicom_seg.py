@@ -33,12 +33,25 @@ _CT, _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.
 _NAME = 64  # characters a DICOM name or label may have
 
 
+def _is_person(name: str) -> bool:
+    """Whether a name can stand as one of DICOM's kind PN: five parts with ^ between, in three scripts with = between."""
+    scripts = name.split("=")
+    plain = len(name) <= _NAME and "\\" not in name and name.isprintable()
+    return plain and len(scripts) <= 3 and all(script.count("^") <= 4 for script in scripts)
+
+
 def write(cases: Cases, folder: Path) -> None:
     """Volumes of one channel only, with a position."""
-    for text in (*cases.task.raters, *cases.task.structures):
-        if len(text) > _NAME or set(text) & set("\\^="):
+    for rater in cases.task.raters:
+        if not _is_person(rater):
             raise InputError(
-                f"'{text}' cannot be a name in DICOM: expected up to {_NAME} characters, no \\ ^ ="
+                f"'{rater}' cannot be a person's name in DICOM: expected up to {_NAME} characters, no \\, at most four ^ "
+                "between the parts of a name, as in Doe^Jane"
+            )
+    for structure in cases.task.structures:
+        if len(structure) > _NAME or "\\" in structure or not structure.isprintable():
+            raise InputError(
+                f"'{structure}' cannot be a label in DICOM: expected up to {_NAME} characters, no \\"
             )
     for number, sample in enumerate(cases, start=1):
         lies = geometry(sample)

@@ -45,7 +45,7 @@ def ellipse(
         np.hypot(radii[0] * np.sin(turn), radii[1] * np.cos(turn)),
     )
     (left, right), (top, bottom) = (  # the box that holds it, with a pixel to spare
-        (max(0, int(c - r) - 1), max(0, min(most, int(c + r) + 2)))
+        (min(most, max(0, int(c - r) - 1)), max(0, min(most, int(c + r) + 2)))
         for c, r, most in zip(centre, reach, size[::-1], strict=True)
     )
     mask = np.zeros(size, dtype=bool)

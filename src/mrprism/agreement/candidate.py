@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,24 @@ from mrprism.core.sample import MultiRaterSample
 from mrprism.images import Geometry, MaskFile, format_of, read_mask
 from mrprism.images.grids import in_order_of
 
+SEEN = ("train", "val")  # splits of a run on whose cases it cannot be judged
+
 
 class CandidateMasks(Mapping[str, np.ndarray]):
     """Masks (C, *space) by case name, none kept in memory."""
 
-    def __init__(self, readers: Mapping[str, Callable[[Geometry | None], np.ndarray]]) -> None:
-        """``readers`` give the masks on a grid, if it is known where that lies."""
-        self._readers = dict(readers)
+    def __init__(
+        self,
+        readers: Mapping[str, Callable[[Geometry | None], np.ndarray]],
+        seen: Mapping[str, str] | None = None,
+    ) -> None:
+        """``readers`` give the masks on a grid, if it is known where that lies.
+
+        Args:
+            seen: Cases the model learned from ("train") or was chosen on ("val"), which are kept out.
+        """
+        self.seen = {case: split for case, split in (seen or {}).items() if case in readers}
+        self._readers = {case: read for case, read in readers.items() if case not in self.seen}
 
     def __getitem__(self, case: str) -> np.ndarray:
         return self._readers[case](None)
@@ -43,15 +55,26 @@ class CandidateMasks(Mapping[str, np.ndarray]):
         return len(self._readers)
 
 
-def candidate_folder(folder: str | Path, cases: Sequence[str], structures: Sequence[str]) -> CandidateMasks:
+def candidate_folder(
+    folder: str | Path,
+    cases: Sequence[str],
+    structures: Sequence[str],
+    *,
+    with_training_cases: bool = False,
+) -> CandidateMasks:
     """Masks of a folder.
 
     Found as `CASE/mask_STRUCTURE.*` (as `mrprism predict` writes them), `CASE/STRUCTURE.*` or
     `CASE_STRUCTURE.*`; with one structure `CASE.*` will do. A case counts as missing when it lacks a
     structure.
 
+    Args:
+        with_training_cases: Keep cases that the model was trained or chosen on, as `CASE/prediction.json`
+            says (`mrprism predict` writes it); else they are left out and counted.
+
     Raises:
-        InputError: There is no such folder, or it has masks of none of the cases.
+        InputError: There is no such folder, it has masks of none of the cases, or of none but those the
+            model was trained on.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -76,7 +99,22 @@ def candidate_folder(folder: str | Path, cases: Sequence[str], structures: Seque
             f"'{folder}' holds no masks of these cases; expected for example "
             f"{cases[0]}/mask_{structures[0]}.png or {cases[0]}_{structures[0]}.png"
         )
-    return CandidateMasks(readers)
+    splits = {} if with_training_cases else {case: _split(folder / case) for case in readers}
+    found = CandidateMasks(readers, {case: split for case, split in splits.items() if split in SEEN})
+    if not len(found):
+        raise InputError(
+            f"all {len(readers)} cases in '{folder}' are cases that its model was trained or chosen on, which "
+            "say nothing of how it does on others; give masks of test cases, or --with-training-cases"
+        )
+    return found
+
+
+def _split(folder: Path) -> str:
+    """The split that a prediction says its image belongs to."""
+    try:
+        return str(json.loads((folder / "prediction.json").read_text(encoding="utf-8")).get("split", ""))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def candidate_dataset(dataset: Cases, cases: Sequence[str], structures: Sequence[str]) -> CandidateMasks:

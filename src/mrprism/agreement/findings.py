@@ -66,6 +66,12 @@ def answer(candidates: Sequence[Spread]) -> str:
     for name in dict.fromkeys(spread.candidate for spread in candidates):
         own = [spread for spread in candidates if spread.candidate == name]
         few = [spread for spread in own if not suffice(int(spread.difference.patients))]
+        seen = {"trained": own[0].trained_on, "chosen": own[0].chosen_on}
+        for how, count in seen.items():
+            if count:
+                sentences.append(
+                    f"{_cases(count)} on which {name} was {how} {'is' if count == 1 else 'are'} left out."
+                )
         for verdict, text in VERDICT_TEXT.items():
             where = [s.structure for s in own if s.verdict == verdict and s not in few]
             if where:

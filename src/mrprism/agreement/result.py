@@ -190,6 +190,8 @@ def spread_row(spread: Spread) -> Row:
         "cases": int(spread.difference.cases),
         "patients": int(spread.difference.patients),
         "left_out": spread.left_out,
+        "trained_on": spread.trained_on,
+        "chosen_on": spread.chosen_on,
         "null": spread.null,
         "null_of_p": NULL_EXCHANGE,
     }

@@ -14,7 +14,7 @@ rater", Biometrics 32, 1976.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -50,6 +50,8 @@ class Spread:
     margin: float
     p: float  # exchangeability, one-sided: does the candidate agree less than a reader would?
     left_out: int  # cases without the candidate or without two readers
+    trained_on: int = 0  # cases left out because the candidate learned from them
+    chosen_on: int = 0  # ... because its weights were chosen on them
 
     def __repr__(self) -> str:
         return (
@@ -144,6 +146,13 @@ def within_spread(
         )
         for c, s in enumerate(dataset.task.structures)
     )
+    if isinstance(candidate, CandidateMasks) and candidate.seen:
+        splits = list(candidate.seen.values())
+        trained, chosen = splits.count("train"), splits.count("val")
+        answers = tuple(
+            replace(a, trained_on=trained, chosen_on=chosen, left_out=a.left_out - trained - chosen)
+            for a in answers
+        )
     if not any(answer.difference.cases for answer in answers):
         raise InputError(f"no case of {dataset.name} has {name} and at least two readers")
     return answers

@@ -34,6 +34,12 @@ def run(
     distances: Annotated[
         bool, typer.Option("--distances/--no-distances", help="Also HD95, which takes most of the time.")
     ] = True,
+    with_training_cases: Annotated[
+        bool,
+        typer.Option(
+            "--with-training-cases", help="Judge a model also on cases that it was trained or chosen on."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what agreement.json holds.")] = False,
 ) -> None:
     """Measure how much the raters of a data set differ, and show it.
@@ -66,6 +72,7 @@ def run(
         margin=margin,
         distances=distances,
         pictures=pictures,
+        with_training_cases=with_training_cases,
     )
     tests = found.candidates
     if as_json:

@@ -108,6 +108,7 @@ def agree(
     margin: float = 0.05,
     distances: bool = True,
     pictures: int = 6,
+    with_training_cases: bool = False,
 ) -> Agreement:
     """Measure how much the raters of a data set differ.
 
@@ -120,6 +121,7 @@ def agree(
         margin: How much lower a mean Dice is still within the readers' spread.
         distances: Also HD95, which takes most of the time.
         pictures: How many of the cases people most disagree on are shown on the page.
+        with_training_cases: Judge a model also on cases that it was trained or chosen on.
 
     Raises:
         InputError: The data set is empty, or no case was outlined by two raters.
@@ -131,7 +133,10 @@ def agree(
     data: Any = dataset if isinstance(dataset, Cases) else opened(dataset)
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"'{out}' is a file; expected a folder to write to")
-    models = [(Path(path), masks_of(Path(path), data)) for path in candidates]
+    models = [
+        (Path(path), masks_of(Path(path), data, with_training_cases=with_training_cases))
+        for path in candidates
+    ]
     found = measure(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
     tests = [
         test
@@ -145,14 +150,14 @@ def agree(
     return replace(found, candidates=tuple(tests))
 
 
-def masks_of(path: Path, data: Dataset) -> CandidateMasks:
+def masks_of(path: Path, data: Dataset, *, with_training_cases: bool = False) -> CandidateMasks:
     """A model's masks by case name: from a folder, or a data set with one rater."""
     from mrprism.agreement.candidate import candidate_dataset, candidate_folder
     from mrprism.datasets.dataset import open_dataset
 
     if (path / "dataset.json").is_file() or path.suffix == ".json":
         return candidate_dataset(open_dataset(path), data.names, data.task.structures)
-    return candidate_folder(path, data.names, data.task.structures)
+    return candidate_folder(path, data.names, data.task.structures, with_training_cases=with_training_cases)
 
 
 def fuse_dataset(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +19,15 @@ from mrprism.core.sample import Task
 from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.open_image import is_series
 from mrprism.images import ImageFile, Window, format_of, write_mask, write_probability
+from mrprism.learn.known_cases import split_of
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import open_alike
 from mrprism.output.files import write_file
 from mrprism.output.folders import replacing_folder
 from mrprism.output.lock import alone_in
+
+NEW = "new"  # the split of an image that the run does not know
 
 
 @alone_in("out")
@@ -39,7 +44,8 @@ def predict_files(
 
     A folder holds for each structure `probability_*` and `mask_*` (above 0.5), and where the method
     gives them `raters/` (each rater's predicted mask), `confidence/` (in each rater), `recurrences/`
-    and `draws/`. PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
+    and `draws/`. `cases.csv` beside the folders says which of the run's splits each image belongs to: "train"
+    (learned from), "val" (chosen on), "test", or "new". PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
     gives TIFF and NIfTI, NRRD and DICOM give NIfTI, probabilities as float32. `prediction.json` says which
     run and image it came from.
 
@@ -78,6 +84,7 @@ def predict_files(
             _predict_file(predictor, file, folder, weights, window)
         if each:
             each(folder, skip)
+    _write_cases(out, list(folders))
     return [out / stem for stem in folders]
 
 
@@ -96,6 +103,7 @@ def _predict_file(
         "window": window,
         "structures": predictor.task.structures,
         "raters": predictor.task.raters,
+        "split": split_of(predictor.run.config, _stem(file), predictor.bare(image).image) or NEW,
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
@@ -104,6 +112,22 @@ def _predict_file(
     ) as new:  # an older one is of other weights or another image, as was seen before
         _write_maps(new, prediction, predictor.task, image, _suffix(image))
         write_file(new / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
+
+
+def _write_cases(out: Path, names: Sequence[str]) -> None:
+    """A table of the images in a folder, those of earlier calls too, and of the split of each."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["folder", "image", "split"])
+    earlier = [file.parent.name for file in out.glob("*/prediction.json")]
+    for name in sorted({*names, *earlier}):
+        try:
+            about = json.loads((out / name / "prediction.json").read_text(encoding="utf-8"))
+            row = [name, str(about["image"]), str(about.get("split", "unknown"))]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # no answer of a run
+        table.writerow(row)
+    write_file(out / "cases.csv", text.getvalue().encode())
 
 
 def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFile, suffix: str) -> None:

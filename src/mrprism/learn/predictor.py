@@ -74,7 +74,7 @@ class Predictor:
         Raises:
             InputError: The image has other channels than the run was trained on, or wrong values.
         """
-        sample = case if isinstance(case, MultiRaterSample) else self._bare(case)
+        sample = case if isinstance(case, MultiRaterSample) else self.bare(case)
         _check_image(sample, self.task)
         if len(sample.space) == 3:
             prediction = self._stacked(sample, self._plane)
@@ -163,7 +163,8 @@ class Predictor:
         check_answer(case, sample.name, self.run.config.method)
         return case
 
-    def _bare(self, image: np.ndarray | ImageFile) -> MultiRaterSample:
+    def bare(self, image: np.ndarray | ImageFile) -> MultiRaterSample:
+        """An image as a sample that nobody outlined."""
         array = image.array if isinstance(image, ImageFile) else image
         if array.ndim not in (3, 4):
             raise InputError(f"an image has the axes (channel, H, W); this one has the shape {array.shape}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ from toy import samples
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.split import split_cases
+from mrprism.images.planes import PlaneFile
 from mrprism.learn.augment import Change, apply_changes, draw_change
 from mrprism.learn.batches import collate, plain_batches, training_batches
 from mrprism.learn.cases import Cases
+from mrprism.learn.known_cases import image_mark
 from mrprism.learn.resize import resize, resize_masks, resize_sample
 from mrprism.learn.settings import steps_per_epoch
 
@@ -261,3 +265,69 @@ def test_an_absent_reference_stays_absent_under_change() -> None:
     assert not changed.reference[0].isnan().any()
     assert changed.reference[1].isnan().all()
     assert math.isclose(float(changed.image.max()), 1.0, abs_tol=0.5) if changed.image is not None else False
+
+
+# --- many cases
+
+
+def test_cases_beyond_the_memory_that_is_kept_lie_on_the_disk_and_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mrprism.learn import cases as module
+
+    source = {sample.name: sample for sample in samples(9)}
+    in_memory = Cases(source, list(source), 16)
+    assert not any(isinstance(kept._file, PlaneFile) for kept in in_memory._spools.values())
+    for most in (0, 300):  # from the first case on, and from one in the middle
+        monkeypatch.setattr(module, "MEMORY", most)
+        on_disk = Cases(source, list(source), 16)
+        assert all(isinstance(kept._file, PlaneFile) and not kept._held for kept in on_disk._spools.values())
+        assert on_disk.fingerprint() == in_memory.fingerprint()
+        assert on_disk.marks == in_memory.marks == {s.name: image_mark(s.image) for s in source.values()}
+        for one, other in zip(in_memory, on_disk, strict=True):
+            assert one.name == other.name
+            assert np.array_equal(one.image, other.image)
+            assert np.array_equal(one.masks, other.masks)
+            assert np.array_equal(one.reference, other.reference)
+        assert [case.name for case in on_disk.first(2)] == list(source)[:2]
+
+
+def test_the_fingerprint_is_that_of_0_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs begun by it are gone on with: names, shapes, then pixels, case by case."""
+    source = {sample.name: sample for sample in (*samples(3), *samples(5, reference=False)[3:])}
+    digest = hashlib.sha256()
+    for sample in source.values():
+        small = resize_sample(sample, 16)
+        image, masks = small.image.astype(np.float16), np.packbits(small.masks, axis=-1)
+        digest.update(repr((sample.name, image.shape, masks.shape)).encode())
+        for array in (image, masks, sample.rated):
+            digest.update(array.tobytes())
+        digest.update(b"-" if small.reference is None else np.packbits(small.reference, axis=-1).tobytes())
+    assert Cases(source, list(source), 16).fingerprint() == digest.hexdigest()
+
+
+def test_no_more_cases_are_read_ahead_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and however slow the first is: what was read waits nowhere in memory."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    asked: list[str] = []
+    first = samples(1)[0]
+
+    class Slow(dict[str, MultiRaterSample]):
+        def __getitem__(self, name: str) -> MultiRaterSample:
+            asked.append(name)
+            if name == "case00":
+                most.wait(timeout=60)
+            return dataclasses.replace(first, name=name)
+
+    most = threading.Event()
+    names = [f"case{number:02d}" for number in range(40)]
+    reader = threading.Thread(target=lambda: made.append(Cases(Slow(), names, 8)))
+    made: list[Cases] = []
+    reader.start()
+    while len(asked) < 5:  # the slow one, and those that may be under way beside it
+        assert reader.is_alive()
+        threading.Event().wait(0.001)
+    assert len(asked) <= 6
+    most.set()
+    reader.join()
+    assert [case.name for case in made[0]] == names

@@ -123,7 +123,7 @@ def test_a_slice_is_kept_once_and_the_undrawn_ones_if_wanted() -> None:
     assert everything[0].image.shape == (3, 16, 16)
     drawn = SliceCases(given, ["scan0"], 16, Slicing("z", neighbours=1, drawn_only=True))
     assert [case.name[-1] for case in drawn] == ["1", "2", "3", "4", "5"]
-    assert len(drawn._files["image"]) == 7  # slices 0 and 6 as neighbours
+    assert len(drawn._spools["image"]) == 7  # slices 0 and 6 as neighbours
     assert np.array_equal(drawn[0].image, everything[1].image)
     assert drawn.fingerprint() != everything.fingerprint()
     assert drawn.fingerprint() == SliceCases(given, ["scan0"], 16, drawn.slicing).fingerprint()

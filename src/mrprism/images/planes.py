@@ -57,6 +57,41 @@ class PlaneFile:
         return np.memmap(self._file, self.dtype, "r", shape=(self._count, *self.shape))
 
 
+class Spool:
+    """Arrays of one shape and type: in memory while they are few, in a temporary file from then on."""
+
+    def __init__(self, most: int) -> None:
+        """
+        Args:
+            most: Bytes that stay in memory.
+        """
+        self.most = most
+        self._held: list[np.ndarray] = []
+        self._file: PlaneFile | None = None
+
+    def append(self, array: np.ndarray) -> int:
+        """Keep one more array; its position.
+
+        Raises:
+            InputError: The disk for temporary files is full.
+        """
+        if self._file is not None:
+            return self._file.append(array)
+        self._held.append(array)
+        if len(self._held) * array.nbytes > self.most:
+            self._file = PlaneFile(array.shape, array.dtype)
+            for each in self._held:
+                self._file.append(each)
+            self._held.clear()
+        return len(self) - 1
+
+    def __len__(self) -> int:
+        return len(self._held) if self._file is None else len(self._file)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._held[index] if self._file is None else self._file[index]
+
+
 class Stack:
     """A map of a volume (*lead, D, H, W), kept slice by slice in a file.
 

@@ -1,6 +1,6 @@
 """Cases to train on: resized to one square size and kept, so that an epoch reads no file of the data set.
 
-Images in memory; volumes as their slices, in temporary files.
+Images in memory, and in temporary files where they are many; volumes as their slices, in temporary files.
 """
 
 from __future__ import annotations
@@ -8,19 +8,23 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, overload, runtime_checkable
+from typing import Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
-from mrprism.images.planes import PlaneFile
+from mrprism.images.planes import PlaneFile, Spool
 from mrprism.images.slicing import Slicing, cut_volume, slice_of
+from mrprism.learn.known_cases import image_mark
 from mrprism.learn.resize import resize, resize_sample
+
+MEMORY = 256 << 20  # bytes of images, and as many of masks, that stay in memory
 
 
 def training_cases(source: Source, names: Sequence[str], size: int, slicing: Slicing | None) -> Cases:
@@ -43,25 +47,57 @@ class _Packed:
     masks: np.ndarray
     reference: np.ndarray | None
     bare: MultiRaterSample  # all the rest
+    mark: str  # of its image at full size
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Where a sample's parts stand."""
+
+    images: tuple[int, ...]  # of a slice: it and its neighbours
+    masks: int
+    reference: int | None
+    bare: MultiRaterSample  # all the rest
 
 
 class Cases(Sequence[MultiRaterSample]):
-    """Cases resized to one square size and kept in memory, so that an epoch reads no file.
+    """Cases resized to one square size and kept, so that an epoch reads no file of the data set.
 
     Images are held as 16-bit floats (error below 0.0003) and masks as bits: a 256×256 case with seven
-    raters and two structures takes 0.5 MB.
+    raters and two structures takes 0.5 MB. What is more than `MEMORY` lies in temporary files.
     """
 
     def __init__(self, source: Source, names: Sequence[str], size: int) -> None:
         """Read `names` from `source`, several at a time."""
         self.size = size
         self.names = tuple(names)
-        self._packed: list[Any]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            self._packed = list(pool.map(lambda name: _pack(resize_sample(source[name], size)), self.names))
+        self.marks: dict[str, str] = {}  # case: `image_mark`
+        self._digest = hashlib.sha256()
+        self._spools: dict[str, Spool | PlaneFile] = {}
+        self._kept: list[_Kept] = []
+        for packed in _ahead(lambda name: _pack(source[name], size), self.names):
+            self._keep(packed)
+
+    def _keep(self, packed: _Packed) -> None:
+        self._digest.update(repr((packed.bare.name, packed.image.shape, packed.masks.shape)).encode())
+        for array in (packed.image, packed.masks, packed.bare.rated, packed.reference):
+            self._digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        places = [
+            None if array is None else self._spools.setdefault(kind, Spool(MEMORY)).append(array)
+            for kind, array in (
+                ("image", packed.image),
+                ("masks", packed.masks),
+                ("reference", packed.reference),
+            )
+        ]
+        image, masks, reference = places
+        assert image is not None
+        assert masks is not None
+        self._kept.append(_Kept((image,), masks, reference, packed.bare))
+        self.marks[packed.bare.name] = packed.mark
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._kept)
 
     @overload
     def __getitem__(self, key: int) -> MultiRaterSample: ...
@@ -69,47 +105,36 @@ class Cases(Sequence[MultiRaterSample]):
     def __getitem__(self, key: slice) -> list[MultiRaterSample]: ...
     def __getitem__(self, key: int | slice) -> MultiRaterSample | list[MultiRaterSample]:
         if isinstance(key, slice):
-            return [self._unpack(packed) for packed in self._packed[key]]
-        return self._unpack(self._packed[key])
+            return [self._unpack(kept) for kept in self._kept[key]]
+        return self._unpack(self._kept[key])
 
     def first(self, count: int) -> Cases:
         """The first ones."""
         few = copy.copy(self)
-        few.names, few._packed = self.names[:count], self._packed[:count]
+        few.names, few._kept = self.names[:count], self._kept[:count]
         return few
 
     def lacking(self, need: Literal["reference", "diagnosis"]) -> list[str]:
         """The names of those that have no reference, or no diagnosis."""
         if need == "reference":
-            return [packed.bare.name for packed in self._packed if packed.reference is None]
-        return [packed.bare.name for packed in self._packed if packed.bare.diagnosis is None]
+            return [kept.bare.name for kept in self._kept if kept.reference is None]
+        return [kept.bare.name for kept in self._kept if kept.bare.diagnosis is None]
 
     def fingerprint(self) -> str:
         """SHA-256 over names, pixels, masks and references: changes when the data do."""
-        digest = hashlib.sha256()
-        for packed in self._packed:
-            digest.update(repr((packed.bare.name, packed.image.shape, packed.masks.shape)).encode())
-            for array in (packed.image, packed.masks, packed.bare.rated, packed.reference):
-                digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return self._digest.hexdigest()
 
-    def _unpack(self, packed: _Packed) -> MultiRaterSample:
+    def _unpack(self, kept: _Kept) -> MultiRaterSample:
+        def bits(kind: str, at: int) -> np.ndarray:
+            return unpack_bits(self._spools[kind][at], self.size)
+
+        images = [self._spools["image"][at] for at in kept.images]
         return replace(
-            packed.bare,
-            image=packed.image.astype(np.float32),
-            masks=unpack_bits(packed.masks, self.size),
-            reference=None if packed.reference is None else unpack_bits(packed.reference, self.size),
+            kept.bare,
+            image=np.concatenate(images).astype(np.float32),
+            masks=bits("masks", kept.masks),
+            reference=None if kept.reference is None else bits("reference", kept.reference),
         )
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """Where a slice's parts stand in the files."""
-
-    images: tuple[int, ...]  # it and its neighbours
-    masks: int
-    reference: int | None
-    bare: MultiRaterSample  # all the rest
 
 
 class SliceCases(Cases):
@@ -129,21 +154,18 @@ class SliceCases(Cases):
             InputError: A case is no volume, or no slice is left.
         """
         self.size, self.slicing = size, slicing
+        self.marks = {}
         self._digest = hashlib.sha256(repr(slicing).encode())
-        self._packed: list[_Slice] = []
-        self._files: dict[str, PlaneFile] = {}
+        self._kept, self._spools = [], {}
         for name in names:
             self._read(source[name])
-        if names and not self._packed:
+        if names and not self._kept:
             why = "nobody drew anything on" if slicing.drawn_only else "no rater was asked about"
             raise InputError(f"no slice is left to use: {why} {', '.join(names[:3])}")
-        self.names = tuple(packed.bare.name for packed in self._packed)
-
-    def fingerprint(self) -> str:
-        """SHA-256 over names, pixels, masks and references: changes when the data do."""
-        return self._digest.hexdigest()
+        self.names = tuple(kept.bare.name for kept in self._kept)
 
     def _read(self, sample: MultiRaterSample) -> None:
+        self.marks[sample.name] = image_mark(sample.picture)
         if not sample.rated.any():
             return
         volume = cut_volume(sample, self.slicing.cut(sample))
@@ -163,25 +185,26 @@ class SliceCases(Cases):
             if one.reference is not None:
                 reference = self._append("reference", pack_bits(one.reference))
             self._digest.update(repr((one.name, one.rated.tolist())).encode())
-            self._packed.append(_Slice(tuple(images[at] for at in near), masks, reference, bare(one)))
+            self._kept.append(_Kept(tuple(images[at] for at in near), masks, reference, bare(one)))
 
     def _append(self, kind: str, array: np.ndarray) -> int:
         self._digest.update(kind.encode() + np.ascontiguousarray(array).data)
-        if kind not in self._files:
-            self._files[kind] = PlaneFile(array.shape, array.dtype)
-        return self._files[kind].append(array)
+        if kind not in self._spools:
+            self._spools[kind] = PlaneFile(array.shape, array.dtype)
+        return self._spools[kind].append(array)
 
-    def _unpack(self, packed: _Slice) -> MultiRaterSample:  # type: ignore[override]
-        def bits(kind: str, at: int) -> np.ndarray:
-            return unpack_bits(self._files[kind][at], self.size)
 
-        images = [self._files["image"][at] for at in packed.images]
-        return replace(
-            packed.bare,
-            image=np.concatenate(images).astype(np.float32),
-            masks=bits("masks", packed.masks),
-            reference=None if packed.reference is None else bits("reference", packed.reference),
-        )
+def _ahead(pack: Callable[[str], _Packed], names: Sequence[str]) -> Iterator[_Packed]:
+    """What is read of each case, in order, a few cases ahead and never more: the rest waits on the disk."""
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: deque[Future[_Packed]] = deque()
+        for name in names:
+            under_way.append(pool.submit(pack, name))
+            if len(under_way) > 2 * workers:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def bare(sample: MultiRaterSample) -> MultiRaterSample:
@@ -200,9 +223,11 @@ def unpack_bits(packed: np.ndarray, width: int) -> np.ndarray:
     return np.unpackbits(packed, axis=-1, count=width).view(bool)
 
 
-def _pack(sample: MultiRaterSample) -> _Packed:
+def _pack(full: MultiRaterSample, size: int) -> _Packed:
+    sample = resize_sample(full, size)
     reference = None if sample.reference is None else pack_bits(sample.reference)
-    return _Packed(sample.picture.astype(np.float16), pack_bits(sample.masks), reference, bare(sample))
+    image = sample.picture.astype(np.float16)
+    return _Packed(image, pack_bits(sample.masks), reference, bare(sample), image_mark(full.picture))
 
 
 def _resized_image(volume: MultiRaterSample, index: int, size: int) -> np.ndarray:

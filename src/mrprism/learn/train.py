@@ -145,7 +145,7 @@ def train(
     build_method(method, config.network_task, backbone, options or {})
     cases = training_cases(dataset, split.train, size, config.slicing)
     val = training_cases(dataset, split.val, size, config.slicing)
-    images = marks_of(dataset, (*split.train, *split.val, *split.test))
+    images = {**cases.marks, **val.marks, **marks_of(dataset, split.test)}
     config = _config(settings, dataset_hash=hash_of(cases, val), select=_select(select, val), images=images)
     if begun:
         refuse_another(out, config)

@@ -74,8 +74,14 @@ def run(
     from mrprism.layouts.readers import COMMON
 
     if kind == "list":
-        for key, reader in DATASETS.items():
-            print(f"{key:<16}{_first(sys.modules[reader.__module__].__doc__)}")
+        for key in DATASETS:
+            try:
+                reader = DATASETS[key]
+            except InputError as error:  # another package's, and at fault: the others are still listed
+                print(f"{key:<16}{error}")
+                continue
+            from_package = f" (package '{DATASETS.package(key)}')" if DATASETS.package(key) else ""
+            print(f"{key:<16}{_first(sys.modules[reader.__module__].__doc__)}{from_package}")
             known = [own for own in options_of(key) if own not in COMMON]
             if known:
                 print(f"{'':<16}options: {', '.join(known)}")
@@ -147,4 +153,4 @@ class _Counter:
 
 
 def _first(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0]
+    return next(iter((text or "").strip().splitlines()), "")

@@ -45,7 +45,7 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         self._own: dict[str, Entry] = dict(entries)
         self._fitting = fitting
         self._found: tuple[tuple[str, ...], dict[str, list[EntryPoint]]] = ((), {})
-        self._ready: dict[tuple[str, str], Entry] = {}
+        self._ready: dict[str, Entry] = {}
 
     def __getitem__(self, name: str) -> Entry:
         """One of them.
@@ -85,7 +85,7 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
     def ready(self) -> Iterator[tuple[str, Entry]]:
         """Our own, and those of other packages that were asked for by now."""
         yield from self._own.items()
-        yield from ((name, thing) for (name, _), thing in self._ready.items())
+        yield from self._ready.items()
 
     def package(self, name: str) -> str | None:
         """The package that offers it; None: it is our own."""
@@ -104,13 +104,14 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             for offer in entry_points(group=self.group) if self.group else ():
                 found.setdefault(offer.name, []).append(offer)
             self._found = path, found
+            self._ready.clear()
         return self._found[1]
 
     def _load(self, name: str, offer: EntryPoint) -> Entry:
         who = self.called(name, offer)
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise InputError(f"{who}: a name has small letters and digits, with hyphens between words")
-        if (name, offer.value) not in self._ready:
+        if name not in self._ready:
             try:
                 thing = offer.load()
             except (Exception, SystemExit) as error:
@@ -120,10 +121,10 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
                 ) from error
             assert self._fitting is not None
             try:
-                self._ready[name, offer.value] = self._fitting(thing, who)
+                self._ready[name] = self._fitting(thing, who)
             except ValueError as error:
                 raise InputError(f"{who} cannot be used: '{offer.value}' {error}") from error
-        return self._ready[name, offer.value]
+        return self._ready[name]
 
 
 _RENAME = "rename it in its package, or uninstall the package"

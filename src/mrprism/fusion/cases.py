@@ -96,8 +96,9 @@ def known(method: str) -> None:
 def _check_options(method: str, options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(FUSIONS[method]).parameters.values()
     own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in options:
-        if name not in own:
+        if name not in own and not any_name:
             raise unknown(f"option of {method}", name, own)
 
 

@@ -28,10 +28,6 @@ def fusion_of(found: Any, who: str) -> Fusion:
     def fuse(masks: Masks, rated: Rated, **options: Any) -> Prediction:
         if "margin" not in named and not any_name:
             options.pop("margin", None)  # it makes no use of a region of interest
-        for option in options.keys() - named:
-            if not any_name:
-                known = ", ".join(sorted(named - {"masks", "rated"})) or "none"
-                raise InputError(f"{who} has no option '{option}'; known: {known}")
         try:
             fused = found(masks, rated, **options)
         except InputError:
@@ -48,4 +44,12 @@ def fusion_of(found: Any, who: str) -> Fusion:
             )
         return fused
 
+    options = [p.replace(kind=p.KEYWORD_ONLY) for p in list(parameters)[2:] if p.kind is not p.VAR_KEYWORD]
+    if "margin" not in named:
+        options.append(inspect.Parameter("margin", inspect.Parameter.KEYWORD_ONLY, default=None))
+    more = [p for p in parameters if p.kind is p.VAR_KEYWORD]
+    as_ours = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("masks", "rated")
+    ]
+    fuse.__signature__ = inspect.Signature([*as_ours, *options, *more])  # type: ignore[attr-defined]
     return fuse

@@ -42,8 +42,10 @@ def reader_of(found: Any, who: str) -> Callable[..., Source]:
         for parameter in own[1:]
         if parameter.name != "ledger" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    taken = list(inspect.signature(reader, follow_wrapped=False).parameters.values())[:2]
-    reader.__signature__ = inspect.Signature([*taken, *options])  # type: ignore[attr-defined]
+    as_ours = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("source", "ledger")
+    ]
+    reader.__signature__ = inspect.Signature([*as_ours, *options])  # type: ignore[attr-defined]
     return reader
 
 

@@ -1,0 +1,1 @@
+"""A method, a layout and a fusion for mrprism, in a package of their own."""

@@ -127,6 +127,24 @@ class Dataset(Samples):
             return None
         return read_case_image(case.root, case.manifest, case.case, resample=case.resample)[0]
 
+    def mask_files(self, name: str) -> tuple[Path | None, dict[tuple[int, int], Path]] | None:
+        """The file of a case's image, if it has one, and that of each mask by rater and structure.
+
+        None where not every mask is a file of its own: label maps, cases in memory, masks to be resampled.
+        """
+        entry = self._case(name)
+        if isinstance(entry, MultiRaterSample) or entry.resample:
+            return None
+        raters, structures = self.task.raters, self.task.structures
+        files: dict[tuple[int, int], Path] = {}
+        for rater, drawn in entry.case.masks.items():
+            if isinstance(drawn, str):
+                return None
+            for structure, path in drawn.items():
+                files[raters.index(rater), structures.index(structure)] = entry.root / path
+        images = entry.case.images
+        return (entry.root / images[0] if images else None), files
+
     def subset(self, names: Iterable[str]) -> Dataset:
         """The cases of these names, in this order."""
         return Dataset(self.name, self.task, [self._case(name) for name in names])  # type: ignore[arg-type]

@@ -104,13 +104,14 @@ def skill_counts(
         if region is None:
             counts[:, c] = confusion_counts(table, np.zeros(len(table.counts)))
             continue
-        inside = probability[c][region].astype(np.float64)
+        inside = probability[c][region]
+        total = inside.sum(dtype=np.float64)
         for r in np.flatnonzero(present):
             marked = drawn[r][region]
-            both = inside[marked].sum()
+            both = inside.sum(where=marked, dtype=np.float64)
             counts[r, c] = [
-                [marked.size - marked.sum() - (inside.sum() - both), marked.sum() - both],
-                [inside.sum() - both, both],
+                [marked.size - marked.sum() - (total - both), marked.sum() - both],
+                [total - both, both],
             ]
     return counts
 

@@ -83,7 +83,9 @@ def some_structures(
     drawn = np.flatnonzero(case.rated.any(axis=0)).tolist()
     if not drawn:
         return [], None
-    some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
+    some = case
+    if len(drawn) < len(case.rated[0]):  # a selection is a copy
+        some = replace(case, masks=case.masks[:, drawn], rated=case.rated[:, drawn], reference=None)
     return drawn, fuse_case(some, method, None if skill is None else skill.of(number, drawn), **options)
 
 

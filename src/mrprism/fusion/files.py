@@ -78,8 +78,10 @@ def fuse_files(
     if all(kind == "nifti" for kind in kinds.values()):
         with ExitStack() as stack:
             streams = [stack.enter_context(closing(NiftiMask(path))) for path in paths]
-            if _check_grids(streams) and method in RULES:
-                return _fuse_streams(streams, lambda table: RULES[method](table, **options), out, margin)
+            if same_order(streams) and method in RULES:
+                suffix = ".nii.gz" if paths[0].name.lower().endswith(".gz") else ".nii"
+                written = out / f"consensus{suffix}", out / f"probability{suffix}"
+                return fuse_streams(streams, lambda table: RULES[method](table, **options), *written, margin)
     return _fuse_arrays(paths, method, out, margin, options)
 
 
@@ -174,7 +176,7 @@ class NiftiMask:
             self.file = None
 
 
-def _check_grids(streams: Sequence[NiftiMask]) -> bool:
+def same_order(streams: Sequence[NiftiMask]) -> bool:
     """Whether all keep the same voxels in the same order; False: the same in another order.
 
     Raises:
@@ -195,20 +197,19 @@ def _check_grids(streams: Sequence[NiftiMask]) -> bool:
     return ordered
 
 
-def _fuse_streams(
+def fuse_streams(
     streams: Sequence[NiftiMask],
     rule: Callable[[PatternTable], PatternFusion],
-    out: Path,
+    mask_path: Path,
+    probability_path: Path,
     margin: int | None,
 ) -> FusedFiles:
+    """Fuse masks of one grid by votes: read once to count them, once more to paint."""
     first = streams[0]
     present = np.ones(len(streams), bool)
     table, region = survey_region(streams, present, margin)
     fused = rule(table) if region is not None else None
     probability = np.zeros(len(table.counts)) if fused is None else fused.probability
-    suffix = ".nii.gz" if first.path.name.lower().endswith(".gz") else ".nii"
-    mask_path, probability_path = out / f"consensus{suffix}", out / f"probability{suffix}"
-    out.mkdir(parents=True, exist_ok=True)
     inside = 0
     with ExitStack() as stack:
         mask_file = stack.enter_context(_writer(mask_path, first, np.uint8))

@@ -40,6 +40,7 @@ from mrprism.fusion.cases import (
     some_structures,
 )
 from mrprism.fusion.outline_table import OutlineRow, outline_table
+from mrprism.fusion.streamed import fuse_streamed
 from mrprism.images import write_mask, write_probability
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import replacing_folder
@@ -103,7 +104,8 @@ def fuse_folder(
     skill = pool(cases, method, margin=margin, **options) if pooled and left else None
     structures = tuple(file_names(task.structures))
     for number in left:
-        _fuse_one(cases[number], task, folders[number], method, structures, number, skill, margin, options)
+        at = (number, names[number], folders[number])
+        _fuse_one(cases, *at, task, method, structures, skill, margin, options)
         each(names[number])
     counts = np.zeros((len(folders), len(task.raters), len(task.structures), 2, 2))
     ties: list[int] = []
@@ -178,27 +180,38 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _fuse_one(
-    case: MultiRaterSample,
-    task: Task,
+    cases: Samples,
+    number: int,
+    name: str,
     folder: Path,
+    task: Task,
     method: str,
     structures: Sequence[str],
-    number: int,
     skill: PooledSkill | PooledObservers | None,
     margin: int | None,
     options: dict[str, Any],
 ) -> None:
-    counts = np.zeros((*case.rated.shape, 2, 2))
-    ties = None
     with replacing_folder(folder) as unfinished:
-        drawn, fused = some_structures(case, method, skill, number, margin=margin, **options)
-        if fused is not None:
-            some = (case.masks[:, drawn], case.rated[:, drawn])
-            counts[:, drawn] = skill_counts(*some, fused.probability, margin=margin)
-            ties = None if fused.ties is None else int(fused.ties.sum())
-            _write(unfinished, case, fused, [structures[c] for c in drawn])
+        streamed = None
+        if skill is None:
+            streamed = fuse_streamed(cases, name, task, method, unfinished, structures, margin, options)
+        if streamed is not None:
+            counts, ties, drawn = streamed.counts, streamed.ties, streamed.drawn
+        else:
+            case = cases[number]
+            counts = np.zeros((*case.rated.shape, 2, 2))
+            drawn, fused = some_structures(case, method, skill, number, margin=margin, **options)
+            ties = None if fused is None or fused.ties is None else int(fused.ties.sum())
+            if fused is not None:
+                some = (
+                    (case.masks[:, drawn], case.rated[:, drawn])
+                    if len(drawn) < len(task.structures)
+                    else (case.masks, case.rated)
+                )
+                counts[:, drawn] = skill_counts(*some, fused.probability, margin=margin)
+                _write(unfinished, case, fused, [structures[c] for c in drawn])
         undrawn = [s for c, s in enumerate(task.structures) if c not in drawn]
-        about = {"name": case.name, "counts": counts.tolist(), "ties": ties, "undrawn": undrawn}
+        about = {"name": name, "counts": counts.tolist(), "ties": ties, "undrawn": undrawn}
         if isinstance(skill, PooledObservers):
             about["outlines"] = _outlines(case, drawn, fused, skill)
         write_file(unfinished / "case.json", _json(about))

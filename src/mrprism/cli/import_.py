@@ -140,8 +140,12 @@ class _Counter:
 
     def __call__(self, done: int, count: int | None) -> None:
         text = f"{done} of {count} cases" if count else f"{done} cases"
+        if not done:
+            text = f"{count} files looked at"
+            if self.loud and (count or 0) % 50:
+                return
         if self.loud:
-            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+            print(f"\r{text:<30}", end="", file=sys.stderr, flush=True)
             self.shown = True
         elif time.monotonic() - self.said > _QUIET:
             print(text, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,14 @@ def read(
                 ledger.know(file.path, "an image of the derivative, beside the raw one")
     if suffix:
         pictures = [file for file in pictures if file.suffix == suffix]
+    by_subject: dict[str | None, list[_File]] = {}
+    for file in pictures:
+        by_subject.setdefault(file.get("sub"), []).append(file)
     cases: dict[_File, list[_Drawing]] = {}
     for drawing in drawings:
-        cases.setdefault(_picture(drawing, rater, pictures, root), []).append(drawing)
+        cases.setdefault(
+            _picture(drawing, rater, by_subject.get(drawing.file.get("sub"), []), root), []
+        ).append(drawing)
     _once(cases)
     _idle([file for file in files if file.suffix not in _DRAWN and file not in cases], ledger)
     ledger.take_all([*(file.path for file in cases), *(drawing.file.path for drawing in drawings)])
@@ -127,6 +132,8 @@ class _Asked:
     structure: str
     ledger: Ledger
     spelling: Spelling
+    tables: dict[Path, list[Path]] = field(default_factory=dict)  # of a folder
+    labels: dict[Path, dict[str, tuple[int, ...]]] = field(default_factory=dict)  # of a table
 
 
 def _files(folder: Path, ledger: Ledger | None) -> Iterator[_File]:
@@ -190,7 +197,7 @@ def _drawing(file: _File, asked: _Asked) -> _Drawing | None:
         name = str(beside.get("Structure") or file.get("label") or asked.structure)
         labels: dict[str, tuple[int, ...]] = {asked.spelling.of(name, file.path): ()}
     else:
-        named = _table(file, asked.source, ledger)
+        named = _table(file, asked)
         labels = {asked.spelling.of(name, file.path): values for name, values in named.items()}
     return _Drawing(file, str(beside.get("Rater") or rater), labels, beside.get("Case"))
 
@@ -208,13 +215,18 @@ def _side(path: Path, ledger: Ledger) -> dict[str, Any]:
     return content
 
 
-def _table(file: _File, source: Path, ledger: Ledger) -> dict[str, tuple[int, ...]]:
+def _table(file: _File, asked: _Asked) -> dict[str, tuple[int, ...]]:
     """The names of a label map's values, from the nearest `dseg.tsv` whose entities are all its own."""
+    source = asked.source
     for folder in file.path.parents:
-        for path in sorted(folder.glob("*dseg.tsv"), key=lambda p: len(p.name), reverse=True):
+        if folder not in asked.tables:
+            asked.tables[folder] = sorted(folder.glob("*dseg.tsv"), key=lambda p: len(p.name), reverse=True)
+        for path in asked.tables[folder]:
             stem = path.name.removesuffix("dseg.tsv").removesuffix("_")
             if set(_entities(stem, path) if stem else ()) <= set(file.entities):
-                return _labels(ledger.take(path))
+                if path not in asked.labels:
+                    asked.labels[path] = _labels(asked.ledger.take(path))
+                return asked.labels[path]
         if folder == source:
             break
     raise InputError(f"'{file.path}' has no dseg.tsv beside it or above that names its values")
@@ -269,12 +281,10 @@ def _raw(source: Path, images: str) -> Path:
 
 
 def _picture(drawing: _Drawing, rater: str, pictures: list[_File], root: Path) -> _File:
+    """The image of its subject that a drawing is of."""
     own = {pair for pair in drawing.file.entities if pair[0] != rater}
     fitting = [
-        file
-        for file in pictures
-        if file.get("sub") == drawing.file.get("sub")
-        and {pair for pair in file.entities if pair[0] not in _OF_IMAGES} <= own
+        file for file in pictures if {pair for pair in file.entities if pair[0] not in _OF_IMAGES} <= own
     ]
     if not fitting:
         raise InputError(

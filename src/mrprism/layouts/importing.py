@@ -22,7 +22,7 @@ from mrprism.layouts.readers import DATASETS
 from mrprism.layouts.source import Source, said_yes
 from mrprism.output.files import write_file
 
-Told = Callable[[int, int | None], None]  # cases done, of how many
+Told = Callable[[int, int | None], None]  # cases done, of how many; before the first, files looked at
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def import_dataset(
         options: Of the layout.
         strict: Refuse the whole where anything that may be a rater's work would be left out.
         dry_run: Read everything and write nothing.
-        each: Called when a case is done.
+        each: Called with the number of cases done and of all, if that is known; before the first with 0 and the
+            number of files that were looked at.
 
     Raises:
         InputError: Something does not fit; nothing is left behind.
@@ -84,7 +85,9 @@ def import_dataset(
     if not src.exists():
         raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
     given = converted(kind, options or {})
-    source = DATASETS[kind](src, **given)
+    source = DATASETS[kind](src, tell=None if each is None else lambda files: each(0, files), **given)
+    if source.ledger is not None:
+        source.ledger.tell = None
     assert source.ledger is not None
     stays = out is not None and out.suffix.lower() == ".json"
     if stays and source.pseudonyms:

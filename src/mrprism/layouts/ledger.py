@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -61,6 +61,7 @@ class Ledger:
         self.without: frozenset[str] = frozenset()  # raters whom the user does not want
         self.skipped: set[str] = set()  # those of them whom the reader did not look at
         self._files = list(files)
+        self.tell: Callable[[int], None] | None = None  # how many files were looked at
         self._taken: set[str] = set()
         self._known: dict[str, str] = {}  # file or folder: why
         self._settled = False
@@ -79,6 +80,8 @@ class Ledger:
     def take(self, path: Path) -> Path:
         """This file is read; given back as it came."""
         self._taken.add(os.path.abspath(path))
+        if self.tell is not None:
+            self.tell(len(self._taken))
         return path
 
     def take_all(self, paths: Iterable[Path]) -> None:

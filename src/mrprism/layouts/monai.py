@@ -10,6 +10,7 @@ A key that is absent or null is missing. Paths start at the file's folder and ma
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,8 +173,9 @@ def _names(cases: Iterable[tuple[Path, ...]], file: Path) -> list[str]:
     """After the images; with their folders where these are needed to tell them apart."""
     firsts = [paths[0] for paths in cases]
     plain = [stem(path) for path in firsts]
+    count = Counter(plain)
     return [
-        name if plain.count(name) == 1 else path.relative_to(file.parent).with_name(name).as_posix()
+        name if count[name] == 1 else path.relative_to(file.parent).with_name(name).as_posix()
         for name, path in zip(plain, firsts, strict=True)
     ]
 

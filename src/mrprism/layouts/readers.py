@@ -75,11 +75,19 @@ def _complete(read: Callable[..., Source]) -> Callable[..., Source]:
     own = {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
     @wraps(read)
-    def reader(source: Path, *, without: str = "", pseudonyms: str = "no", **options: Any) -> Source:
+    def reader(
+        source: Path,
+        *,
+        without: str = "",
+        pseudonyms: str = "no",
+        tell: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> Source:
         for name, value in options.items():
             if name in own and own[name].default == "no":
                 options[name] = "yes" if said_yes(value, name) else "no"
         ledger = Ledger.of(source)
+        ledger.tell = tell
         ledger.without = frozenset(name.strip() for name in without.split(",") if name.strip())
         made = read(source, ledger, **options)
         return whole(made, ledger, pseudonyms=said_yes(pseudonyms, "pseudonyms"))

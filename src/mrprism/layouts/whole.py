@@ -101,7 +101,7 @@ def _checked(made: Source, task: Task, ledger: Ledger) -> Iterator[MultiRaterSam
         ledger.note(
             f"the cases '{twins[0]}' and '{twins[1]}' differ in case, blanks or the form of an accent only"
         )
-    if names and not task.anonymous:
+    if names and (not task.anonymous or not drew.any()):
         _all_drew(task, drew.tolist(), made.name, ledger)
     ledger.settle()
 

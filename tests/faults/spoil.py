@@ -116,6 +116,11 @@ def edit(path: str, change: Callable[[Any], Any]) -> Spoil:
     return spoil
 
 
+def edit_text(path: str, change: Callable[[str], str]) -> Spoil:
+    """A text file is changed as a whole."""
+    return lambda root: (root / path).write_text(change((root / path).read_text()))
+
+
 def pixels(path: Path) -> np.ndarray:
     with Pillow.open(path) as image:
         return np.array(image)

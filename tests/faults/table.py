@@ -24,6 +24,7 @@ from faults.spoil import (
     copy,
     cut,
     edit,
+    edit_text,
     giant,
     link,
     linked_away,
@@ -442,4 +443,97 @@ OUTSIDE = [
     Bad("riga_plus", "a table that names files outside", text("Base1_train.csv", "R/1.png,", "../1.png,"), "names '../1.png', which is not a path inside"),
 ]  # fmt: skip
 
-TABLE = [*DATA_SETS, *FILES, *LAYOUTS, *COMMANDS, *OUTSIDE]
+
+def strictly(kind: str, more: str = "") -> str:
+    return f"import {kind} {{in}} {{out}} --strict {more}"
+
+
+def result(**changes: Any) -> Spoil:
+    """A second rater's only mark has other entries."""
+    return edit("export.json", lambda d: d[0]["annotations"][1]["result"][0].update(changes))
+
+
+def alone(kind: str) -> dict[str, Any]:
+    """A mark without labels."""
+    return {"type": kind, "value": {"points": [[20, 10], [60, 10], [60, 50]]}}
+
+
+def fork(path: str, to: str) -> Spoil:
+    """A copy in a folder that may not be there yet."""
+    return lambda root: ((root / to).parent.mkdir(parents=True, exist_ok=True), copy(path, to)(root))
+
+
+STRICT = "with --strict nothing may be"
+
+LEFT_OUT = [
+    # what may be a rater's work and is not drawn: named, and with --strict refused
+    Bad("folder", "a folder beside masks", fork("ann/a.png", "ann/old/a.png"), f"'ann/old/a.png' by ann (in a folder beside masks ... {STRICT}", strictly("folder")),
+    Bad("folder", "an image deeper than others", fork("images/a.png", "images/more/z.png"), f"'images/more/z.png' (not where ... {STRICT}", strictly("folder")),
+    Bad("folder", "a drawing nobody reads", write("ann/a.svg", "<svg/>"), f"'ann/a.svg' (neither an image ... {STRICT}", strictly("folder")),
+    Bad("coco", "a box alone", annotation(segmentation=[], bbox=[1, 1, 3, 3]), f"annotation 7 of 'cell' by ann on 'a' (it has a box and no outline; -o boxes=yes draws boxes) ... {STRICT}", strictly("coco")),
+    Bad("coco", "an annotation without a segmentation", edit("ann.json", lambda d: d["annotations"][0].pop("segmentation")), f"(it has nothing and no outline) ... {STRICT}", strictly("coco")),
+    Bad("cvat", "a line beside a shape", text("ann.xml", "<mask", '<polyline label="cell" points="1,1;2,2"/><mask'), f"a polyline of 'cell' by ann on 'a' (a line or points, which enclose nothing) ... {STRICT}", strictly("cvat")),
+    Bad("label_studio", "a key point beside a shape", edit("export.json", lambda d: d[0]["annotations"][0]["result"].append({"type": "keypointlabels", "value": {"keypointlabels": ["cell"]}})), f"a keypoint of 'cell' by user 1 on 'a' (a point or line, which encloses nothing) ... {STRICT}", strictly("label-studio")),
+    Bad("nnunet", "a label map that ends otherwise", fork("labelsTr_ann/liver_1.nii.gz", "labelsTr_ann/liver_1.nii"), f"'labelsTr_ann/liver_1.nii' (not where ... {STRICT}", strictly("nnunet")),
+    Bad("bids", "a mask of no rater", copy("sub-01/anat/sub-01_label-lesion_desc-ann_mask.nii.gz", "sub-01/anat/sub-01_label-lesion_mask.nii.gz"), f"(has no entity 'desc-' to name the rater) ... {STRICT}", strictly("bids")),
+    Bad("bids", "probabilities", copy("sub-01/anat/sub-01_label-lesion_desc-ann_mask.nii.gz", "sub-01/anat/sub-01_desc-ann_probseg.nii.gz"), f"(holds probabilities) ... {STRICT}", strictly("bids")),
+    Bad("monai", "a mask that is not listed", copy("labels/a_ann.png", "labels/a_cy.png"), f"'labels/a_cy.png' (not where ... {STRICT}", strictly("monai", "-o raters=label_*")),
+    Bad("slicer", "a segmentation of another kind", copy("ann/c.seg.nrrd", "ann/d.nrrd"), f"'ann/d.nrrd' (not where ... {STRICT}", strictly("slicer")),
+    Bad("bu_bil", "an expert's mask without an image", copy("set1/experts/B01_Person1_Amira.png", "set1/experts/B09_Person1_Amira.png"), f"'set1/experts/B09_Person1_Amira.png' by Person1 Amira (a mask without an image) ... {STRICT}", strictly("bu-bil", "--set 1")),
+    Bad("curvas", "an annotation of another name", copy("UKCHLL001/annotation_2.nii.gz", "UKCHLL001/annotation_b.nii.gz"), f"'UKCHLL001/annotation_b.nii.gz' (not where ... {STRICT}", strictly("curvas")),
+    Bad("drive", "a mask without a photograph", copy("test/1st_manual/01_manual1.png", "test/1st_manual/02_manual1.png"), f"'test/1st_manual/02_manual1.png' (a mask without an image) ... {STRICT}", strictly("drive")),
+    Bad("stare", "a mask of a third person", copy("im0001.ah.ppm.gz", "im0001.xy.ppm.gz"), f"'im0001.xy.ppm.gz' (neither an image ... {STRICT}", strictly("stare")),
+    Bad("chase", "a third observer", copy("Image_01L_1stHO.png", "Image_01L_3rdHO.png"), f"'Image_01L_3rdHO.png' (not where ... {STRICT}", strictly("chase-db1")),
+    Bad("gleason", "a map without an image", copy("Maps1_T/slide001_core001_classimg_nonconvex.png", "Maps1_T/slide001_core009_classimg_nonconvex.png"), f"core009_classimg_nonconvex.png' by pathologist 1 (a map without an image) ... {STRICT}", strictly("gleason")),
+    Bad("lidc_crops", "a fifth slot", copy("train/gt/LIDC-IDRI-0005/z_c0_l2.png", "train/gt/LIDC-IDRI-0005/z_c0_l4.png"), f"'train/gt/LIDC-IDRI-0005/z_c0_l4.png' (not where ... {STRICT}", strictly("lidc")),
+    Bad("qubiq", "a mask of another name", copy("prostate/Training/case01/task01_seg01.nii.gz", "prostate/Training/case01/task01_seg01_old.nii.gz"), f"task01_seg01_old.nii.gz' (not where ... {STRICT}", strictly("qubiq", "--set prostate")),
+    Bad("riga", "a mask that no table names", copy("DiscRegion/MESSIDOR/Rater2/1.png", "DiscRegion/MESSIDOR/Rater2/2.png"), f"'DiscRegion/MESSIDOR/Rater2/2.png' (not where ... {STRICT}", strictly("riga")),
+    Bad("refuge", "a mask of another ending", copy("Test-400/0544/0544_seg_cup_1.png", "Test-400/0544/0544_seg_cup_1.tif"), f"'Test-400/0544/0544_seg_cup_1.tif' (not where ... {STRICT}", strictly("refuge")),
+    Bad("diaretdb1", "marks without their plain twin", copy("groundtruth/diaretdb1_image001_01_plain.xml", "groundtruth/diaretdb1_image001_03.xml"), f"diaretdb1_image001_03.xml' (its marks are read from the file that ends in _plain.xml ... {STRICT}", strictly("diaretdb1")),
+    Bad("qu_brats", "a case without a reference", lambda root: [copy(str(p.relative_to(root)), f"{p.relative_to(root).parent}/../{p.name.replace('001', '002')}")(root) for p in sorted(root.rglob("*.nii.gz")) if "_seg" not in p.name], f"(of a case that has no reference) ... {STRICT}", strictly("qu-brats")),
+    Bad("drishti", "votes of a third structure", copy("od_votes/001.png", "od_votes/002.png"), f"'od_votes/002.png' (not where ... {STRICT}", strictly("drishti")),
+    Bad("squares", "a mask that no manifest names", copy(MASK, "masks/ann/case99_disc.png"), f"'masks/ann/case99_disc.png' (not where ... {STRICT}", strictly("dataset")),
+    # a rater of whom nothing can be read, and imports without raters
+    Bad("coco", "a rater who drew boxes only", edit("ann.json", lambda d: [a.update(segmentation=[], bbox=[1, 1, 3, 3]) for a in d["annotations"]]), "no mask of the rater 'ann' could be read ... -o without=ann"),
+    Bad("label_studio", "a rater whose mark nobody reads", result(type="cuboidlabels", value={"cuboidlabels": ["cell"]}), "no mask of the rater 'user 2' could be read ... a cuboid of 'cell' was left out (not a kind of mark that is read)"),
+    Bad("label_studio", "a mark without labels", result(**alone("polygon")), "no mask of the rater 'user 2' ... it has no label; -o structure= names what such marks are of"),
+    Bad("label_studio", "a polygon that is a line", result(value={"points": [[1, 1], [9, 9]], "polygonlabels": ["cell"]}), "no mask of the rater 'user 2' ... encloses no pixel of the picture"),
+    Bad("cvat", "a rater who drew lines only", both(text("ann.xml", "polygon", "polyline"), text("ann.xml", "mask", "points")), "no mask of the rater 'ann' could be read"),
+    Bad("folder", "a rater who has not begun", lambda root: (root / "cy").mkdir(), "no mask of the rater 'cy' could be read ... -o without=cy"),
+    Bad("folder", "a rater nobody knows left out", nothing, "there is no rater 'dee' to leave out; there are ann, bob", "import folder {in} {out} -o without=dee"),
+    Bad("folder", "everybody left out", nothing, "no rater was found", "import folder {in} {out} -o without=ann,bob"),
+    Bad("bu_bil_original", "experts where there are none", nothing, "no mask by experts was found in", "import bu-bil {in} {out} --raters experts"),
+    Bad("chase", "photographs alone", both(remove("Image_01L_1stHO.png"), remove("Image_01L_2ndHO.png")), "no rater was found in 'chase-db1'"),
+    # names and ids of others
+    Bad("coco", "two structures that differ in case", edit("ann.json", lambda d: d["categories"].append({"id": 4, "name": "Cell "})), "has the structures 'cell' and 'Cell ', which differ in case, blanks or the form of an accent only"),
+    Bad("slicer", "two raters that differ in case", rename("bob", "Ann"), "Ann' and 'ann' differ in case only; expected one of them"),
+    Bad("bids", "two spellings of a rater", rename("sub-01/anat/sub-01_label-lesion_desc-bob_mask.nii.gz", "sub-01_label-cyst_desc-Ann_mask.nii.gz"), "the raters 'Ann' and 'ann' of ... differ in case"),
+    Bad("coco", "an id of two pictures", edit("ann.json", lambda d: d["images"][1].update(id=0)), "says two things of the picture with the id 0"),
+    Bad("coco", "an id that is not listed", annotation(image_id=99), "annotation 7 in ... ann.json' names the picture 99, which ... does not list"),
+    Bad("coco", "an id that cannot be one", edit("ann.json", lambda d: d["images"][0].update(id={})), "has a picture with the id {}; expected a number or a text"),
+    Bad("coco", "a key twice", text("ann.json", '"categories"', '"images": [], "categories"'), "ann.json' is not valid JSON: the key 'images' stands twice in one object"),
+    Bad("label_studio", "two tasks of one name", edit("export.json", lambda d: d.append({"data": {"image": "/data/upload/0a1b2c3d-a.png"}, "annotations": d[0]["annotations"]})), "are two pictures, and ... is the only one of that name"),
+    Bad("label_studio", "two pictures in a task", edit("export.json", lambda d: d[0]["data"].update(after="/data/upload/b.png")), "shows 2 pictures (image, after); expected -o key="),
+    Bad("label_studio", "pages in a task", edit("export.json", lambda d: d[0].update(data={"pages": ["a.png", "b.png"]})), "shows 2 pages under 'pages'; expected one picture in a task"),
+    Bad("label_studio", "the small export", edit("export.json", lambda d: d.__setitem__(0, {"id": 1, "image": "a.png", "annotator": 1, "label": []})), "is an export of the kind 'JSON-MIN'; expected an export of the kind 'JSON'"),
+    Bad("label_studio", "a COCO export", write("export.json", '{"images": [], "annotations": [], "categories": []}'), "is a COCO file and no Label Studio export"),
+    Bad("nnunet", "a data set of version 1", edit("dataset.json", lambda d: d.update(labels={"0": "background", "1": "liver"}, modality={"0": "CT"})), "is of nnU-Net v1 or the Decathlon"),
+    Bad("nnunet", "a case without a channel", edit("dataset.json", lambda d: d.update(channel_names={"0": "CT", "1": "PET"})), "have 1 channels, 'dataset.json' names 2: CT, PET"),
+    Bad("nnunet", "a channel that is not named", copy("imagesTr/liver_1_0000.nii.gz", "imagesTr/liver_1_0001.nii.gz"), "'liver_1_0001.nii.gz' is of channel 1, which 'dataset.json' does not name"),
+    Bad("nnunet", "labels without an image", copy("labelsTr_ann/liver_1.nii.gz", "labelsTr_ann/liver_9.nii.gz"), "case 'liver_9' has labels but no image in imagesTr"),
+    Bad("refuge", "two labels of one case", text("REFUGE1Test.csv", "0544.jpg,1\n", "0544.jpg,1\nx,D/Test-400/0544/0544.jpg,0\n"), "says two things of the case with the id 'test-400/0544'"),
+    Bad("riga", "an image twice", edit_text("DiscRegion/Glaucoma_multirater_MESSIDOR.csv", lambda t: t + t.split("\n", 1)[1]), "in rows 2 and 9; expected it once"),
+    # masks as drawing programs save them, with the option that would help
+    Bad("folder", "soft edges", paint("ann/a.png", [0, 90, 200, 255]), "ann/a.png' has grey values 0, 90, 200, 255 ... -o threshold="),
+    Bad("folder", "masks in colour", colour("ann/a.png"), "different channels ... -o colour="),
+    Bad("folder", "another colour than the one named", nothing, "has other colours than those named: #ffffff; expected -o colour= with all of them", "import folder {in} {out} -o colour=red"),
+    Bad("folder", "a colour nobody knows", nothing, "'rot' is no colour; expected a name such as red, or such as #ff0000", "import folder {in} {out} -o colour=rot"),
+    Bad("folder", "a threshold of words", nothing, "threshold 'half' is not understood", "import folder {in} {out} -o threshold=half"),
+    Bad("folder", "names with another ending", both(rename("ann/a.png", "a_mask.png"), rename("ann/b.png", "b_mask.png")), "2 masks have no image in 'images': ... -o suffix=_mask takes the endings off"),
+    Bad("folder", "faults of several masks", both(resize("ann/a.png"), resize("bob/b.png")), "2 masks do not fit: ... ann/a.png' ... bob/b.png'"),
+    Bad("folder", "an option said twice", nothing, "option 'images' is given twice", "import folder {in} {out} -o images=a -o images=b"),
+    Bad("folder", "a yes that is neither", nothing, "option 'anonymous' is 'perhaps'; expected yes or no", "import folder {in} {out} -o anonymous=perhaps"),
+    Bad("folder", "pseudonyms in place", nothing, "keep their raters' names", "import folder {in} {in}/dataset.json -o pseudonyms=yes"),
+]  # fmt: skip
+
+TABLE = [*DATA_SETS, *FILES, *LAYOUTS, *COMMANDS, *OUTSIDE, *LEFT_OUT]

@@ -21,6 +21,7 @@ from mrprism.datasets import open_dataset
 from mrprism.layouts import DATASETS
 from mrprism.layouts.importing import import_dataset
 from mrprism.layouts.ledger import LEDGER, Ledger
+from mrprism.layouts.readers import COMMON
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -220,3 +221,10 @@ def test_what_is_left_of_a_rater_is_never_empty(tmp_path: Path) -> None:
         InputError, match=r"'.*ann' has masks and beside them folders of masks, such as 'old'"
     ):
         DATASETS["folder"](root)
+
+
+def test_the_page_of_readers_names_every_reader_and_every_common_option() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/readers.md").read_text(encoding="utf-8")
+    assert [kind for kind in DATASETS if f"`{kind}`" not in page] == []
+    assert [option for option in COMMON if f"-o {option}=" not in page] == []
+    assert LEDGER in page

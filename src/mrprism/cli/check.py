@@ -48,9 +48,10 @@ def _show(check: Any) -> None:
     console = Console(soft_wrap=True, highlight=False)
     if check.summary:
         _show_summary(console, check.summary)
-    for severity, colour, faults in (("error", "red", check.errors), ("warning", "yellow", check.warnings)):
-        for fault in faults:
-            console.print(f"[{colour}]{severity}[/]: {escape(fault.sentence)}")
+    for finding in check.findings:
+        severity = finding.fault.severity
+        colour = "red" if severity == "error" else "yellow"
+        console.print(f"[{colour}]{severity}[/]: {escape(finding.sentence)}")
     console.print(check.verdict)
 
 

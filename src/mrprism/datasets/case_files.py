@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,8 @@ from mrprism.core.types import Image, Votes
 from mrprism.datasets.grid import SeveralFaultsError, aligned
 from mrprism.datasets.manifest import Case, Drawn, File, Manifest, files
 from mrprism.datasets.open_image import open_image
-from mrprism.images import FromFile, ImageFile, read_labels, read_mask
+from mrprism.datasets.pieces import Piece, piece_of, pieces_of
+from mrprism.images import FromFile, ImageFile, LabelFile, read_labels, read_mask
 from mrprism.images.content import Raw
 from mrprism.images.reading import decode, label_file, mask_file
 
@@ -128,6 +129,20 @@ def read_drawn(
     ]
 
 
+def read_pieces(
+    root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile | None
+) -> Iterator[tuple[int, Piece]]:
+    """What `read_drawn` gives, each mask cut to where something is drawn."""
+    if isinstance(drawn, str):
+        found = _labels(root / drawn, manifest, case.name, like)
+        own = {structure: (manifest.labels or {})[structure] for structure in manifest.structures}
+        for structure, piece in pieces_of(found.array, own):
+            yield manifest.structures.index(structure), piece
+        return
+    for c, mask in read_drawn(root, manifest, case, drawn, like):
+        yield c, piece_of(mask)
+
+
 OfFile = TypeVar("OfFile", bound=FromFile)
 
 
@@ -158,16 +173,29 @@ def read_label_map(
 ) -> list[tuple[int, np.ndarray]]:
     """Every structure of a label map."""
     labels = manifest.labels or {}
+    found = _labels(path, manifest, case, like, resample=resample)
+    return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
+
+
+def _labels(
+    path: Path, manifest: Manifest, case: str, like: ImageFile | None, *, resample: bool = False
+) -> LabelFile:
+    """A label map that holds nothing but the manifest's labels."""
     what = f"label map '{{}}' of case '{case}'"
     found = _fitting(decode(path, mask=True), label_file, like, what, resample=resample)
-    known = {0}.union(*labels.values())
+    known = {0}.union(*(manifest.labels or {}).values())
     unknown = sorted({int(v) for v in np.unique(found.array)} - known)
     if unknown:
         raise InputError(
             f"label map '{path}' of case '{case}' holds the values {', '.join(map(str, unknown[:6]))}; "
-            f"expected {', '.join(map(str, sorted(known)))}"
+            f"expected {_some(known)}"
         )
-    return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
+    return found
+
+
+def _some(values: set[int]) -> str:
+    listed = sorted(values)
+    return ", ".join(map(str, listed[:12])) + (f", ... {listed[-1]}" if len(listed) > 12 else "")
 
 
 def read_votes(

@@ -12,19 +12,22 @@ from typing import Any, Literal
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.names import near_twins
 from mrprism.core.rows import frame
 from mrprism.datasets.case_files import (
     further_readings,
     read_case_image,
-    read_drawn,
     read_grid,
+    read_pieces,
     read_votes,
     reading_of,
     spacing_of,
 )
 from mrprism.datasets.dataset import task_of
+from mrprism.datasets.findings import Finding, grouped
 from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path
-from mrprism.datasets.suspicions import SHARED, Look, odd_shape, suspicions
+from mrprism.datasets.pieces import Piece
+from mrprism.datasets.suspicions import SHARED, look_at, odd_shape, suspicions
 from mrprism.images import ImageFile
 from mrprism.output.templates import templates
 
@@ -66,6 +69,11 @@ class Check:
         """2: there are errors; 1: warnings only; 0: neither."""
         return 2 if self.errors else 1 if self.warnings else 0
 
+    @property
+    def findings(self) -> list[Finding]:
+        """What was found as it is shown: four or more of a kind by one rater as one."""
+        return grouped(self.faults)
+
     def as_json(self) -> dict[str, Any]:
         return {"path": self.path, "faults": [asdict(f) for f in self.faults], "summary": self.summary}
 
@@ -103,7 +111,7 @@ def check_dataset(path: str | Path) -> Check:
     return check
 
 
-_Masks = dict[tuple[int, int], np.ndarray]  # (rater, structure): mask
+_Masks = dict[tuple[int, int], Piece]  # (rater, structure): mask
 
 
 class _Seen:
@@ -121,6 +129,9 @@ class _Seen:
         self.sizes: Counter[str] = Counter()
         self.spacings: Counter[str] = Counter()
         self.pictures: defaultdict[str, list[Case]] = defaultdict(list)
+        self.notes: defaultdict[str, list[Path]] = defaultdict(
+            list
+        )  # what was done with images that is not plain to see
         self.suspicions = suspicions()
 
     def named(self, case: Case) -> None:
@@ -143,31 +154,33 @@ class _Seen:
     def image(self, case: Case, image: ImageFile) -> str:
         """Take note of an image; returns its fingerprint."""
         self.grid(case, image)
+        for note in image.notes:
+            self.notes[note].append(image.path)
         picture = hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
         self.pictures[picture].append(case)
         return picture
 
-    def drawn(self, case: Case, picture: str, masks: _Masks, reference: dict[int, np.ndarray]) -> None:
+    def drawn(self, case: Case, picture: str, masks: _Masks, reference: dict[int, Piece]) -> None:
         """Take note of a case's masks by rater and structure, and of its reference by structure."""
-        for c in range(len(self.structures)):
-            filled = {}
-            for (rater, structure), mask in masks.items():
-                if structure == c and mask.any():
-                    filled[rater] = mask
-                self.empty[rater, structure] += structure == c and not mask.any()
-            if len({mask.shape for mask in filled.values()}) > 1:
+        by_structure: defaultdict[int, dict[int, Piece]] = defaultdict(dict)
+        for (rater, structure), mask in masks.items():
+            by_structure[structure][rater] = mask
+            self.empty[rater, structure] += mask.empty
+        for c, drawn in by_structure.items():
+            if len({mask.shape for mask in drawn.values()}) > 1:
                 continue  # the image could not be read, so nothing says which of them is wrong
             own = reference.get(c)
-            fits = own is not None and all(mask.shape == own.shape for mask in filled.values())
-            for suspicion in self.suspicions:
-                suspicion.look(Look(case.name, picture, c, filled, own if fits else None))
+            fits = own is not None and all(mask.shape == own.shape for mask in drawn.values())
+            at = look_at(case.name, picture, c, drawn, own if fits else None)
+            if at is not None:
+                for suspicion in self.suspicions:
+                    suspicion.look(at)
 
     def read_again(self, first: _Masks, again: _Masks) -> None:
         """Take note of a further reading of a case, beside the first."""
         for place, mask in again.items():
             self.again[place] += 1
-            same = place in first and first[place].shape == mask.shape and bool(mask.any())
-            self.copied[place] += same and np.array_equal(first[place], mask)
+            self.copied[place] += place in first and not mask.empty and first[place].same(mask)
 
 
 def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[str]) -> Iterator[Fault]:
@@ -194,7 +207,7 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
         except InputError as error:
             yield _fault("error", root / case.images[0], case, str(error))
     masks: _Masks = {}
-    reference: dict[int, np.ndarray] = {}
+    reference: dict[int, Piece] = {}
     again: list[_Masks] = [{} for _ in further_readings(case)]
     for who, what, reading in [
         *((who, what, 1) for who, what in case.masks.items()),
@@ -206,10 +219,10 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
             if str(file) in broken:
                 continue
             try:
-                found = read_drawn(root, manifest, case, part, image)
+                found = list(read_pieces(root, manifest, case, part, image))
             except InputError as error:
                 for sentence in getattr(error, "sentences", [str(error)]):
-                    yield _fault("error", file, case, sentence)
+                    yield _fault("error", file, case, sentence, who)
                 continue
             for c, mask in found:
                 if who is None:
@@ -217,11 +230,11 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
                 else:
                     place = masks if reading == 1 else again[reading - 2]
                     place[seen.raters.index(who), c] = mask
-                if shape := odd_shape(mask):
+                if shape := _odd(mask):
                     by = f"the mask by rater '{who}'" if who else "the reference"
                     by = by if reading == 1 else f"reading {reading} by rater '{who}'"
                     sentence = f"{by} of '{seen.structures[c]}' on case '{case.name}' {shape}"
-                    yield _fault("warning", file, case, sentence)
+                    yield _fault("warning", file, case, sentence, who)
     if not case.masks and case.votes is None:
         yield _fault("warning", root, case, f"case '{case.name}' was outlined by nobody")
     absent = set() if isinstance(case.reference, str | None) else set(seen.structures) - set(case.reference)
@@ -233,7 +246,7 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
             read_votes(root, manifest, case, image)
         except InputError as error:
             yield _fault("error", root / next(iter(case.votes.values()), ""), case, str(error))
-    axes = next((a.ndim for a in [*masks.values(), *reference.values()]), None)
+    axes = next((len(a.shape) for a in [*masks.values(), *reference.values()]), None)
     axes = axes if image is None else image.array.ndim - 1
     if case.spacing_mm is not None and axes is not None and len(case.spacing_mm) != axes:
         sentence = f"case '{case.name}' has {len(case.spacing_mm)} numbers in spacing_mm; expected {axes}"
@@ -247,6 +260,14 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
     seen.drawn(case, picture, masks, reference)
     for masks_again in again:
         seen.read_again(masks, masks_again)
+
+
+def _odd(mask: Piece) -> str | None:
+    """What is odd about the shape of a mask; only one that spans its image, or slices of it, can be."""
+    spans = all(
+        (part.start, part.stop) == (0, n) for part, n in zip(mask.box[-2:], mask.shape[-2:], strict=True)
+    )
+    return odd_shape(mask.on(tuple(slice(0, n) for n in mask.shape))) if spans else None
 
 
 def _grid(root: Path, case: Case, broken: set[str]) -> ImageFile | None:
@@ -297,6 +318,10 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
         )
     for suspicion in seen.suspicions:
         yield from (warn(sentence) for sentence in suspicion.say(seen.raters, seen.structures))
+    yield from map(warn, _twins(manifest))
+    for note, files_with in seen.notes.items():
+        more = f" and {len(files_with) - 1} more" if len(files_with) > 1 else ""
+        yield warn(f"of image '{files_with[0]}'{more}: {note}")
     splits: defaultdict[str, set[str]] = defaultdict(set)
     for case in manifest.cases:
         if case.group and case.split:
@@ -310,6 +335,24 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
             between = {case.split for case in cases if case.split}
             across = f", in {' and '.join(sorted(between))}" if len(between) > 1 else ""
             yield warn(f"cases {names} have the same image{across}")
+
+
+def _twins(manifest: Manifest) -> Iterator[str]:
+    """Names that people take for the same; what is drawn under one of them is missing under the other."""
+    named = (
+        ("raters", manifest.rater_names),
+        ("structures", manifest.structures),
+        ("channels", manifest.channels),
+        ("cases", [case.name for case in manifest.cases]),
+        ("files", dict.fromkeys(entry.path for case in manifest.cases for entry in files(case))),
+    )
+    for what, names in named:
+        for twins in near_twins(names):
+            some = " and ".join(repr(name) for name in twins[:4])
+            yield (
+                f"{what} {some} differ in case, blanks or accents only, and count as different; if they are the "
+                "same, give them one name"
+            )
 
 
 def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
@@ -351,10 +394,12 @@ def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
     }
 
 
-def _fault(severity: Literal["error", "warning"], file: Path, case: Case, sentence: str) -> Fault:
+def _fault(
+    severity: Literal["error", "warning"], file: Path, case: Case, sentence: str, rater: str | None = None
+) -> Fault:
     """A fault of a case; sentences say what was found and, behind a semicolon, what was expected."""
     found, _, expected = sentence.partition("; expected ")
-    return Fault(severity, str(file), case.name, sentence, found, expected or None)
+    return Fault(severity, str(file), case.name, sentence, found, expected or None, rater)
 
 
 def _count(items: list[Fault], word: str) -> str:

@@ -128,6 +128,7 @@ class Fault:
     sentence: str
     found: str | None = None
     expected: str | None = None
+    rater: str | None = None  # whose mask it is about
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,59 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from mrprism.datasets.pieces import Piece, joined, widened
+
 SHARED = 3  # masks that two raters must share before their likeness says anything
 STEADY = 5  # cases from which on a displacement is believed more readily
 TELLING = 20  # pixels below which masks and outlines are alike by chance
+_NUMBERS = 1 << 22  # in a table that is made at once
 CORRECTED = 0.8  # share of the outline, equal to the pixel, that two people do not reach
 
 
 @dataclass(frozen=True)
 class Look:
-    """The masks of one structure of one case that are not empty, by the rater's number."""
+    """The masks of one structure of one case that are not empty, by the rater's number, cut to one box."""
 
     case: str
     picture: str  # hash of the image
     structure: int
     masks: dict[int, np.ndarray]
     reference: np.ndarray | None
-    prints: dict[int, str] = field(init=False)  # hashes of the masks
+    prints: dict[int, str]  # hashes of the masks
+    reference_print: str | None
+    whole: bool  # the box is the image
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prints", {r: fingerprint(mask) for r, mask in self.masks.items()})
+
+def look_at(
+    case: str, picture: str, structure: int, pieces: Mapping[int, Piece], reference: Piece | None
+) -> Look | None:
+    """What there is to look at; None if there is nothing."""
+    drawn = {rater: piece for rater, piece in pieces.items() if not piece.empty}
+    if not drawn:
+        return None
+    known = reference is not None and not reference.empty
+    all_of_them = [*drawn.values(), *([reference] if reference is not None and known else [])]
+    shape = all_of_them[0].shape
+    box = widened(joined(piece.box for piece in all_of_them), shape)
+    on_box = None
+    if reference is not None:
+        on_box = reference.on(box) if known else np.zeros([part.stop - part.start for part in box], bool)
+    return Look(
+        case,
+        picture,
+        structure,
+        {rater: piece.on(box) for rater, piece in drawn.items()},
+        on_box,
+        {rater: fingerprint(piece) for rater, piece in drawn.items()},
+        None if reference is None else fingerprint(reference),
+        all((part.start, part.stop) == (0, n) for part, n in zip(box, shape, strict=True)),
+    )
 
 
 @runtime_checkable
@@ -67,26 +94,42 @@ def odd_shape(mask: np.ndarray) -> str | None:
     return None
 
 
-def fingerprint(mask: np.ndarray) -> str:
-    return hashlib.sha256(np.packbits(mask).tobytes() + repr(mask.shape).encode()).hexdigest()
+def fingerprint(piece: Piece) -> str:
+    where = repr((piece.shape, [(part.start, part.stop) for part in piece.box]))
+    return hashlib.sha256(np.packbits(piece.inside).tobytes() + where.encode()).hexdigest()
 
 
 class NeverDiffer:
     """Two raters whose masks are equal, all of them."""
 
     def __init__(self) -> None:
-        self.both: Counter[tuple[int, int]] = Counter()
-        self.equal: Counter[tuple[int, int]] = Counter()
+        self.both = _Table()
+        self.equal = _Table()
 
     def look(self, at: Look) -> None:
-        for pair in combinations(sorted(at.masks), 2):
-            self.both[pair] += 1
-            self.equal[pair] += at.prints[pair[0]] == at.prints[pair[1]]
+        raters = sorted(at.masks)
+        kinds = np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
+        self.both.add(raters, np.ones((len(raters), len(raters)), int))
+        self.equal.add(raters, (kinds[:, None] == kinds[None, :]).astype(int))
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
-        for (one, other), both in sorted(self.both.items()):
-            if both >= SHARED and self.equal[one, other] == both:
-                yield f"raters '{raters[one]}' and '{raters[other]}' never differ ({both} masks)"
+        found = (self.both.counts >= SHARED) & (self.equal.counts == self.both.counts)
+        for one, other in np.argwhere(np.triu(found, 1)).tolist():
+            both = self.both.counts[one, other]
+            yield f"raters '{raters[one]}' and '{raters[other]}' never differ ({both} masks)"
+
+
+class _Table:
+    """A number for every pair of raters, as many as have been met."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((0, 0), int)
+
+    def add(self, raters: list[int], more: np.ndarray) -> None:
+        lacking = max(raters) + 1 - len(self.counts)
+        if lacking > 0:
+            self.counts = np.pad(self.counts, (0, lacking))
+        self.counts[np.ix_(raters, raters)] += more
 
 
 class CopiedReference:
@@ -99,10 +142,9 @@ class CopiedReference:
     def look(self, at: Look) -> None:
         if at.reference is None:
             return
-        reference = fingerprint(at.reference)
         for rater, own in at.prints.items():
             self.both[rater] += 1
-            self.equal[rater] += own == reference
+            self.equal[rater] += own == at.reference_print
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         for rater, both in sorted(self.both.items()):
@@ -139,35 +181,49 @@ class Shifted:
 
 
 class Corrections:
-    """Raters who began from one another's masks: their outlines are equal to the pixel but for some edits."""
+    """Raters who began from one another's masks: their outlines are equal to the pixel but for some edits.
+
+    Every mask is eroded and dilated once; all pairs of raters then come from products of tables.
+    """
 
     def __init__(self) -> None:
-        self.shares: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
-        self.edited: Counter[tuple[int, int]] = Counter()  # masks that differ by more than a pixel
-        self.differ: Counter[tuple[int, int]] = Counter()
+        self.seen = _Table()  # cases with enough outline
+        self.edited = _Table()  # of the cases below, those that differ by more than a pixel
+        self.differ = _Table()  # cases with a large share that are not the same mask
+        self.shares: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # those that are large
 
     def look(self, at: Look) -> None:
-        outlines = _outlines(at.masks)
-        for one, other in combinations(sorted(outlines), 2):
-            a, b = outlines[one], outlines[other]
-            length = int(a.sum()) + int(b.sum())
-            if min(int(a.sum()), int(b.sum())) < TELLING:
-                continue
-            self.shares[one, other].append(2 * int((a & b).sum()) / length)
-            if at.prints[one] != at.prints[other]:
-                self.differ[one, other] += 1
-                self.edited[one, other] += bool((b & ~_wider(a)).any() or (a & ~_wider(b)).any())
+        outlines = {rater: line for rater, line in _outlines(at.masks).items() if line.sum() >= TELLING}
+        if len(outlines) < 2:
+            return
+        raters = sorted(outlines)
+        lengths = np.array([int(outlines[rater].sum()) for rater in raters])
+        share = 2 * _together(outlines, outlines, raters) / (lengths[:, None] + lengths[None, :])
+        large = share >= CORRECTED
+        self.seen.add(raters, np.ones((len(raters), len(raters)), int))
+        close = np.triu(large, 1)
+        if not close.any():
+            return
+        kinds = np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
+        other = large & (kinds[:, None] != kinds[None, :])
+        beside = {rater: ~_wider(outlines[rater]) for rater in raters}
+        strays = _together(outlines, beside, raters) > 0
+        self.differ.add(raters, other.astype(int))
+        self.edited.add(raters, (other & (strays | strays.T)).astype(int))
+        for one, two in np.argwhere(close).tolist():
+            self.shares[raters[one], raters[two]].append(float(share[one, two]))
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
-        shared = {pair: float(np.median(shares)) for pair, shares in self.shares.items()}
-        found = {
-            pair: share
-            for pair, share in shared.items()
-            if len(self.shares[pair]) >= SHARED
-            and share >= CORRECTED
-            and self.differ[pair] > 0  # else they never differ, which is said elsewhere
-            and 2 * self.edited[pair] >= self.differ[pair]  # and not merely jitter on a coarse grid
-        }
+        found = {}
+        for (one, other), large in self.shares.items():
+            count = int(self.seen.counts[one, other])
+            differ = int(self.differ.counts[one, other])
+            if count < SHARED or 2 * len(large) <= count or differ == 0:  # never different is said elsewhere
+                continue
+            if 2 * int(self.edited.counts[one, other]) < differ:  # merely jitter on a coarse grid
+                continue
+            small = [0.0] * (count - len(large))  # below the median, whatever they are
+            found[one, other] = float(np.median(small + large))
         for links in _trees(found):
             names = ", ".join(f"'{raters[r]}'" for r in sorted({r for pair in links for r in pair}))
             how = ", ".join(
@@ -187,13 +243,20 @@ class Inverted:
         self.cases: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
 
     def look(self, at: Look) -> None:
-        votes = sum((mask.astype(np.int16) for mask in at.masks.values()), np.zeros((), np.int16))
-        for rater, mask in at.masks.items():
-            others = len(at.masks) - 1
-            if others == 0 and at.reference is None:
-                continue
-            middle = (votes - mask) * 2 > others if others else at.reference
+        others = len(at.masks) - 1
+        if others == 0 and at.reference is None:
+            return
+        for rater in at.masks:
             self.seen[rater, at.structure] += 1
+        framed = [rater for rater, mask in at.masks.items() if at.whole and _framed(mask) >= 0.9]
+        if not framed:
+            return
+        votes = np.zeros(at.masks[framed[0]].shape, np.int16)
+        for mask in at.masks.values():
+            votes += mask
+        for rater in framed:
+            mask = at.masks[rater]
+            middle = (votes - mask) * 2 > others if others else at.reference
             if middle is not None and _is_inverted(mask, middle):
                 self.cases[rater, at.structure].append(at.case)
 
@@ -212,7 +275,7 @@ class SameMask:
 
     def look(self, at: Look) -> None:
         for rater, mask in at.masks.items():
-            if int(mask.sum()) >= TELLING and odd_shape(mask) is None:
+            if int(mask.sum()) >= TELLING and not (at.whole and odd_shape(mask)):
                 self.cases[rater, at.structure, at.prints[rater]][at.picture] = at.case
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
@@ -226,23 +289,28 @@ class SameStructures:
     """A rater whose masks of two structures are equal, all of them."""
 
     def __init__(self) -> None:
-        self.last: tuple[str, dict[int, dict[int, str]]] = ("", {})
-        self.both: Counter[tuple[int, int, int]] = Counter()
+        self.cases: dict[str, int] = {}
+        self.present: defaultdict[tuple[int, int], int] = defaultdict(
+            int
+        )  # rater, structure: a bit for each case
+        self.last: tuple[str, dict[tuple[int, str], list[int]]] = ("", {})
         self.equal: Counter[tuple[int, int, int]] = Counter()
 
     def look(self, at: Look) -> None:
+        bit = 1 << self.cases.setdefault(at.case, len(self.cases))
         if self.last[0] != at.case:
             self.last = (at.case, {})
-        earlier = self.last[1]
         for rater, own in at.prints.items():
-            for c, there in earlier.setdefault(rater, {}).items():
-                self.both[rater, c, at.structure] += 1
-                self.equal[rater, c, at.structure] += own == there
-            earlier[rater][at.structure] = own
+            self.present[rater, at.structure] |= bit
+            same = self.last[1].setdefault((rater, own), [])
+            for c in same:
+                self.equal[rater, c, at.structure] += 1
+            same.append(at.structure)
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
-        for (rater, c, d), both in sorted(self.both.items()):
-            if both >= SHARED and self.equal[rater, c, d] == both:
+        for (rater, c, d), equal in sorted(self.equal.items()):
+            both = (self.present[rater, c] & self.present[rater, d]).bit_count()
+            if both >= SHARED and equal == both:
                 pair = f"'{structures[c]}' and '{structures[d]}'"
                 yield f"rater '{raters[rater]}' has the same mask for {pair} on all {both} cases with both"
 
@@ -267,11 +335,31 @@ def _is_frame(mask: np.ndarray) -> bool:
 
 
 def _is_inverted(mask: np.ndarray, others: np.ndarray) -> bool:
-    frame = np.ones(mask.shape, bool)
-    frame[tuple(slice(1, -1) for _ in mask.shape)] = False
-    if mask[frame].mean() < 0.9 or others[frame].mean() > 0.5 or odd_shape(mask) is not None:
+    if _framed(mask) < 0.9 or _framed(others) > 0.5 or odd_shape(mask) is not None:
         return False
     return _dice(~mask, others) > max(0.5, 2 * _dice(mask, others))
+
+
+def _framed(mask: np.ndarray) -> float:
+    """Which share of the outermost pixels is marked."""
+    inside = mask[tuple(slice(1, -1) for _ in mask.shape)]
+    return (int(mask.sum()) - int(inside.sum())) / max(1, mask.size - inside.size)
+
+
+def _together(
+    some: Mapping[int, np.ndarray], others: Mapping[int, np.ndarray], raters: Sequence[int]
+) -> np.ndarray:
+    """How many pixels one mask of each rater shares with another mask of each, for all pairs."""
+    size = some[raters[0]].size
+    found = np.zeros((len(raters), len(raters)))
+    step = max(1, _NUMBERS // len(raters))
+    for start in range(0, size, step):
+        a, b = (
+            np.stack([masks[rater].ravel()[start : start + step] for rater in raters]).astype(np.float32)
+            for masks in (some, others)
+        )
+        found += a @ b.T
+    return found
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:

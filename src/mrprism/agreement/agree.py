@@ -11,7 +11,8 @@ from mrprism.agreement.result import Agreement
 from mrprism.agreement.structure import summarise
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.suspicions import Corrections, Look
+from mrprism.datasets.pieces import piece_of
+from mrprism.datasets.suspicions import Corrections, look_at
 
 MOST_COPIED = 60  # raters up to which every two outlines are compared for copies
 CHECKS = "mrprism check does it"
@@ -54,9 +55,9 @@ def agree(
                 measure(sample.masks[:, c], sample.rated[:, c], sample.spacing_mm, distances=distances)
             )
             if not task.anonymous and len(task.raters) <= MOST_COPIED:
-                by_rater = {int(r): sample.masks[r, c] for r in np.flatnonzero(sample.rated[:, c])}
-                some = {r: mask for r, mask in by_rater.items() if mask.any()}
-                copies.look(Look(sample.name, "", c, some, None))
+                pieces = {int(r): piece_of(sample.masks[r, c]) for r in np.flatnonzero(sample.rated[:, c])}
+                if (at := look_at(sample.name, "", c, pieces, None)) is not None:
+                    copies.look(at)
     if not any(case.rated.sum() > 1 for cases in measures for case in cases):
         raise InputError(f"no case of {dataset.name} was outlined by two raters; there is nothing to compare")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,17 +193,6 @@ def spread_row(spread: Spread) -> Row:
         "null": spread.null,
         "null_of_p": NULL_EXCHANGE,
     }
-
-
-def to_csv(rows: list[Row]) -> str:
-    """Rows as CSV with a header; undefined values are empty. No rows: nothing."""
-    if not rows:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def number(value: Any) -> int | float | None:

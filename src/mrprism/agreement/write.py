@@ -8,11 +8,12 @@ from pathlib import Path
 
 from mrprism.agreement.cases import Cases
 from mrprism.agreement.page import page
-from mrprism.agreement.result import Agreement, Row, spread_row, to_csv
+from mrprism.agreement.result import Agreement, Row, spread_row
 from mrprism.agreement.spread import Spread
 from mrprism.output.files import write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in
+from mrprism.output.tables import dicts_to_csv
 
 PAGE, NUMBERS = "agreement.html", "agreement.json"
 
@@ -56,8 +57,8 @@ def write_agreement(
     numbers = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False)
     older = [PAGE, NUMBERS, *(f"{name}.csv" for name in found["tables"])]
     with complete_set(folder, "agreement", older, last=(NUMBERS, PAGE)) as new:
-        write_file(new / NUMBERS, numbers.encode(), durable=False)
+        write_file(new / NUMBERS, numbers, durable=False)
         for name, rows in tables.items():
-            write_file(new / f"{name}.csv", to_csv(rows).encode(), durable=False)
-        write_file(new / PAGE, html.encode(), durable=False)
+            write_file(new / f"{name}.csv", dicts_to_csv(rows), durable=False)
+        write_file(new / PAGE, html, durable=False)
     return folder / PAGE

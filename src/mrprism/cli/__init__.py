@@ -6,10 +6,19 @@ needs no torch start fast.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from mrprism.core.errors import InputError, Terminated
+from mrprism.output.terminal import guarded, one_line
 
 VERBS = {  # verb: (module, what it does)
     "demo": ("demo", "Train MrPrism on drawn images with seven disagreeing raters and open the report."),
@@ -34,9 +43,31 @@ def main() -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """Run one command line and return its exit code: 0 done, 2 bad input, 130 interrupted."""
-    from mrprism.core.errors import InputError
+    """Run one command line and return its exit code, as docs/reference/exit-codes.md lists them.
 
+    0: done; 1: done, with warnings or in part; 2: something given is wrong; 70: a fault of mrprism; 130: stopped by
+    Ctrl-C; 141: nobody reads what is printed; 143: stopped by SIGTERM, or because the terminal was closed.
+    """
+    with _asked_to_end():
+        try:
+            return _call(arguments)
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or "interrupted")
+            return 143 if isinstance(stop, Terminated) else 130
+        except InputError as error:
+            return _fail(str(error))
+        except MemoryError as error:
+            return _fail(f"out of memory: {error or 'the input is too large for this machine'}")
+        except BrokenPipeError:  # as behind `| head`
+            _let_go_of_output()
+            return 141
+        except OSError as error:
+            return _fail(_refused(error))
+        except Exception as error:
+            return _unexpected(error)
+
+
+def _call(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -50,35 +81,64 @@ def call(arguments: list[str]) -> int:
         return _fail(f"unknown command '{verb}'; known: {', '.join(VERBS)}")
     try:
         run: Callable[..., Any] = importlib.import_module(f"mrprism.cli.{VERBS[verb][0]}").run
-        return _typer(verb, run, arguments[1:])
-    except InputError as error:
-        return _fail(str(error))
+        code = _typer(verb, run, arguments[1:])
+        sys.stdout.flush()  # while somebody listens to what goes wrong with it
+        return code
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "mrprism":
             return _fail(f"'{verb}' is not part of this version")
         return _fail(
             f"'{verb}' needs the package '{error.name}': install it with pip install '{_extra(error.name)}'"
         )
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except MemoryError as error:
-        return _fail(f"out of memory: {error or 'the input is too large for this machine'}")
-    except OSError as error:
-        return _fail(_refused(error))
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, stop a command as Ctrl-C does: it cleans up first."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ours: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)  # once is enough: the next would come while it cleans up
+        ours.clear()
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        ours += [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
     import typer
 
+    stopped: list[BaseException] = []
+
+    @functools.wraps(run)
+    def guarded_run(*given: Any, **options: Any) -> Any:
+        try:
+            with guarded():
+                return run(*given, **options)
+        except (KeyboardInterrupt, OSError) as error:  # of which the parser would make codes of its own
+            stopped.append(error)
+            return None
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-    app.command(verb, context_settings={"help_option_names": ["-h", "--help"]})(run)
+    app.command(verb, context_settings={"help_option_names": ["-h", "--help"]})(guarded_run)
     try:
         result = app(arguments, prog_name=f"mrprism {verb}", standalone_mode=False)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line parser
             return _fail(f"{error.format_message()} (see mrprism {verb} --help)")
         raise
+    if stopped:
+        raise stopped[0]
     return result if isinstance(result, int) else 0
 
 
@@ -89,8 +149,35 @@ def _refused(error: OSError) -> str:
 
 
 def _fail(sentence: str) -> int:
-    print(f"mrprism: {sentence}", file=sys.stderr)
+    _say(sentence)
     return 2
+
+
+def _unexpected(error: Exception) -> int:
+    """What nobody thought of: a fault of mrprism, whatever the input."""
+    if os.environ.get("MRPRISM_DEBUG", "") not in ("", "0"):
+        with guarded():
+            traceback.print_exception(error)
+    said = one_line(str(error))
+    what = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
+    _say(
+        f"unexpected error, a fault of mrprism ({what}); please report it as SECURITY.md and CONTRIBUTING.md of its "
+        "repository say, with what MRPRISM_DEBUG=1 shows"
+    )
+    return 70
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError), guarded():  # a terminal that was closed
+        print(f"mrprism: {one_line(sentence)}", file=sys.stderr)
+
+
+def _let_go_of_output() -> None:
+    """What is still in the buffer of standard output has nowhere to go, which Python would complain of at the end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _extra(package: str | None) -> str:

@@ -86,11 +86,11 @@ def run(
 
 
 def _print_table(found: Agreement) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from mrprism.agreement.charts import figure
+    from mrprism.output.console import console
 
     shown = {
         "dice": "Dice",
@@ -103,11 +103,15 @@ def _print_table(found: Agreement) -> None:
     for part in found.structures:
         figures = [figure(part.overall[key], of=len(found.cases)) for key in shown]
         rests_on = part.overall["gwet_ac1"]
+        patients = f"{rests_on.patients} patient{'s' if rests_on.patients != 1 else ''}"
         table.add_row(
-            escape(part.structure),
-            f"{rests_on.cases}\n[dim]{rests_on.patients} patient{'s' if rests_on.patients != 1 else ''}[/dim]",
-            *(f"{f.value}\n[dim]{f.interval}{f'{chr(10)}{f.note}' if f.note else ''}[/dim]" for f in figures),
+            part.structure,
+            Text.assemble(f"{rests_on.cases}\n", (patients, "dim")),
+            *(
+                Text.assemble(f"{f.value}\n", ("\n".join(filter(None, (f.interval, f.note))), "dim"))
+                for f in figures
+            ),
         )
-    console = Console()
-    console.print()
-    console.print(table)
+    out = console()
+    out.print()
+    out.print(table)

@@ -94,7 +94,7 @@ def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Che
         raise InputError("a check reads files, and this data set is in memory; write_dataset puts it on disk")
     check = check_dataset(place)
     if out is not None:
-        write_file(Path(out), check.as_html().encode())
+        write_file(Path(out), check.as_html())
     return check
 
 
@@ -226,13 +226,21 @@ def fuse_masks(
     """
     from mrprism.fusion.cases import skill_table
     from mrprism.fusion.files import fuse_files
-    from mrprism.fusion.folder import write_skill
+    from mrprism.fusion.folder import CLAIM, write_skill
+    from mrprism.output.folders import complete_set
+    from mrprism.output.lock import alone
 
-    files = [Path(path) for path in paths]
-    fused = fuse_files(files, method, Path(out), margin=margin, **options)
-    rows = skill_table(fused.counts[None, :, None], _rater_names(files), ["mask"], ["case"])
-    write_skill(Path(out), rows)
-    return fused, rows
+    files, place = [Path(path) for path in paths], Path(out)
+    with alone(place):
+        if (place / CLAIM).exists():
+            raise InputError(f"'{place}' holds the fusion of a data set; expected a new folder")
+        older = ("consensus.*", "probability.*", "skill.*")
+        with complete_set(place, "fusion", older, last=("skill.json",)) as new:
+            fused = fuse_files(files, method, new, margin=margin, **options)
+            rows = skill_table(fused.counts[None, :, None], _rater_names(files), ["mask"], ["case"])
+            write_skill(new, rows)
+    mask, probability = place / fused.mask.name, place / fused.probability.name
+    return replace(fused, mask=mask, probability=probability), rows
 
 
 def _rater_names(paths: Sequence[Path]) -> list[str]:

@@ -35,24 +35,26 @@ def run(
 
     check = check_dataset(dataset, out)
     if as_json:
-        print(json.dumps(check.as_json(), indent=1, ensure_ascii=False))
+        print(json.dumps(check.as_json(), indent=1))
     else:
         _show(check)
     return check.exit_code
 
 
 def _show(check: Any) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    console = Console(soft_wrap=True, highlight=False)
+    from mrprism.output.console import console
+    from mrprism.output.terminal import one_line
+
+    out = console(soft_wrap=True)
     if check.summary:
-        _show_summary(console, check.summary)
+        _show_summary(out, check.summary)
     for finding in check.findings:
         severity = finding.fault.severity
         colour = "red" if severity == "error" else "yellow"
-        console.print(f"[{colour}]{severity}[/]: {escape(finding.sentence)}")
-    console.print(check.verdict)
+        out.print(Text.assemble((severity, colour), f": {one_line(finding.sentence)}"))
+    out.print(check.verdict)
 
 
 def _show_summary(console: Any, summary: dict[str, Any]) -> None:

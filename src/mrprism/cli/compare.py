@@ -87,25 +87,21 @@ def run(
         ) from None
     if min(numbers) < 0:
         raise InputError(f"--seeds should not be negative, but one is {min(numbers)}")
-    try:
-        outcome = compare(
-            dataset,
-            out,
-            methods=methods,
-            seeds=numbers,
-            budget=_budget(
-                epochs=epochs, size=size, backbone=backbone, batch_size=batch_size,
-                learning_rate=learning_rate, schedule=schedule, augment=augment, slices=slices,
-                neighbours=neighbours, drawn_only=drawn_only, split_seed=split_seed,
-            ),
-            jobs=jobs,
-            on=on,
-            device=device,
-            quiet=quiet,
-        )  # fmt: skip
-    except KeyboardInterrupt as stop:
-        print(f"mrprism: {stop or 'interrupted'}", file=sys.stderr)
-        return 130
+    outcome = compare(
+        dataset,
+        out,
+        methods=methods,
+        seeds=numbers,
+        budget=_budget(
+            epochs=epochs, size=size, backbone=backbone, batch_size=batch_size,
+            learning_rate=learning_rate, schedule=schedule, augment=augment, slices=slices,
+            neighbours=neighbours, drawn_only=drawn_only, split_seed=split_seed,
+        ),
+        jobs=jobs,
+        on=on,
+        device=device,
+        quiet=quiet,
+    )  # fmt: skip
     if as_json:
         print(json.dumps(as_records(outcome), indent=2, allow_nan=False))
     else:

@@ -62,24 +62,26 @@ def run(
 
         mrprism demo --out demo
     """
-    from rich.console import Console
+    from rich.text import Text
 
     from mrprism.datasets.simulate import phantom_dataset
     from mrprism.learn.evaluate import evaluate
     from mrprism.learn.train import train
     from mrprism.metrics.scores import read_table
+    from mrprism.output.console import console
     from mrprism.report import build_report
 
     size, started = QUICK if quick else FULL, time.monotonic()
-    console = Console(highlight=False, soft_wrap=True)
+    say = console(soft_wrap=True).print
     data = out / "data"
     if not (data / "dataset.json").is_file():
-        console.print(f"Drawing {size.cases} images, each outlined by seven raters ...")
+        say(f"Drawing {size.cases} images, each outlined by seven raters ...")
         phantom_dataset("crowd", size=size.pixels, cases=size.cases, out=data)
     tables = {}
     for number, (name, (method, options)) in enumerate(METHODS.items(), 1):
         folder = out / "runs" / name
-        console.print(f"[bold]{number} of {len(METHODS)}: {NAMES[name]}[/bold] ({size.epochs} epochs)")
+        heading = f"{number} of {len(METHODS)}: {NAMES[name]}"
+        say(Text.assemble((heading, "bold"), f" ({size.epochs} epochs)"))
         train(
             data,
             method,
@@ -96,17 +98,17 @@ def run(
             evaluate(folder)
         tables[name] = read_table(folder / "table.csv")
     page = build_report([out / "runs" / name for name in reversed(METHODS)], out / "report.html")
-    console.print()
-    Console().print(_table(tables, _fused(data)))
-    console.print("Dice and soft Dice: percent against the truth, higher is better.")
-    console.print("ECE: percent of miscalibration against the mean of the raters, lower is better.")
-    console.print(_trust(tables["mrprism"]))
+    say()
+    console().print(_table(tables, _fused(data)))
+    say("Dice and soft Dice: percent against the truth, higher is better.")
+    say("ECE: percent of miscalibration against the mean of the raters, lower is better.")
+    say(_trust(tables["mrprism"]))
     plural = "s" if size.epochs > 1 else ""
-    console.print(
+    say(
         f"One training each, on {size.pixels} × {size.pixels} drawings for {size.epochs} epoch{plural}: "
         f"an illustration, no benchmark. Took {(time.monotonic() - started) / 60:.1f} minutes."
     )
-    console.print(f"\n[bold]The report with pictures: {page.resolve()}[/bold]")
+    say(f"\nThe report with pictures: {page.resolve()}", style="bold")
 
 
 def _fused(data: Path) -> dict[str, list[Row]]:
@@ -132,6 +134,7 @@ def _table(tables: Mapping[str, list[Row]], fused: Mapping[str, list[Row]]) -> T
     """Methods and recurrences down, what was measured across."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     from mrprism.metrics.scores import FINAL, summarise
 
@@ -151,7 +154,7 @@ def _table(tables: Mapping[str, list[Row]], fused: Mapping[str, list[Row]]) -> T
             label = NAMES[name] if step == FINAL else f"{NAMES[name]} {step}"
             add(label, [row for row in seen if row.recurrence == step])
     table.add_section()
-    table.add_row("[italic]given the raters' masks:[/italic]")
+    table.add_row(Text("given the raters' masks:", style="italic"))
     for label, rows in fused.items():
         add(f"  {label}", rows)
     add("  MrPrism", [row for row in tables["mrprism"] if row.reads == "both"])

@@ -46,13 +46,13 @@ def show_scores(
     run: Path | Run, dataset: Path | None, *, split: str, device: str | None, quiet: bool, as_json: bool
 ) -> None:
     """Evaluate and print."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from mrprism.learn.evaluate import evaluate
+    from mrprism.output.console import console
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    out = console(stderr=True)
+    with Progress(console=out, transient=True, disable=quiet or not out.is_terminal) as progress:
         task = progress.add_task("scoring", total=None)
         rows = evaluate(
             run,
@@ -77,11 +77,11 @@ def _summaries(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def _print_table(rows: Sequence[Row]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from mrprism.metrics import METRICS
     from mrprism.metrics.scores import FINAL, MEAN, REFERENCE, summarise
+    from mrprism.output.console import console
 
     cases = len({row.case for row in rows})
     table = Table(title=f"{cases} cases, mean ± standard deviation over cases")
@@ -100,10 +100,8 @@ def _print_table(rows: Sequence[Row]) -> None:
         if recurrences and answer == FINAL:
             continue  # it is the last recurrence
         table.add_row(structure, answer, target, *(values.get(name, "–") for name in SHOWN))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    console.print(table)
+    out = console()
+    (out if out.is_terminal else console(width=140)).print(table)
 
 
 def _cell(summary: Summary) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from mrprism.core.errors import InputError
+from mrprism.output.terminal import note, one_line, same_line
 
 _QUIET = 10  # seconds between two lines where no terminal is watched
 
@@ -108,7 +109,7 @@ def run(
             kind, src or Path(), out, options=given, name=name, strict=strict, dry_run=dry_run, each=counter
         )
     for line in done.ledger.lines():
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
     if done.out is None:
         left = len(done.ledger.left)
         what = f"{left} things left out" if left else "nothing left out"
@@ -118,7 +119,7 @@ def run(
         )
         return
     if done.source.pseudonyms:
-        print(f"note: who is who stands in '{out}-raters.csv'; do not hand it on", file=sys.stderr)
+        note(f"who is who stands in '{out}-raters.csv'; do not hand it on")
     print(f"wrote '{out}'; look at it with: mrprism check {shlex.quote(str(out))}")
 
 
@@ -145,7 +146,7 @@ class _Counter:
             if self.loud and (count or 0) % 50:
                 return
         if self.loud:
-            print(f"\r{text:<30}", end="", file=sys.stderr, flush=True)
+            same_line(f"{text:<30}")
             self.shown = True
         elif time.monotonic() - self.said > _QUIET:
             print(text, file=sys.stderr, flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,43 +96,39 @@ def run(
     if resume is not None and (others := _given() - WITH_RESUME):
         options = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise InputError(f"--resume goes on with the run's own settings: leave out {options}")
-    try:
-        if resume is not None:
-            done = go_on(
-                resume, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
-            )
-        elif dataset is None or out is None:
-            raise InputError("train needs a data set and --out RUN, or --resume RUN")
-        else:
-            done = train(
-                dataset,
-                method,
-                out,
-                epochs=epochs,
-                batch_size=batch_size,
-                size=size,
-                learning_rate=learning_rate,
-                schedule=schedule,
-                clip=clip,
-                seed=seed,
-                split_seed=split_seed,
-                backbone=backbone,
-                options=_options(option or []),
-                augment=augment,
-                slices=slices,
-                neighbours=neighbours,
-                drawn_only=drawn_only,
-                nan=nan,
-                select=select,
-                device=device,
-                precision=precision,
-                checkpoint_every=checkpoint_every,
-                track=track,
-                quiet=quiet,
-            )
-    except KeyboardInterrupt as stop:
-        print(f"mrprism: {stop or 'interrupted'}", file=sys.stderr)
-        return 130
+    if resume is not None:
+        done = go_on(
+            resume, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
+        )
+    elif dataset is None or out is None:
+        raise InputError("train needs a data set and --out RUN, or --resume RUN")
+    else:
+        done = train(
+            dataset,
+            method,
+            out,
+            epochs=epochs,
+            batch_size=batch_size,
+            size=size,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            clip=clip,
+            seed=seed,
+            split_seed=split_seed,
+            backbone=backbone,
+            options=_options(option or []),
+            augment=augment,
+            slices=slices,
+            neighbours=neighbours,
+            drawn_only=drawn_only,
+            nan=nan,
+            select=select,
+            device=device,
+            precision=precision,
+            checkpoint_every=checkpoint_every,
+            track=track,
+            quiet=quiet,
+        )
     if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
         show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
     return 0

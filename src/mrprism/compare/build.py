@@ -117,8 +117,8 @@ def compare(
     with _place(on, jobs, side_by_side, device) as submit:
         try:
             failed = sweep(work, submit, side_by_side, quiet=quiet)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped; the same command goes on with {out}") from None
+        except KeyboardInterrupt as stop:
+            raise type(stop)(f"stopped; the same command goes on with {out}") from None
     page, tables = write_comparison(out)
     results = read_comparison(out).results.values()
     collapsed = {result.candidate.label: result.collapse for result in results if result.collapsed}
@@ -138,9 +138,9 @@ def _check_any(plan: Plan, candidates: Sequence[Any]) -> None:
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        from rich.console import Console
+        from mrprism.output.console import console
 
-        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+        console(stderr=True, soft_wrap=True).print(text)
 
 
 def pick_shown(dataset: Dataset, plan: Plan) -> tuple[str, ...]:
@@ -171,11 +171,11 @@ def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
 def _write(comparison: Comparison, tables: Sequence[Table], new: Path) -> None:
     for table in tables:
         note = note_under(table, comparison)
-        write_file(new / f"{table.contents.name}.csv", to_csv(table).encode(), durable=False)
-        write_file(new / f"{table.contents.name}.tex", to_latex(table, note).encode(), durable=False)
-        write_file(new / f"{table.contents.name}.md", to_markdown(table, note).encode(), durable=False)
+        write_file(new / f"{table.contents.name}.csv", to_csv(table), durable=False)
+        write_file(new / f"{table.contents.name}.tex", to_latex(table, note), durable=False)
+        write_file(new / f"{table.contents.name}.md", to_markdown(table, note), durable=False)
     write_figures(comparison, tables, new)
-    write_file(new / "compare.html", render(comparison, tables).encode(), durable=False)
+    write_file(new / "compare.html", render(comparison, tables), durable=False)
 
 
 def as_records(outcome: Outcome) -> dict[str, object]:

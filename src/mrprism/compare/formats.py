@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mrprism.compare.tables import Cell, Line, Table
 from mrprism.metrics import METRICS
 from mrprism.metrics.scores import REFERENCE
+from mrprism.output import tables
 from mrprism.report.findings import DASH, number
 
 READS = {"image": "image", "masks": "masks it is scored on", "both": "image, and masks it is scored on"}
@@ -24,19 +24,19 @@ def to_csv(table: Table) -> str:
 
     Fractions are not multiplied by 100. `difference` is the best of the column minus this line.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
     parts = ("mean", "sd_over_seeds", "best_minus_this", "low", "high", "p_all_pairs", "verdict")
     heads = [f"{c.target}: {c.metric}: {part}" for c in table.columns for part in parts]
-    writer.writerow(["structure", "method", "run", "recurrence", "reads", "seeds", *heads, "remark"])
+    rows: list[list[Any]] = []
     for part in table.structures:
         for line in part.lines:
             values = [value for cell in line.cells for value in _values(cell)]
-            writer.writerow(
+            rows.append(
                 [part.structure, line.label, line.result.candidate.key, line.recurrence, READS[line.reads],
                  line.seeds, *values, line.why]
             )  # fmt: skip
-    return text.getvalue()
+    return tables.to_csv(
+        ["structure", "method", "run", "recurrence", "reads", "seeds", *heads, "remark"], rows
+    )
 
 
 def _values(cell: Cell) -> list[str]:

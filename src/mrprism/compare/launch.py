@@ -51,7 +51,7 @@ def run_job(job: Job, environment: Mapping[str, str], stop: threading.Event | No
     if stop is not None and stop.is_set():
         raise SweepStopped
     why = _why(job, code)
-    write_file(job.failure, f"{why}\n".encode())
+    write_file(job.failure, f"{why}\n")
     return why
 
 

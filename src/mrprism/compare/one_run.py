@@ -37,7 +37,7 @@ def main() -> int:
         print(f"mrprism: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"mrprism: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"mrprism: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

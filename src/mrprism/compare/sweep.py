@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mrprism.compare.launch import Submit
 from mrprism.compare.plan import Job
 from mrprism.learn.settings import steps_per_epoch
+from mrprism.output.console import console
 
 TAIL = 4096  # bytes of a log, enough for its last line
 
@@ -108,7 +108,7 @@ class _Display:
     started: float = field(default_factory=lambda: time.time() - 1)
 
     def __enter__(self) -> _Display:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console(stderr=True, soft_wrap=True)
         self.bars: Progress | None = None
         reused = len(self.jobs) - len(self.missing)
         kept = f", {reused} kept from before" if reused else ""
@@ -127,7 +127,7 @@ class _Display:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(text)
 
     def finished(self, job: Job, why: str | None) -> None:
         self._under_way()

@@ -1,4 +1,4 @@
-"""The one error users see."""
+"""The one error users see, and the one by which a command is stopped."""
 
 from __future__ import annotations
 
@@ -39,3 +39,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     names = {one.lower(): one for one in known}
     near = get_close_matches(str(name).lower(), names, n=1)
     return f"; did you mean '{names[near[0]]}'?" if near else ""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by somebody else than Ctrl-C; it cleans up in the same way."""

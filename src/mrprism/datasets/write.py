@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
@@ -22,6 +24,28 @@ from mrprism.output.folders import complete_folder
 _ENDINGS = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
 
+@contextmanager
+def storable() -> Iterator[None]:
+    """Say in one sentence what a data set cannot hold: names that are no text, most of all, from damaged files.
+
+    Raises:
+        InputError: In the place of a ValidationError.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = next((str(part) for part in reversed(first["loc"]) if not str(part).startswith("[")), "")
+        if first["type"] == "string_unicode":
+            raise InputError(
+                f"a name or a path is no text that could be written: {first['input']!r}; rename it"
+            ) from None
+        raise InputError(
+            f"{where} cannot be written in a data set: {first['msg']}, found {first['input']!r}"
+        ) from None
+
+
+@storable()
 def write_dataset(
     samples: Iterable[MultiRaterSample],
     out: str | Path,
@@ -76,13 +100,13 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     write_file(folder / MANIFEST, manifest_text(manifest))
 
 
-def manifest_text(manifest: Manifest) -> bytes:
+def manifest_text(manifest: Manifest) -> str:
     """A manifest as its file holds it: what is not set is left out."""
     document = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
     for case in document["cases"]:
         if not case["readings"]:
             del case["readings"]
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def safe_name(name: str, taken: set[str]) -> str:

@@ -13,8 +13,6 @@ appears under its name only when it is complete, so a run that was killed goes o
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -45,6 +43,9 @@ from mrprism.images import write_mask, write_probability
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import replacing_folder
 from mrprism.output.lock import alone_in
+from mrprism.output.tables import to_csv
+
+CLAIM = "fuse.json"
 
 
 @dataclass(frozen=True)
@@ -145,17 +146,14 @@ def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:
 
 def write_rows(out: Path, name: str, rows: Sequence[SkillRow] | Sequence[OutlineRow]) -> None:
     """Write rows as NAME.csv and NAME.json; what is not known is an empty cell, or null."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(row) for row in rows)
-    write_file(out / f"{name}.csv", text.getvalue().encode())
+    head = [field.name for field in fields(rows[0])]
+    write_file(out / f"{name}.csv", to_csv(head, (list(asdict(row).values()) for row in rows)))
     write_file(out / f"{name}.json", _json([asdict(row) for row in rows]))
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Write down what is asked for; refuse a folder in which something else was asked for."""
-    file = out / "fuse.json"
+    file = out / CLAIM
     remove_leftovers(out)
     wanted = json.loads(_json(settings))
     if not file.exists():
@@ -240,5 +238,5 @@ def _write(folder: Path, case: MultiRaterSample, fused: Prediction, structures: 
         write_probability(folder / name, probability, like=geometry, spacing_mm=spacing)
 
 
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
-import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +13,14 @@ from mrprism.core.brief import counted
 from mrprism.core.errors import InputError, UnknownName, nearest, unknown
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.dataset import Dataset, open_dataset
-from mrprism.datasets.write import write_dataset
+from mrprism.datasets.write import storable, write_dataset
 from mrprism.layouts.in_place import check_in_place, write_in_place
 from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.readers import DATASETS
 from mrprism.layouts.source import Source, said_yes
 from mrprism.output.files import write_file
+from mrprism.output.lock import alone_in
+from mrprism.output.tables import to_csv
 
 Told = Callable[[int, int | None], None]  # cases done, of how many; before the first, files looked at
 
@@ -50,6 +50,7 @@ class Imported:
         return open_dataset(self.out)
 
 
+@storable()
 def import_dataset(
     kind: str,
     src: str | Path,
@@ -158,6 +159,7 @@ class _Job:
                 self.each(self.cases, self.source.count)
         self._settled()
 
+    @alone_in("out")
     def write(self, out: Path) -> None:
         task = self.source.task
         key = out.with_name(f"{out.name}-raters.csv") if self.source.pseudonyms else None
@@ -182,6 +184,7 @@ class _Job:
                     key.unlink(missing_ok=True)
             raise
 
+    @alone_in("out")
     def stay(self, out: Path) -> None:
         self._settled()
         write_in_place(self.source, out, name=self.name)
@@ -199,9 +202,5 @@ class _Job:
         return self.ledger.document(**facts, raters=list(self.source.task.raters))
 
 
-def _who_is_who(names: Mapping[str, str]) -> bytes:
-    table = io.StringIO(newline="")
-    writer = csv.writer(table)
-    writer.writerow(("pseudonym", "rater"))
-    writer.writerows((other, rater) for rater, other in names.items())
-    return table.getvalue().encode()
+def _who_is_who(names: Mapping[str, str]) -> str:
+    return to_csv(("pseudonym", "rater"), ((other, rater) for rater, other in names.items()))

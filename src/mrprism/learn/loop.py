@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, Terminated
 from mrprism.core.seeds import seed_of
 from mrprism.learn.accelerator import Tracker
 from mrprism.learn.batch import Batch
@@ -421,6 +421,10 @@ def stop_asked() -> Iterator[Callable[[], bool]]:
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(asked)
+    except KeyboardInterrupt as stop:
+        if asked[:1] == [signal.SIGTERM]:
+            raise Terminated(*stop.args) from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

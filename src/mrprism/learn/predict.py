@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +24,7 @@ from mrprism.learn.scaling import open_alike
 from mrprism.output.files import write_file
 from mrprism.output.folders import replacing_folder
 from mrprism.output.lock import alone_in
+from mrprism.output.tables import to_csv
 
 NEW = "new"  # the split of an image that the run does not know
 
@@ -107,27 +106,23 @@ def _predict_file(
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
-    with replacing_folder(
-        folder
-    ) as new:  # an older one is of other weights or another image, as was seen before
+    # an older one is of other weights or another image, as was seen before
+    with replacing_folder(folder) as new:
         _write_maps(new, prediction, predictor.task, image, _suffix(image))
         write_file(new / "prediction.json", json.dumps(about, indent=2).encode() + b"\n")
 
 
 def _write_cases(out: Path, names: Sequence[str]) -> None:
     """A table of the images in a folder, those of earlier calls too, and of the split of each."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["folder", "image", "split"])
+    rows = []
     earlier = [file.parent.name for file in out.glob("*/prediction.json")]
     for name in sorted({*names, *earlier}):
         try:
             about = json.loads((out / name / "prediction.json").read_text(encoding="utf-8"))
-            row = [name, str(about["image"]), str(about.get("split", "unknown"))]
+            rows.append([name, str(about["image"]), str(about.get("split", "unknown"))])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # no answer of a run
-        table.writerow(row)
-    write_file(out / "cases.csv", text.getvalue().encode())
+    write_file(out / "cases.csv", to_csv(["folder", "image", "split"], rows))
 
 
 def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFile, suffix: str) -> None:

@@ -106,7 +106,7 @@ def export_network(run: str | Path | Run, out: str | Path) -> ExportedNetwork:
         _write(network, image, unfinished / MODEL, config.method)
         difference = _difference(network, unfinished / MODEL, shape, config.method)
         about = _about(run, network, unfinished / MODEL, difference)
-        write_file(unfinished / ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+        write_file(unfinished / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return ExportedNetwork(out, network.outputs, difference)
 
 

@@ -22,6 +22,7 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive
 from mrprism.metrics import METRICS
 from mrprism.output.files import write_file
+from mrprism.output.tables import as_meant, to_csv
 
 REFERENCE = "reference"  # the arbitrated mask
 MEAN = "mean of raters"  # the share of votes of those who did the structure
@@ -232,12 +233,8 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
 
 
 def write_table(rows: Iterable[Row], path: str | Path) -> None:
-    """Write rows as CSV, whole or not at all; numbers come back exactly."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows([*row[:6], repr(float(row.value)), row.reads] for row in rows)
-    write_file(path, text.getvalue().encode())
+    """Write rows as CSV, whole or not at all; numbers and names come back exactly."""
+    write_file(path, to_csv(Row._fields, ([*row[:6], float(row.value), row.reads] for row in rows)))
 
 
 def read_table(path: str | Path) -> list[Row]:
@@ -259,7 +256,7 @@ def read_table(path: str | Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
-            case, group, structure, recurrence, target, metric, value, reads = line
+            case, group, structure, recurrence, target, metric, value, reads = map(as_meant, line)
             rows.append(Row(case, group, structure, recurrence, target, metric, float(value), reads))
             _check_value(metric, rows[-1].value)
         except ValueError:

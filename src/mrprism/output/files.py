@@ -56,10 +56,13 @@ def _begun(path: Path) -> BinaryIO:
         file.close()  # taken for a leftover before it was locked
 
 
-def write_file(path: str | Path, content: bytes, *, durable: bool = True) -> None:
-    """Put a whole file in place, by `replacing`."""
+def write_file(path: str | Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Put a whole file in place, by `replacing`.
+
+    Text is written as UTF-8; halves of pairs, for which UTF-8 has no bytes, as JSON writes them, `\\ud800`.
+    """
     with replacing(Path(path), durable=durable) as file:
-        file.write(content)
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 def remove_leftovers(folder: Path) -> None:

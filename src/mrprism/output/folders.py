@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mrprism.core.errors import InputError
@@ -80,7 +80,7 @@ def complete_set(folder: Path, name: str, older: Sequence[str], last: Sequence[s
         InputError: The disk refuses; what was there before is there still.
     """
     remove_unfinished(folder / name)
-    with _failing(folder / name, f"'{folder}'") as unfinished:
+    with _gone_if_empty(folder), _failing(folder / name, f"'{folder}'") as unfinished:
         new, old = unfinished / "new", unfinished / "old"
         new.mkdir(parents=True)
         yield new
@@ -93,6 +93,18 @@ def complete_set(folder: Path, name: str, older: Sequence[str], last: Sequence[s
         _move(
             [(folder / name, old / name) for name in away] + [(new / name, folder / name) for name in names]
         )
+
+
+@contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """A folder that is made meanwhile goes again if nothing came of it."""
+    there = folder.exists()
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _move(moves: Sequence[tuple[Path, Path]]) -> None:

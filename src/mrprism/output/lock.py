@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
 from mrprism.core.errors import InputError
+from mrprism.output.terminal import warn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,8 +160,7 @@ def _lock(file: IO[bytes], path: Path, out: str | os.PathLike[str], wait: bool) 
         lock(file, wait=wait)
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            where = f"the file system of '{out}' has no locks"
-            print(f"mrprism: warning: {where}: let no other command write there", file=sys.stderr)
+            warn(f"the file system of '{out}' has no locks: let no other command write there")
             return False
         if error.errno not in _TAKEN:
             raise InputError(f"cannot write '{out}': {error.strerror or error}") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mrprism.output.console import console
+from mrprism.output.terminal import one_line, warn
 
 
 class Display:
@@ -22,7 +23,7 @@ class Display:
         """
         self.epochs, self.steps, self.done, self.quiet = epochs, steps, done, quiet
         self.first, self.started = done, time.monotonic()
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console(stderr=True, soft_wrap=True)
         self.bar: Progress | None = None
         if self.console.is_terminal and not quiet:
             text = TextColumn("{task.description}")
@@ -59,13 +60,13 @@ class Display:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(text)
 
     def warn(self, text: str) -> None:
         if self.quiet:
-            print(f"mrprism: warning: {text}", file=sys.stderr)
+            warn(text)
         else:
-            self.console.print(f"warning: {text}", style="bold yellow", markup=False)
+            self.console.print(f"warning: {one_line(text)}", style="bold yellow")
 
     def _left(self) -> str:
         took = time.monotonic() - self.started

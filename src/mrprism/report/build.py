@@ -53,7 +53,7 @@ def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
     folders = reading.read_runs([Path(run) for run in runs])
-    write_file(out, render(folders).encode())
+    write_file(out, render(folders))
     return out
 
 

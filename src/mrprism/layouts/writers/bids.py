@@ -32,7 +32,7 @@ def write(cases: Cases, folder: Path) -> None:
         f"{raters[rater]}\t{'consensus by' if cases.fused else 'drawn by'} {_plain(rater)}"
         for rater in cases.task.raters
     ]
-    write_file(folder / "descriptions.tsv", ("\n".join(rows) + "\n").encode(), durable=False)
+    write_file(folder / "descriptions.tsv", "\n".join(rows) + "\n", durable=False)
     for sample in cases:
         subject = f"sub-{subjects[sample.name]}"
         for r, rater in enumerate(cases.task.raters):
@@ -63,5 +63,5 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def _json(content: object) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+def _json(content: object) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -38,7 +38,7 @@ def write(cases: Cases, folder: Path) -> None:
                     document["annotations"].append({**where, "category_id": c + 1, **annotation(mask)})
     for rater, document in files.items():
         text = json.dumps(document, ensure_ascii=False) + "\n"
-        write_file(folder / "coco" / f"{cases.rater_files[rater]}.json", text.encode(), durable=False)
+        write_file(folder / "coco" / f"{cases.rater_files[rater]}.json", text, durable=False)
 
 
 def annotation(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:

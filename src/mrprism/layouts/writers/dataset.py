@@ -167,7 +167,7 @@ class _Fused(Samples):
         return self._last[1]
 
 
-def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str]) -> bytes:
+def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str]) -> str:
     about = {
         "format": "mrprism-export/1",
         "mrprism": __version__,
@@ -178,7 +178,7 @@ def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str]) -> 
         "cases": cases.files,
         "sha256": files,
     }
-    return (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()
+    return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
 
 
 def _hashes(folder: Path) -> dict[str, str]:

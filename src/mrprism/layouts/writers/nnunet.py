@@ -44,15 +44,13 @@ def write(cases: Cases, folder: Path) -> None:
         if sample.reference is not None and not cases.fused:
             mask_file(folder / "labelsTr" / f"{name}{ending}", value[_way(sample.reference)], sample)
     text = json.dumps(_document(cases, ways, pixels, ending), indent=1, ensure_ascii=False) + "\n"
-    write_file(folder / "dataset.json", text.encode(), durable=False)
+    write_file(folder / "dataset.json", text, durable=False)
     fold = {
         split: [cases.files[name] for name in cases.names if cases.splits[name] == split]
         for split in ("train", "val")
     }
     if all(fold.values()):
-        write_file(
-            folder / "splits_final.json", (json.dumps([fold], indent=1) + "\n").encode(), durable=False
-        )
+        write_file(folder / "splits_final.json", json.dumps([fold], indent=1) + "\n", durable=False)
 
 
 def _soft(cases: Cases, sample: MultiRaterSample, folder: Path, ending: str) -> None:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from mrprism.datasets import write_dataset as write_dataset
     from mrprism.datasets.simulate import phantom_dataset as phantom
     from mrprism.fusion import FUSIONS as FUSIONS
-    from mrprism.fusion.cases import fuse_case as fuse_case
     from mrprism.fusion.cases import fuse_cases as fuse
+    from mrprism.fusion.one_case import fuse_case as fuse_case
     from mrprism.layouts import DATASETS as DATASETS
     from mrprism.learn.evaluate import evaluate as evaluate
     from mrprism.learn.methods import METHODS as METHODS
@@ -75,7 +75,7 @@ API = {  # name here: where it lives, "module:name" or just the module
     "export": "cli.calls",
     "evaluate": "learn.evaluate",
     "fuse": "fusion.cases:fuse_cases",
-    "fuse_case": "fusion.cases",
+    "fuse_case": "fusion.one_case",
     "fuse_dataset": "cli.calls",
     "fuse_masks": "cli.calls",
     "import_dataset": "cli.calls",

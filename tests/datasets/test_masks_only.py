@@ -15,7 +15,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Reading, Task
 from mrprism.datasets import Dataset, FileSample, open_dataset, write_dataset
 from mrprism.datasets.check import check_dataset
-from mrprism.fusion.cases import fuse_case
+from mrprism.fusion.one_case import fuse_case
 from mrprism.images import Geometry, read_mask, write_mask
 
 TASK = Task(0, ("plaque", "scale"), ("ann", "bob", "cy"))

@@ -14,7 +14,9 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import write_dataset
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.by_pattern import skill_counts
-from mrprism.fusion.cases import SkillRow, fuse_cases, pool_skill, skill_table
+from mrprism.fusion.cases import fuse_cases
+from mrprism.fusion.pooling import pool_skill
+from mrprism.fusion.skill_table import SkillRow, skill_table
 from mrprism.images import read_image, read_mask
 
 TRUE_SKILL = np.array([[0.95, 0.97], [0.8, 0.99], [0.6, 0.9], [0.9, 0.7]])  # sensitivity, specificity
@@ -225,7 +227,7 @@ def test_the_bootstrap_takes_no_more_memory_for_more_patients(monkeypatch: pytes
     """In blocks of a few resamples it gives what it gives at once; what is kept is the counts."""
     import tracemalloc
 
-    from mrprism.fusion import cases as module
+    from mrprism.fusion import skill_table as module
 
     def table(patients: int) -> list[SkillRow]:
         counts = np.random.default_rng(1).integers(1, 50, (patients, 2, 3, 2, 2)).astype(float)

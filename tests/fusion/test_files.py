@@ -57,7 +57,7 @@ def test_files_give_what_arrays_give(tmp_path, saved, method):
         np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)
     assert fused.inside == (expected.probability[0] > 0.5).sum()
     rates = fused.counts / fused.counts.sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(rates, expected.confusion[:, 0], atol=max(far / 10, 1e-5))
+    np.testing.assert_allclose(rates, expected.confusion[:, 0], atol=max(far, 1e-5))
     assert method in RULES or method in BY_DISTANCE
 
 

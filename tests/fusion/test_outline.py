@@ -13,10 +13,11 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.raters import SCENARIOS, Scenario, Style, draw_raters
 from mrprism.datasets.write import write_dataset
 from mrprism.fusion import FUSIONS
-from mrprism.fusion.cases import fuse_cases, pool_observers
+from mrprism.fusion.cases import fuse_cases
 from mrprism.fusion.drawing import look, signed_distance
 from mrprism.fusion.observers import common_bias, observe, sample, weighted_median
 from mrprism.fusion.outline_table import OutlineRow, outline_rows, tell
+from mrprism.fusion.pooling import pool_observers
 from mrprism.metrics.overlap import dice
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from mrprism.core.rows import Rows
     from mrprism.datasets import Dataset
     from mrprism.datasets.check import Check
-    from mrprism.fusion.cases import SkillRow
     from mrprism.fusion.files import FusedFiles
     from mrprism.fusion.folder import FusedFolder
+    from mrprism.fusion.skill_table import SkillRow
     from mrprism.layouts.importing import Imported
     from mrprism.layouts.writers import Exported
     from mrprism.learn.run import Run
@@ -224,9 +224,9 @@ def fuse_masks(
     Raises:
         InputError: Fewer than two files, files on different grids, or an unknown method.
     """
-    from mrprism.fusion.cases import skill_table
     from mrprism.fusion.files import fuse_files
     from mrprism.fusion.folder import CLAIM, write_skill
+    from mrprism.fusion.skill_table import skill_table
     from mrprism.output.folders import complete_set
     from mrprism.output.lock import alone
 

@@ -14,8 +14,8 @@ import typer
 from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
-    from mrprism.fusion.cases import SkillRow
     from mrprism.fusion.outline_table import OutlineRow
+    from mrprism.fusion.skill_table import SkillRow
 
 
 def run(
@@ -27,13 +27,15 @@ def run(
         str,
         typer.Option(
             help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average, "
-            "jaccard-mean or outline."
+            "jaccard-mean, band, outline, or auto: the one that predicts best what a rater left out has drawn."
         ),
     ] = "staple",
     masks: Annotated[bool, typer.Option("--masks", help="PATHS are mask files, one per rater.")] = False,
     pooled: Annotated[
         bool,
-        typer.Option("--pooled", help="One skill per rater for all cases (staple, dawid-skene, outline)."),
+        typer.Option(
+            "--pooled", help="One skill per rater for all cases (staple, dawid-skene, band, outline)."
+        ),
     ] = False,
     margin: Annotated[
         int,
@@ -105,6 +107,8 @@ def _fuse_dataset(
         **options,
     )
     if not quiet:
+        for choice in fused.choices:
+            print(f"{choice.structure}: {choice.why}")
         _say(fused.skill, fused.ties)
         _say_outlines(fused.outlines)
         for case, structure in fused.undrawn:
@@ -120,6 +124,7 @@ def _fuse_dataset(
         "undrawn": [list(pair) for pair in fused.undrawn],
         "skill": [asdict(row) for row in fused.skill],
         "outlines": [asdict(row) for row in fused.outlines],
+        "choices": [asdict(choice) for choice in fused.choices],
     }
 
 

@@ -8,6 +8,7 @@ confusion (R, C, 2, 2) against it, and ``ties`` where the method knows them. Abo
 from __future__ import annotations
 
 from mrprism.core.registry import Registry
+from mrprism.fusion.band import band
 from mrprism.fusion.dawid_skene import dawid_skene
 from mrprism.fusion.jaccard_mean import jaccard_mean
 from mrprism.fusion.offered import Fusion, fusion_of
@@ -27,6 +28,7 @@ _FUSIONS: dict[str, Fusion] = {
     "simple": simple,
     "shape-average": shape_average,
     "jaccard-mean": jaccard_mean,
+    "band": band,
     "outline": outline,
 }
 FUSIONS = Registry("fusion", _FUSIONS, "mrprism.fusions", fusion_of)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mrprism.core.errors import InputError, unknown
 from mrprism.core.patterns import PatternTable, Region, paint_blocks
 from mrprism.fusion import BY_DISTANCE, FUSIONS
+from mrprism.fusion.band import band_rule
 from mrprism.fusion.by_pattern import MARGIN, PatternFusion, confusion_counts, survey_region
 from mrprism.fusion.dawid_skene import dawid_skene_rule
 from mrprism.fusion.jaccard_mean import jaccard_mean_rule
@@ -43,6 +44,7 @@ RULES: dict[str, Callable[..., PatternFusion]] = {  # fusions that need the patt
     "dawid-skene": dawid_skene_rule,
     "simple": simple_rule,
     "jaccard-mean": jaccard_mean_rule,
+    "band": band_rule,
 }
 
 
@@ -70,6 +72,8 @@ def fuse_files(
         InputError: Fewer than two files, files that lie on different grids (both files and both values are
             named), more than one value besides 0, a broken file, or an unknown method.
     """
+    if method == "auto":
+        raise InputError("auto chooses a fusion by many cases, so it cannot fuse one: give a data set")
     if method not in FUSIONS:
         raise unknown("method", method, FUSIONS)
     if len(paths) < 2:

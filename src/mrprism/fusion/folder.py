@@ -1,6 +1,7 @@
 """A data set fused into a folder: masks, probabilities and how far each rater can be trusted.
 
     OUT/fuse.json                                what was asked for
+    OUT/choice.json                              by "auto": which fusion was taken for each structure, and why
     OUT/cases/CASE/STRUCTURE.png                 the consensus
     OUT/cases/CASE/STRUCTURE_probability.png     its probability, 16 bit (65535 is 1)
     OUT/cases/CASE/case.json                     the raters' counts on this case
@@ -26,18 +27,13 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples, Task
+from mrprism.fusion.auto import Choice, Chosen
 from mrprism.fusion.by_pattern import MARGIN, skill_counts
-from mrprism.fusion.cases import (
-    PooledObservers,
-    PooledSkill,
-    SkillRow,
-    known,
-    pool,
-    poolable,
-    skill_table,
-    some_structures,
-)
+from mrprism.fusion.cases import shared
+from mrprism.fusion.one_case import AUTO, known, some_structures
 from mrprism.fusion.outline_table import OutlineRow, outline_table
+from mrprism.fusion.pooling import Pooled, PooledObservers, poolable
+from mrprism.fusion.skill_table import SkillRow, skill_table
 from mrprism.fusion.streamed import fuse_streamed
 from mrprism.images import write_mask, write_probability
 from mrprism.output.files import remove_leftovers, write_file
@@ -46,6 +42,8 @@ from mrprism.output.lock import alone_in
 from mrprism.output.tables import to_csv
 
 CLAIM = "fuse.json"
+
+CHOICE = "choice.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class FusedFolder:
     undrawn: tuple[tuple[str, str], ...]  # case and structure nobody drew: nothing was written
     skill: Rows[SkillRow]
     outlines: Rows[OutlineRow]  # by the outline model over all cases; no other method knows
+    choices: Rows[Choice]  # by "auto"
 
     __repr__ = brief
 
@@ -92,7 +91,7 @@ def fuse_folder(
             drew anything, or the folder holds the result of something else.
     """
     known(method)
-    if pooled:
+    if pooled and method != AUTO:
         poolable(method)
     if pooled and task.anonymous:
         raise InputError(
@@ -102,7 +101,10 @@ def fuse_folder(
     _claim(out, {"method": method, "pooled": pooled, "margin": margin, **options, "cases": list(names)})
     folders = [out / "cases" / name for name in file_names(names)]
     left = [n for n, folder in enumerate(folders) if not folder.is_dir()]
-    skill = pool(cases, method, margin=margin, **options) if pooled and left else None
+    together = pooled or method == AUTO
+    skill = shared(cases, method, task=task, margin=margin, **options) if together and left else None
+    if isinstance(skill, Chosen):
+        write_file(out / CHOICE, _json([asdict(choice) for choice in skill.choices]))
     structures = tuple(file_names(task.structures))
     for number in left:
         at = (number, names[number], folders[number])
@@ -136,7 +138,15 @@ def fuse_folder(
         undrawn=tuple(undrawn),
         skill=skill_rows,
         outlines=Rows(outline_rows),
+        choices=_choices(out),
     )
+
+
+def _choices(out: Path) -> Rows[Choice]:
+    """What "auto" took for each structure, as it was written down before the first case was fused."""
+    if not (out / CHOICE).is_file():
+        return Rows()
+    return Rows([Choice(**row) for row in json.loads((out / CHOICE).read_text("utf-8"))])
 
 
 def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:
@@ -185,7 +195,7 @@ def _fuse_one(
     task: Task,
     method: str,
     structures: Sequence[str],
-    skill: PooledSkill | PooledObservers | None,
+    skill: Pooled | None,
     margin: int | None,
     options: dict[str, Any],
 ) -> None:

@@ -23,6 +23,7 @@ from mrprism.fusion.observers import (
     mask_variance,
     observe,
     sample,
+    weighted_median,
 )
 
 FUSE_TAIL = 20.0  # degrees of freedom of errors at a pixel when masks are fused
@@ -150,7 +151,8 @@ def sight(drawing: Drawing, raters: Observers, at: NDArray[np.bool_], persons: b
     straight = drawing.distance[:, at] / unit - bias
     least = (EXACT * drawing.pixel / unit) ** 2
     own = np.maximum(raters.spread[drawing.drew] ** 2, least)[:, None]
-    hidden, weight = locate(straight, seen / own, own, FUSE_TAIL)
+    start = weighted_median(straight, np.asarray(seen / own))
+    hidden, weight = locate(straight, seen / own, own, FUSE_TAIL, start)
     near = np.exp(-0.5 * (hidden / (max(NEAR * drawing.radius, drawing.pixel) / unit)) ** 2) * seen + 1e-9
     near /= near.sum(axis=1, keepdims=True)
     total = weight.sum(axis=0)
@@ -161,7 +163,7 @@ def sight(drawing: Drawing, raters: Observers, at: NDArray[np.bool_], persons: b
     mean = (off / left * near).sum(axis=1)
     rest = np.sqrt((tail * (off - mean[:, None]) ** 2 / left * near).sum(axis=1))
     own = mask_variance(own[:, 0], scatter, least, persons)[:, None]
-    hidden, _ = locate(straight, seen / own, own, FUSE_TAIL)
+    hidden, _ = locate(straight, seen / own, own, FUSE_TAIL, hidden, steps=1)
     total = (seen / own).sum(axis=0)
     spread = np.sqrt(1 / np.maximum(total, 1e-12))
     displaced = mean + bias[:, 0]

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from mrprism.core.sample import Samples, Task
+from mrprism.fusion.one_case import some_structures
+from mrprism.fusion.pooling import pool_observers
 
 Unit = Literal["mm", "px"]
 
@@ -115,8 +117,6 @@ def outline_rows(cases: Samples, task: Task, groups: Sequence[str]) -> list[Outl
     Raises:
         InputError: No rater at all drew any structure of any case.
     """
-    from mrprism.fusion.cases import pool_observers, some_structures
-
     if task.anonymous:
         return []
     pooled = pool_observers(cases)

@@ -15,7 +15,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset
 from mrprism.fusion import FUSIONS
-from mrprism.fusion.cases import fuse_case, known
+from mrprism.fusion.one_case import fuse_case, known
 from mrprism.images.slicing import Slicing, cut_volume
 from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.viewer.opened import OpenCase, mean_dice

@@ -22,7 +22,7 @@ from mrprism.core.sample import Samples
 from mrprism.datasets import Dataset
 from mrprism.datasets.write import safe_name
 from mrprism.fusion import FUSIONS
-from mrprism.fusion.cases import fuse_case
+from mrprism.fusion.one_case import fuse_case
 from mrprism.layouts.writers import bids, coco, dicom_seg, folders, nnunet, seg_nrrd
 from mrprism.layouts.writers.cases import Cases, Probability
 from mrprism.output.files import write_file

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from mrprism.core.errors import InputError
+from mrprism.datasets.dicom_bounds import bound_pixels
 from mrprism.datasets.tree import entries
 from mrprism.images import Geometry, limit_pixels
 
@@ -306,7 +307,10 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     slope, intercept = _rescaling(header, path)
     try:
         with quiet():
+            bound_pixels(header, path)
             stored = header.pixel_array
+    except InputError:
+        raise
     except Exception as error:  # pydicom and its decoders raise what they like
         raise InputError(f"the pixels of '{path}' cannot be read: {error}") from error
     if stored.shape != shape:

@@ -29,6 +29,7 @@ from mrprism.datasets.dicom import (
     read_series,
     readable,
 )
+from mrprism.datasets.dicom_bounds import bound_pixels
 from mrprism.datasets.open_image import series_image
 from mrprism.datasets.tree import folders, natural
 from mrprism.images import Geometry, limit_pixels
@@ -271,7 +272,10 @@ def _frames(header: Any, path: Path) -> np.ndarray:
     limit_pixels(path, (int(header.NumberOfFrames), int(header.Rows), int(header.Columns)))
     try:
         with quiet():
+            bound_pixels(header, path)
             pixels = np.asarray(header.pixel_array)
+    except InputError:
+        raise
     except Exception as error:  # pydicom and its decoders raise what they like
         raise InputError(f"the pixels of '{path}' cannot be read: {error}") from error
     return pixels if pixels.ndim == 3 else pixels[None]

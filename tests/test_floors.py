@@ -54,13 +54,17 @@ def first(module: str) -> str:
     return module.split(".")[0]
 
 
-def imports(file: Path) -> Iterator[tuple[str, int, bool]]:
-    """Every import: absolute name, line, and whether it runs when the file is imported."""
+def imports(file: Path, for_types: bool = False) -> Iterator[tuple[str, int, bool]]:
+    """Every import: absolute name, line, and whether it runs when the file is imported.
+
+    Args:
+        for_types: Also those that only a checker of types follows.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    yield from _imports(tree, at_once=True)
+    yield from _imports(tree, True, for_types)
 
 
-def _imports(node: ast.AST, at_once: bool) -> Iterator[tuple[str, int, bool]]:
+def _imports(node: ast.AST, at_once: bool, for_types: bool) -> Iterator[tuple[str, int, bool]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             for alias in child.names:
@@ -73,12 +77,12 @@ def _imports(node: ast.AST, at_once: bool) -> Iterator[tuple[str, int, bool]]:
                     yield module_of(child.module, alias.name), child.lineno, at_once
             else:
                 yield child.module, child.lineno, at_once
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not for_types:
             for part in child.orelse:
-                yield from _imports(part, at_once)
+                yield from _imports(part, at_once, for_types)
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _imports(child, at_once and not inside)
+            yield from _imports(child, at_once and not inside, for_types)
 
 
 def module_of(module: str, name: str) -> str:

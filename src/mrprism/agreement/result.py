@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mrprism.agreement.bootstrap import LEVEL, Estimate
 from mrprism.agreement.case import pairs
+from mrprism.agreement.notebook import agreement_html
 from mrprism.agreement.ratio import row_mean
 from mrprism.agreement.spread import NULL_EXCHANGE, Spread
 from mrprism.agreement.structure import StructureAgreement
@@ -62,9 +63,8 @@ class Agreement:
         return f"Agreement('{self.name}', {who}; mean Dice: {found})"
 
     def _repr_html_(self) -> str:
-        from mrprism.agreement.notebook import agreement_html
-
-        return agreement_html(self)
+        dice = {p.structure: self.matrix(p.structure, "dice") for p in self.structures if p.pairs}
+        return agreement_html(repr(self), self.structures, self.task.raters, dice, self.tables()["overall"])
 
     def to_frame(self, table: str = "overall") -> Any:
         """One of the `tables` as a `pandas.DataFrame`.

@@ -5,13 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from mrprism.core.prediction import Prediction
-    from mrprism.core.sample import MultiRaterSample
 
 INCHES = 2.6  # a panel's width
 
@@ -28,18 +24,10 @@ def png_uri(figure: Any) -> str:
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def sample_html(sample: MultiRaterSample) -> str:
-    """A case: its image, what everybody drew, and the majority."""
-    import mrprism
-
-    return html(repr(sample), mrprism.plot_case(sample))
-
-
-def prediction_html(prediction: Prediction) -> str:
-    """The probability of each structure; of a volume the slice on which most is inside."""
-    maps = prediction.probability
+def maps_html(text: str, maps: Any) -> str:
+    """The probability of each structure (C, *space); of a volume the slice on which most is inside."""
     if not isinstance(maps, np.ndarray) or maps.ndim not in (3, 4) or not maps.size:
-        return f"<p>{escape(repr(prediction))}</p>"  # a batch
+        return f"<p>{escape(text)}</p>"  # a batch
     if maps.ndim == 4:
         maps = maps[:, int(maps.sum(axis=(0, 2, 3), dtype=np.float64).argmax())]
     from matplotlib.figure import Figure
@@ -51,4 +39,4 @@ def prediction_html(prediction: Prediction) -> str:
         axes.imshow(probability, cmap="magma", vmin=0, vmax=1)
         axes.set_title(f"structure {number}", fontsize=11)
         axes.set_axis_off()
-    return html(repr(prediction), figure)
+    return html(text, figure)

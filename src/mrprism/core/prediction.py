@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrprism.core.brief import brief
-from mrprism.core.notebook import prediction_html
+from mrprism.core.notebook import maps_html
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Prediction:
     __repr__ = brief
 
     def _repr_html_(self) -> str:
-        return prediction_html(self)
+        return maps_html(repr(self), self.probability)
 
     def cases(self) -> Iterator[Prediction]:
         """The cases of a batched prediction, one by one, as NumPy arrays."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mrprism.core.brief import brief, counted, size
 from mrprism.core.errors import InputError
-from mrprism.core.notebook import sample_html
+from mrprism.core.notebook import html
 from mrprism.core.types import Image, Masks, Rated, Reference
 
 
@@ -73,7 +73,9 @@ class MultiRaterSample:
         return f"{type(self).__name__}('{self.name}', {', '.join(part for part in parts if part)})"
 
     def _repr_html_(self) -> str:
-        return sample_html(self)
+        import mrprism
+
+        return html(repr(self), mrprism.plot_case(self))
 
     @property
     def space(self) -> tuple[int, ...]:

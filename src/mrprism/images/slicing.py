@@ -10,6 +10,7 @@ resampled: the nearest axis is taken.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -117,6 +118,33 @@ def slice_of(volume: MultiRaterSample, index: int, slicing: Slicing | None = Non
         group=volume.group,
         diagnosis=volume.diagnosis,
     )
+
+
+@dataclass(frozen=True)
+class OneSlice:
+    """A slice of a volume, and what lies on each side of it."""
+
+    sample: MultiRaterSample  # its image without neighbours
+    planes: dict[
+        int, np.ndarray
+    ]  # by their place in the volume, in order: (channel, row, column) of it and them
+    near: tuple[int, ...]  # the places of its channels; at an end of the volume the last slice stands again
+
+
+def slices_of(sample: MultiRaterSample, slicing: Slicing) -> Iterator[OneSlice]:
+    """The slices of a volume one after the other, those that are to be trained on.
+
+    Raises:
+        InputError: It is no volume, or the patient's axes are asked for and it does not know them.
+    """
+    volume = cut_volume(sample, slicing.cut(sample))
+    depth = volume.space[0]
+    wanted = np.ones(depth, bool)
+    if slicing.drawn_only:
+        wanted &= volume.masks.any(axis=(0, 1, 3, 4))
+    for index in np.flatnonzero(wanted).tolist():
+        near = slicing.near(index, depth)
+        yield OneSlice(slice_of(volume, index), {at: volume.picture[:, at] for at in near}, near)
 
 
 def most_drawn(volume: MultiRaterSample) -> int:

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
-import torch
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.images.planes import PlaneFile, Spool
-from mrprism.images.slicing import Slicing, cut_volume, slice_of
+from mrprism.images.slicing import Slicing, slices_of
 from mrprism.learn.known_cases import image_mark
-from mrprism.learn.resize import resize, resize_sample
+from mrprism.learn.resize import resize_image, resize_sample
 
 MEMORY = 256 << 20  # bytes of images, and as many of masks, that stay in memory
 
@@ -168,24 +167,18 @@ class SliceCases(Cases):
         self.marks[sample.name] = image_mark(sample.picture)
         if not sample.rated.any():
             return
-        volume = cut_volume(sample, self.slicing.cut(sample))
-        depth = volume.space[0]
-        kept = np.ones(depth, bool)
-        if self.slicing.drawn_only:
-            kept &= volume.masks.any(axis=(0, 1, 3, 4))
         images: dict[int, int] = {}
-        for index in np.flatnonzero(kept).tolist():
-            near = self.slicing.near(index, depth)
-            for at in near:
+        for cut in slices_of(sample, self.slicing):
+            for at, plane in cut.planes.items():
                 if at not in images:
-                    images[at] = self._append("image", _resized_image(volume, at, self.size))
-            one = resize_sample(slice_of(volume, index), self.size)
+                    images[at] = self._append("image", resize_image(plane, self.size).astype(np.float16))
+            one = resize_sample(cut.sample, self.size)
             masks = self._append("masks", pack_bits(one.masks))
             reference = None
             if one.reference is not None:
                 reference = self._append("reference", pack_bits(one.reference))
             self._digest.update(repr((one.name, one.rated.tolist())).encode())
-            self._kept.append(_Kept(tuple(images[at] for at in near), masks, reference, bare(one)))
+            self._kept.append(_Kept(tuple(images[at] for at in cut.near), masks, reference, bare(one)))
 
     def _append(self, kind: str, array: np.ndarray) -> int:
         self._digest.update(kind.encode() + np.ascontiguousarray(array).data)
@@ -228,8 +221,3 @@ def _pack(full: MultiRaterSample, size: int) -> _Packed:
     reference = None if sample.reference is None else pack_bits(sample.reference)
     image = sample.picture.astype(np.float16)
     return _Packed(image, pack_bits(sample.masks), reference, bare(sample), image_mark(full.picture))
-
-
-def _resized_image(volume: MultiRaterSample, index: int, size: int) -> np.ndarray:
-    image = torch.from_numpy(np.ascontiguousarray(volume.picture[:, index]))
-    return resize(image, size, size).clamp(0, 1).numpy().astype(np.float16)

@@ -6,11 +6,9 @@ import json
 import math
 import os
 import shutil
-import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,18 +18,20 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from mrprism.core.errors import InputError, Terminated
+from mrprism.core.errors import InputError
 from mrprism.core.seeds import seed_of
 from mrprism.learn.accelerator import Tracker
+from mrprism.learn.advice import training_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import training_batches
 from mrprism.learn.cases import Cases
 from mrprism.learn.checkpoint import Progress, kept_checkpoint, load_checkpoint, save_checkpoint
-from mrprism.learn.devices import device_name, out_of_memory
+from mrprism.learn.devices import device_name
 from mrprism.learn.machine import machine_of, what_is_lost
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run, RunResult
-from mrprism.learn.settings import RunConfig, steps_per_epoch
+from mrprism.learn.settings import steps_per_epoch
+from mrprism.learn.stopping import stop_asked
 from mrprism.learn.validation import Target, validate
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.progress import Display
@@ -144,7 +144,7 @@ class Training:
             place = (epoch, progress.step, self.accelerator.process_index)
             torch.manual_seed(seed_of(config.seed, "step", *place))
             rate = self._set_learning_rate()
-            with _hints(config):
+            with training_advice(config):
                 terms = self._step(batch)
             progress.step += 1
             progress.total_steps += 1
@@ -282,7 +282,7 @@ class Training:
         target: Target = "reference" if config.select == "val-reference" else "mean of raters"
         probe = self.val if len(self.val) else self.cases.first(8)  # no score, but a collapse shows
         torch.manual_seed(seed_of(config.seed, "validation", epoch))
-        with _hints(config):
+        with training_advice(config):
             found = validate(
                 self.method,
                 probe,
@@ -403,47 +403,3 @@ def _log(file: Path, length: int) -> Iterator[BinaryIO]:
         if file.is_file():
             log.truncate(length)
         yield log
-
-
-@contextmanager
-def stop_asked() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came; the step under way ends first. A second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    except KeyboardInterrupt as stop:
-        if asked[:1] == [signal.SIGTERM]:
-            raise Terminated(*stop.args) from None
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _hints(config: RunConfig) -> Iterator[None]:
-    """Say which setting to change where torch only says what failed."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
-        if "more than 1 value per channel" in str(error):
-            raise InputError(
-                f"one case of size {config.size} a step is too little to normalise by: "
-                "use a larger batch size or size"
-            ) from error
-        if not out_of_memory(error):
-            raise
-        raise InputError(
-            f"out of memory with batch size {config.batch_size} and size {config.size}: "
-            "lower the batch size first, then the size"
-        ) from error

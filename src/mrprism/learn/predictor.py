@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from mrprism.datasets import FileSample
 from mrprism.images import ImageFile
 from mrprism.images.planes import Stack
 from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
+from mrprism.learn.advice import predicting_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
-from mrprism.learn.devices import check_device, out_of_memory
+from mrprism.learn.devices import check_device
 from mrprism.learn.finite import check_answer
 from mrprism.learn.methods.method import Method
 from mrprism.learn.resize import resize, resize_sample
@@ -154,7 +154,7 @@ class Predictor:
         as_it_is = self.method.reads == "masks" and not any(True for _ in self.method.parameters())
         resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
         # in float32 always: bf16 holds no calibrated probability near 0 and 1
-        with torch.inference_mode(), _memory_hint(sample, self.method.device):
+        with torch.inference_mode(), predicting_advice(sample, self.method.device):
             batch = collate([resized], device=self.method.device).only(self.method.reads)
             torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
             prediction = self.method.predict(batch)
@@ -189,21 +189,6 @@ class Picture:
     seen: MultiRaterSample  # as the network sees it: a slice's neighbours are channels
     prediction: Prediction
     fused: Prediction | None  # the case's own masks, fused by what was learned
-
-
-@contextmanager
-def _memory_hint(sample: MultiRaterSample, device: torch.device) -> Iterator[None]:
-    """Say what helps where torch only says what failed."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        size = " × ".join(str(n) for n in sample.space)
-        helps = "predict smaller images" if device.type == "cpu" else "give --device cpu, or smaller images"
-        raise InputError(
-            f"out of memory with '{sample.name}' of {size} pixels on {device}: {helps}"
-        ) from error
 
 
 def _check_image(sample: MultiRaterSample, task: Task) -> None:

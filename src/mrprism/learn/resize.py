@@ -35,6 +35,13 @@ def resize_masks(masks: Bool[Tensor, "N H W"], height: int, width: int) -> Bool[
     return torch.cat(rows) if rows else masks.new_zeros((0, height, width))
 
 
+def resize_image(image: Float[np.ndarray, "channel H W"], size: int) -> Float[np.ndarray, "channel s s"]:
+    """An image stretched to `size` × `size` pixels, in [0, 1]."""
+    whole = torch.from_numpy(np.ascontiguousarray(image))
+    resized: np.ndarray = resize(whole, size, size).clamp(0, 1).numpy()
+    return resized
+
+
 def resize_sample(sample: MultiRaterSample, size: int) -> MultiRaterSample:
     """The sample stretched to `size` × `size` pixels; spacing is forgotten."""
     if len(sample.space) != 2:
@@ -43,12 +50,12 @@ def resize_sample(sample: MultiRaterSample, size: int) -> MultiRaterSample:
             "images: train on its slices by --slices axial, coronal or sagittal (or z, y, x)"
         )
     raters, structures, *space = sample.masks.shape
-    image = resize(torch.from_numpy(np.ascontiguousarray(sample.picture)), size, size).clamp(0, 1)
+    image = resize_image(sample.picture, size)
     flat = torch.from_numpy(np.ascontiguousarray(sample.masks)).reshape(raters * structures, *space)
     masks = resize_masks(flat, size, size).reshape(raters, structures, size, size)
     reference = None
     if sample.reference is not None:
         reference = resize_masks(torch.from_numpy(np.ascontiguousarray(sample.reference)), size, size).numpy()
     return replace(
-        sample, image=image.numpy(), masks=masks.numpy(), reference=reference, spacing_mm=None, readings=()
+        sample, image=image, masks=masks.numpy(), reference=reference, spacing_mm=None, readings=()
     )

@@ -112,13 +112,15 @@ def estimate(
         undefined, left_out: How many could have counted and were 0/0, and how many could not count.
         span: The ends of the statistic's scale, at which intervals are cut.
     """
-    values = np.asarray(statistic(drawn.weights), float)
-    value, shape = np.asarray(values[0]), values.shape[1:]
+    value = np.array(np.asarray(statistic(drawn.weights[:1]), float)[0])
+    shape = value.shape
     patients = np.broadcast_to(drawn.of(there), shape)
-    low, high = interval(values[1:])
-    by = np.where(np.isnan(low), "", PERCENTILES)
     few = patients < FEW
-    if len(values) > 1 and few.any():
+    low, high = np.full(shape, np.nan), np.full(shape, np.nan)
+    if not few.all():
+        low, high = interval(np.asarray(statistic(drawn.weights[1:]), float))
+    by = np.where(np.isnan(low), "", PERCENTILES)
+    if len(drawn.weights) > 1 and few.any():
         wanted = there & few if there.shape[1:] == shape else there
         moved = np.unique(drawn.patient[wanted.reshape(len(there), -1).any(axis=1)])
         half = _student(statistic, drawn, moved, patients)
@@ -158,12 +160,19 @@ def _student(statistic: Statistic, drawn: Resampling, moved: np.ndarray, patient
 
 def interval(values: Float[np.ndarray, "resample *rest"]) -> tuple[np.ndarray, np.ndarray]:
     """The 2.5 and 97.5 % percentiles over the resamples in which the statistic is defined."""
-    low, high = np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
-    defined = ~np.isnan(values).all(axis=0) if len(values) else np.zeros(values.shape[1:], bool)
-    if defined.any():
-        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        low[defined], high[defined] = np.nanquantile(values[:, defined], tails, axis=0)
-    return low, high
+    if not len(values):
+        return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
+    ordered = np.sort(values, axis=0)  # what is undefined comes last
+    last = (~np.isnan(values)).sum(axis=0) - 1
+
+    def at(share: float) -> np.ndarray:
+        place = share * np.maximum(last, 0)
+        below = np.floor(place).astype(int)
+        above = np.minimum(below + 1, np.maximum(last, 0))
+        ends = [np.take_along_axis(ordered, rank[None], axis=0)[0] for rank in (below, above)]
+        return np.asarray(ends[0] + (place - below) * (ends[1] - ends[0]))
+
+    return at((1 - LEVEL) / 2), at((1 + LEVEL) / 2)
 
 
 def mean(

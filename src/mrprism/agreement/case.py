@@ -58,7 +58,8 @@ def measure(
     table = count_patterns(masks, rated) if rated.any() else _nobody(len(rated))
     first, second = pairs(len(rated))
     both = rated[first] & rated[second]
-    confusion = table.pairs()[first, second].astype(float)
+    confusion = table.pairs()[first, second]
+    confusion = confusion.astype(np.int32 if confusion.max(initial=0) < 2**31 else np.int64)
     votes, present = table.votes()[:, 1], table.present()
     counts = table.counts
 
@@ -73,7 +74,7 @@ def measure(
         rated=rated,
         tally=tally(table),
         confusion=confusion,
-        dice=np.where(both, dice(confusion), np.nan),
+        dice=np.where(both, dice(confusion.astype(float)), np.nan),
         hd95=pair_hd95,
         drawn=np.where(rated, table.volumes()[:, 1].astype(float), np.nan),
         others=against_others(table),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from mrprism.agreement.bootstrap import Estimate
 from mrprism.agreement.spread import Spread
 from mrprism.output.colours import rater_colour
 
 DASH = "–"
+MOST_CELLS = 60  # raters up to which every cell of a map is drawn and can be pointed at
 NAME_ENDS = 8  # letters kept at each end of a long name
 PALE, DARK = np.array([240, 245, 249]), np.array([27, 73, 107])  # around the accent, #2a6f97
 
@@ -106,11 +110,13 @@ class Heatmap:
     height: float
     font: float
     cells: tuple[Cell, ...]
+    picture: str  # data URI with a pixel a cell, in the place of cells where they are very many
     labels: tuple[str, ...]
     colours: tuple[str, ...]
     low: str
     high: str
     slant: bool
+    picture_side: float  # of all cells together
 
 
 def heatmap(
@@ -143,13 +149,12 @@ def heatmap(
     left = 26 + longest * 8.2
     slant = longest * 8.2 > side
     cells = []
-    for row in range(count):
+    depths = np.clip(np.nan_to_num((matrix - worst) / ((best - worst) or 1.0)), 0.0, 1.0)
+    for row in range(count if count <= MOST_CELLS else 0):
         for column in range(count):
             if row == column:
                 continue
-            value = float(matrix[row, column])
-            depth = 0.0 if math.isnan(value) or worst == best else (value - worst) / (best - worst)
-            depth = min(max(depth, 0.0), 1.0)
+            value, depth = float(matrix[row, column]), float(depths[row, column])
             shade = PALE + (DARK - PALE) * depth
             text = words(value, 2 if abs(best) == 1 else 1)
             cells.append(
@@ -173,12 +178,23 @@ def heatmap(
         height=count * side + tail,
         font=font,
         cells=tuple(cells),
+        picture="" if count <= MOST_CELLS else _picture(matrix, depths),
         labels=labels,
         colours=tuple(rater_colour(r) for r in range(count)),
         low=f"{words(worst, 1)}{f' {unit}' if unit else ''}",
         high=f"{words(best, 1)}{f' {unit}' if unit else ''}",
         slant=slant,
+        picture_side=count * side,
     )
+
+
+def _picture(matrix: np.ndarray, depths: np.ndarray) -> str:
+    """A pixel a cell; what is unknown is as grey as the page's empty cells."""
+    shade = PALE + (DARK - PALE) * depths[..., None]
+    shade[np.isnan(matrix)] = 244
+    data = io.BytesIO()
+    Image.fromarray(np.rint(shade).astype(np.uint8)).save(data, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from mrprism.output.templates import templates
 
 LISTED = 30  # cases in the table before the fold
 PANELS = 2  # structures shown of a case
+MANY = 40  # raters from which lists of them are folded away
 NAMED = 20  # raters up to which names are written out as a legend
 
 
@@ -60,6 +61,7 @@ def page(
     return environment.get_template("page.html.jinja").render(
         agreement=agreement,
         raters=["a reader"] * len(raters) if agreement.task.anonymous else raters,
+        many=len(raters) > MANY and not agreement.task.anonymous,
         legend=len(raters) <= NAMED and not agreement.task.anonymous,
         finding=finding(agreement),
         answer=answer(candidates),
@@ -123,6 +125,9 @@ def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequenc
     tests = [*(s for s in candidates if s.structure == part.structure), *part.spread]
     section["spread"], section["zero"], section["margin"] = (
         spread_rows(tests, raters, tests[0].margin) if tests else ((), 0.0, 0.0)
+    )
+    section["counted"] = "; ".join(
+        f"{sum(s.verdict == verdict for s in tests)} {said}" for verdict, said in VERDICTS.items()
     )
     if agreement.task.anonymous:
         return section

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,52 +105,37 @@ class Agreement:
         return to_json(self)
 
 
+TABLES = ("overall", "pairs", "raters", "spread", "cases", "sizes")
+
+
 def tables(agreement: Agreement) -> dict[str, list[Row]]:
     """Tables by name; undefined values are None."""
-    found: dict[str, list[Row]] = {
-        "overall": [],
-        "pairs": [],
-        "raters": [],
-        "spread": [],
-        "cases": [],
-        "sizes": [],
-    }
+    return {name: list(rows_of(agreement, name)) for name in TABLES}
+
+
+def rows_of(agreement: Agreement, table: str) -> Iterator[Row]:
+    """The rows of one of `TABLES`, one after the other: hundreds of raters make hundreds of thousands."""
+    if table == "cases":
+        yield from _case_rows(agreement)
+        return
+    rows = {
+        "overall": _overall_rows,
+        "pairs": _pair_rows,
+        "raters": _rater_rows,
+        "spread": lambda _, part: map(spread_row, part.spread),
+        "sizes": _size_rows,
+    }[table]
     for part in agreement.structures:
-        found["overall"] += [
-            _overall_row(agreement, part, key, value, "") for key, value in part.overall.items()
-        ]
-        if part.subset is not None:
-            names = ", ".join(agreement.task.raters[r] for r in part.subset.raters)
-            found["overall"] += [
-                _overall_row(agreement, part, key, value, names) for key, value in part.subset.overall.items()
-            ]
-        found["pairs"] += _pair_rows(agreement, part)
-        found["raters"] += _rater_rows(agreement, part)
-        found["spread"] += [spread_row(spread) for spread in part.spread]
-        found["sizes"] += [
-            {
-                "structure": part.structure,
-                "case": case,
-                "rater": rater,
-                "size": number(size),
-                "unit": agreement.unit,
-            }
-            for case, row in zip(agreement.cases, part.sizes, strict=True)
-            for rater, size in zip(agreement.task.raters, row, strict=True)
-        ]
-    for place in _case_order(agreement):
-        for part in agreement.structures:
-            row = {
-                "case": agreement.cases[place],
-                "patient": agreement.patients[place],
-                "structure": part.structure,
-            }
-            found["cases"].append(row | {key: number(values[place]) for key, values in part.cases.items()})
-    return found
+        yield from rows(agreement, part)
 
 
 def to_json(agreement: Agreement) -> Row:
     """Everything in the tables and how it was made; undefined values are None."""
+    return {**about(agreement), "tables": tables(agreement)}
+
+
+def about(agreement: Agreement) -> Row:
+    """What the tables were made of, and how."""
     from mrprism import __version__
 
     task = agreement.task
@@ -168,7 +155,6 @@ def to_json(agreement: Agreement) -> Row:
         "seed": agreement.seed,
         "note": WITHOUT_PERSONS if task.anonymous else None,
         "mrprism": __version__,
-        "tables": tables(agreement),
     }
 
 
@@ -203,54 +189,73 @@ def number(value: Any) -> int | float | None:
     return int(plain)
 
 
-def _overall_row(
-    agreement: Agreement, part: StructureAgreement, key: str, value: Estimate, raters: str
-) -> Row:
-    """A statistic of all raters, or of those that are named."""
-    row = {"structure": part.structure, "statistic": key, "unit": _unit(agreement, key), **_numbers(value)}
-    return {**row, "only_raters": raters, "remark": "" if value.computed else "not computed"}
+def _overall_rows(agreement: Agreement, part: StructureAgreement) -> Iterator[Row]:
+    """Statistics of all raters, then of those that are left when some who did few cases are not counted."""
+    some = [("", part.overall)]
+    if part.subset is not None:
+        names = ", ".join(agreement.task.raters[r] for r in part.subset.raters)
+        some.append((names, part.subset.overall))
+    for raters, found in some:
+        for key, value in found.items():
+            row = {"structure": part.structure, "statistic": key, "unit": _unit(agreement, key)}
+            remark = "" if value.computed else "not computed"
+            yield {**row, **next(_numbers(value)), "only_raters": raters, "remark": remark}
 
 
-def _numbers(found: Estimate, place: int | tuple[()] = ()) -> Row:
-    keys = ("value", "low", "high")
-    counts = ("cases", "patients", "undefined", "left_out")
-    return {
-        **{key: number(getattr(found, key)[place]) for key in keys},
-        "interval": str(found.by[place]),
-        **{key: int(getattr(found, key)[place]) for key in counts},
-    }
-
-
-def _pair_rows(agreement: Agreement, part: StructureAgreement) -> list[Row]:
-    raters = agreement.task.raters
-    rows = []
-    for place, (first, second) in enumerate(zip(*pairs(len(raters)), strict=True)):
-        for key, value in part.pairs.items():
-            who = {"structure": part.structure, "first": raters[first], "second": raters[second]}
-            rows.append({**who, "statistic": key, "unit": _unit(agreement, key), **_numbers(value, place)})
-    return rows
-
-
-def _rater_rows(agreement: Agreement, part: StructureAgreement) -> list[Row]:
-    return [
-        {
-            "structure": part.structure,
-            "rater": rater,
-            "statistic": key,
-            "unit": _unit(agreement, key),
-            **_numbers(value, place),
-        }
-        for place, rater in enumerate(agreement.task.raters)
-        for key, value in part.raters.items()
+def _numbers(found: Estimate) -> Iterator[Row]:
+    """The numbers of an estimate, one row for each of its places."""
+    names = ("value", "low", "high", "interval", "cases", "patients", "undefined", "left_out")
+    floats = [np.ravel(part).tolist() for part in (found.value, found.low, found.high)]
+    counts = [
+        np.ravel(part).tolist() for part in (found.cases, found.patients, found.undefined, found.left_out)
     ]
+    for value, low, high, by, *others in zip(*floats, np.ravel(found.by).tolist(), *counts, strict=True):
+        known = (number if math.isfinite(number) else None for number in (value, low, high))
+        yield dict(zip(names, (*known, by, *others), strict=True))
+
+
+def _pair_rows(agreement: Agreement, part: StructureAgreement) -> Iterator[Row]:
+    raters, columns = agreement.task.raters, {key: _numbers(value) for key, value in part.pairs.items()}
+    if not columns:
+        return
+    for first, second in zip(*pairs(len(raters)), strict=True):
+        for key, numbers in columns.items():
+            who = {"structure": part.structure, "first": raters[first], "second": raters[second]}
+            yield {**who, "statistic": key, "unit": _unit(agreement, key), **next(numbers)}
+
+
+def _rater_rows(agreement: Agreement, part: StructureAgreement) -> Iterator[Row]:
+    columns = {key: _numbers(value) for key, value in part.raters.items()}
+    for rater in agreement.task.raters if columns else ():
+        for key, numbers in columns.items():
+            who = {"structure": part.structure, "rater": rater}
+            yield {**who, "statistic": key, "unit": _unit(agreement, key), **next(numbers)}
+
+
+def _size_rows(agreement: Agreement, part: StructureAgreement) -> Iterator[Row]:
+    for case, row in zip(agreement.cases, part.sizes.tolist(), strict=True):
+        for rater, size in zip(agreement.task.raters, row, strict=True):
+            known = size if math.isfinite(size) else None
+            yield {
+                "structure": part.structure,
+                "case": case,
+                "rater": rater,
+                "size": known,
+                "unit": agreement.unit,
+            }
+
+
+def _case_rows(agreement: Agreement) -> Iterator[Row]:
+    hardest = agreement.hardest()
+    listed = set(hardest)
+    for place in [*hardest, *(place for place in range(len(agreement.cases)) if place not in listed)]:
+        who = {"case": agreement.cases[place], "patient": agreement.patients[place]}
+        for part in agreement.structures:
+            numbers = {key: number(values[place]) for key, values in part.cases.items()}
+            yield {**who, "structure": part.structure, **numbers}
 
 
 def _unit(agreement: Agreement, statistic: str) -> str:
     if statistic in IN_SIZES:
         return agreement.unit
     return agreement.distance_unit if statistic.startswith("hd95") else ""
-
-
-def _case_order(agreement: Agreement) -> list[int]:
-    hardest = agreement.hardest()
-    return hardest + [place for place in range(len(agreement.cases)) if place not in set(hardest)]

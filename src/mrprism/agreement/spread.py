@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 
 from mrprism.agreement.bootstrap import Estimate, estimate, mean, not_computed, resample
 from mrprism.agreement.candidate import CandidateMasks
-from mrprism.agreement.case import dice
+from mrprism.agreement.case import dice, pairs
 from mrprism.agreement.cases import Cases, patient
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
@@ -178,8 +178,44 @@ def spread_test(
         margin, seed, resamples: See `within_spread`.
         structure, name: Carried into the answer.
     """
-    off = np.where(np.eye(scores.shape[1], dtype=bool), np.nan, scores)
-    to_others, among = _means(off)
+    means = _means(np.where(np.eye(scores.shape[1], dtype=bool), np.nan, scores))
+    return _test(*means, candidate, groups, margin, seed, resamples, structure, name)
+
+
+def readers_tests(
+    pair_scores: Float[np.ndarray, "case pair"],
+    names: Sequence[str],
+    groups: Sequence[str],
+    *,
+    margin: float,
+    seed: int,
+    resamples: int,
+    structure: str,
+) -> tuple[Spread, ...]:
+    """The test of every reader against the others, from the Dice of every two (see `case.pairs`)."""
+    first, second = pairs(len(names))
+    to_others, among = np.full((2, len(pair_scores), len(names)), np.nan)
+    for case, scores in enumerate(pair_scores):  # one at a time: hundreds of readers make large squares
+        square = np.full((1, len(names), len(names)), np.nan)
+        square[0, first, second] = square[0, second, first] = scores
+        (to_others[case],), (among[case],) = _means(square)
+    return tuple(
+        _test(to_others, among, reader, groups, margin, seed, resamples, structure, name)
+        for reader, name in enumerate(names)
+    )
+
+
+def _test(
+    to_others: np.ndarray,
+    among: np.ndarray,
+    candidate: int,
+    groups: Sequence[str],
+    margin: float,
+    seed: int,
+    resamples: int,
+    structure: str,
+    name: str,
+) -> Spread:
     differences = to_others - among  # (case, reader): each in the candidate's place
     usable = ~np.isnan(differences[:, candidate])
     kept = np.asarray(groups, str)[usable]

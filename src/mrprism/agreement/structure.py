@@ -12,7 +12,7 @@ from mrprism.agreement.bootstrap import CLASSICAL_F, Estimate, Resampling, estim
 from mrprism.agreement.case import CaseMeasures, bias_of, combine, overlap_of, pairs
 from mrprism.agreement.chance import Tally, cohen_kappa, fleiss_of, gwet_of, krippendorff_of, stack
 from mrprism.agreement.ratio import ratio, row_mean
-from mrprism.agreement.spread import Spread, spread_test
+from mrprism.agreement.spread import Spread, readers_tests
 from mrprism.agreement.subset import subset_of
 from mrprism.agreement.volumes import ICC_KINDS, bland_altman_of, complete, icc_intervals, icc_of
 from mrprism.core.brief import counted
@@ -105,7 +105,17 @@ def summarise(
         overall=overall,
         pairs=of_pairs,
         raters=of_raters,
-        spread=_spread(name, pair_dice, groups, task.raters, len(drawn.weights) - 1, seed, margin),
+        spread=readers_tests(
+            pair_dice,
+            task.raters,
+            groups,
+            margin=margin,
+            seed=seed,
+            resamples=len(drawn.weights) - 1,
+            structure=name,
+        )
+        if len(task.raters) > 2
+        else (),
         cases=by_case,
         sizes=sizes,
         pair_dice=pair_dice,
@@ -247,24 +257,6 @@ def _of_raters(
         "precision_to_others": _mean_of(overlap[..., 2], accompanied, drawn, ONE),
         "hd95_to_others": _mean_of(combine(cases, "others_hd95") * known, accompanied, drawn, PLUS, sizes),
     }
-
-
-def _spread(
-    name: str,
-    pair_dice: np.ndarray,
-    groups: list[str],
-    raters: tuple[str, ...],
-    resamples: int,
-    seed: int,
-    margin: float,
-) -> tuple[Spread, ...]:
-    if len(raters) < 3:
-        return ()
-    first, second = pairs(len(raters))
-    scores = np.full((len(pair_dice), len(raters), len(raters)), np.nan)
-    scores[:, first, second] = scores[:, second, first] = pair_dice
-    test = partial(spread_test, scores, groups=groups, margin=margin, seed=seed, resamples=resamples)
-    return tuple(test(place, structure=name, name=rater) for place, rater in enumerate(raters))
 
 
 def _mean_of(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mrprism.agreement.cases import Cases
 from mrprism.agreement.page import page
-from mrprism.agreement.result import Agreement, Row, spread_row
+from mrprism.agreement.result import TABLES, Agreement, Row, about, rows_of, spread_row
 from mrprism.agreement.spread import Spread
-from mrprism.output.files import write_file
+from mrprism.output.files import replacing, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in
-from mrprism.output.tables import dicts_to_csv
+from mrprism.output.tables import dict_lines
 
 PAGE, NUMBERS = "agreement.html", "agreement.json"
 
@@ -24,6 +24,23 @@ def report(agreement: Agreement, candidates: Sequence[Spread] = ()) -> Row:
     tests = [spread_row(spread) for spread in candidates]
     found["tables"]["spread"] = tests + found["tables"]["spread"]
     return found
+
+
+def numbers(agreement: Agreement, candidates: Sequence[Spread] = ()) -> Iterator[str]:
+    """`report` as JSON text, a piece after the other, for its tables may be longer than fits in memory twice."""
+    yield json.dumps(about(agreement), ensure_ascii=False, indent=1).rstrip("\n}") + ',\n "tables": {'
+    for place, table in enumerate(TABLES):
+        yield f'{"," if place else ""}\n  "{table}": ['
+        for row, values in enumerate(_rows(agreement, table, candidates)):
+            yield f"{',' if row else ''}\n   {json.dumps(values, ensure_ascii=False, allow_nan=False)}"
+        yield "]"
+    yield "}\n}\n"
+
+
+def _rows(agreement: Agreement, table: str, candidates: Sequence[Spread]) -> Iterator[Row]:
+    if table == "spread":
+        yield from map(spread_row, candidates)
+    yield from rows_of(agreement, table)
 
 
 @alone_in("folder")
@@ -50,15 +67,19 @@ def write_agreement(
         The page.
     """
     folder = Path(folder)
-    found = report(agreement, candidates)
-    tables: dict[str, list[Row]] = {name: rows for name, rows in found["tables"].items() if rows}
+    tables = [name for name in TABLES if next(_rows(agreement, name, candidates), None) is not None]
     names = [f"{name}.csv" for name in tables]
     html = page(agreement, dataset, candidates=candidates, pictures=pictures, tables=[NUMBERS, *names])
-    numbers = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False)
-    older = [PAGE, NUMBERS, *(f"{name}.csv" for name in found["tables"])]
+    older = [PAGE, NUMBERS, *(f"{name}.csv" for name in TABLES)]
     with complete_set(folder, "agreement", older, last=(NUMBERS, PAGE)) as new:
-        write_file(new / NUMBERS, numbers, durable=False)
-        for name, rows in tables.items():
-            write_file(new / f"{name}.csv", dicts_to_csv(rows), durable=False)
+        _write(new / NUMBERS, numbers(agreement, candidates))
+        for name in tables:
+            _write(new / f"{name}.csv", dict_lines(_rows(agreement, name, candidates)))
         write_file(new / PAGE, html, durable=False)
     return folder / PAGE
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    with replacing(path, durable=False) as file:
+        for piece in pieces:
+            file.write(piece.encode("utf-8", "backslashreplace"))

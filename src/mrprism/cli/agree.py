@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +60,7 @@ def run(
     """
     from mrprism.agreement.findings import answer, finding
     from mrprism.agreement.page import notes
-    from mrprism.agreement.write import PAGE, report
+    from mrprism.agreement.write import PAGE, numbers
     from mrprism.cli.calls import agree
 
     found = agree(
@@ -76,7 +76,7 @@ def run(
     )
     tests = found.candidates
     if as_json:
-        print(json.dumps(report(found, tests), indent=1, allow_nan=False))
+        sys.stdout.writelines(numbers(found, tests))
         return
     for sentence in (finding(found), answer(tests), *notes(found)):
         if sentence:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # after a tab, a new line or blanks as well; the wide signs are those of Chinese and Japanese keyboards
 _FORMULA = re.compile("'*[\\s\x00]*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
@@ -32,9 +32,21 @@ def _line(cells: Sequence[Cell]) -> str:
     return text.getvalue()[:-2] + "\n"
 
 
-def dicts_to_csv(rows: Sequence[Mapping[str, Cell]]) -> str:
+def dicts_to_csv(rows: Iterable[Mapping[str, Cell]]) -> str:
     """Rows that all have the keys of the first one, which become the first line. No rows: nothing."""
-    return to_csv(list(rows[0]), ([row[name] for name in rows[0]] for row in rows)) if rows else ""
+    return "".join(dict_lines(rows))
+
+
+def dict_lines(rows: Iterable[Mapping[str, Cell]]) -> Iterator[str]:
+    """`dicts_to_csv` line by line, for tables that are too long to be held."""
+    names: list[str] = []
+    for row in rows:
+        if not names:
+            names = list(row)
+            yield to_csv(names, [])
+        yield _line(
+            [plain(cell) if isinstance(cell, str) else cell for cell in (row[name] for name in names)]
+        )
 
 
 def plain(text: str) -> str:

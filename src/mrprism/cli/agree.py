@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,7 +75,8 @@ def run(
     )
     tests = found.candidates
     if as_json:
-        sys.stdout.writelines(numbers(found, tests))
+        for piece in numbers(found, tests):
+            print(piece, end="")
         return
     for sentence in (finding(found), answer(tests), *notes(found)):
         if sentence:

@@ -5,12 +5,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from events import until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ from mrprism.layouts.label_studio import unpack_brush
 
 
 def test_a_killed_import_is_started_again(tmp_path: Path) -> None:
-    count = 30
+    count = 300  # so many that it is killed before the end
     rng = np.random.default_rng(0)
     np.savez(
         tmp_path / "lidc.npz",
@@ -45,12 +45,8 @@ def test_a_killed_import_is_started_again(tmp_path: Path) -> None:
         str(tmp_path / "out"),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if len(list(tmp_path.glob(".out.*.unfinished/images/*"))) >= 5:
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
+    until(lambda: len(list(tmp_path.glob(".out.*.unfinished/images/*"))) >= 5, process)
+    process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from events import PATIENCE, until
 from safetensors.torch import load_file
 
 TESTS = Path(__file__).parents[1]
@@ -74,7 +75,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(data: Path, tmp_
         command = arguments(data, tmp_path / name, 0.0)
         command += ["--option", "plain=true", "--augment", "none", "--batch-size", batch, "--select", "last"]
         for process in [start(command, environment) for environment in environments]:
-            output = process.communicate(timeout=100)
+            output = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, output
         weights.append(load_file(tmp_path / name / "weights.safetensors"))
     for tensor_name, one in weights[0].items():
@@ -83,7 +84,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(data: Path, tmp_
 
 def finish(command: list[str]) -> None:
     process = start(command)
-    output = process.communicate(timeout=120)
+    output = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
 
 
@@ -94,12 +95,9 @@ def log(run: Path) -> list[dict[str, object]]:
 
 def wait_for_steps(run: Path, steps: int, process: subprocess.Popen[str]) -> None:
     state = run / "checkpoint" / "state.json"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
-        if state.is_file() and json.loads(state.read_text())["progress"]["total_steps"] >= steps:
-            return
-        time.sleep(0.005)
-    raise AssertionError(f"never got to {steps} steps: {process.communicate()}")
+    until(
+        lambda: state.is_file() and json.loads(state.read_text())["progress"]["total_steps"] >= steps, process
+    )
 
 
 @pytest.mark.parametrize("kind", ["images", "slices"])
@@ -114,7 +112,9 @@ def test_kill_nine_and_resume_is_bit_equal(data: Path, tmp_path: Path, kind: str
         data = write_dataset(volumes(5), tmp_path / "blocks", name="blocks", task=TASK)
         more = ["--slices", "axial", "--neighbours", "1", "--drawn-only"]
     finish(arguments(data, straight, 0.04) + more)
-    process = start(arguments(data, killed, 0.04) + more)
+    hold = tmp_path / "hold"  # so that no process gets to the end before it is killed, however late that is
+    hold.write_text("4")
+    process = start(arguments(data, killed, 0.04) + more, {"TOY_HOLD": str(hold)})
     moments = random.Random(0)
     for steps in (2, 11):  # a step takes 0.04 s and a checkpoint comes at every other one
         wait_for_steps(killed, steps, process)
@@ -123,8 +123,13 @@ def test_kill_nine_and_resume_is_bit_equal(data: Path, tmp_path: Path, kind: str
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert not (killed / "result.json").exists()
-        process = start(["train", "--resume", str(killed), "--checkpoint-every", "0.05", "--no-evaluate"])
-    output = process.communicate(timeout=120)
+        hold.write_text("12")
+        process = start(
+            ["train", "--resume", str(killed), "--checkpoint-every", "0.05", "--no-evaluate"],
+            {"TOY_HOLD": str(hold)},
+        )
+    hold.unlink()
+    output = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert log(killed) == log(straight)
     assert (killed / "weights.safetensors").read_bytes() == (straight / "weights.safetensors").read_bytes()
@@ -132,10 +137,13 @@ def test_kill_nine_and_resume_is_bit_equal(data: Path, tmp_path: Path, kind: str
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(arguments(data, run, 0.1))
+    hold = tmp_path / "hold"
+    hold.write_text("6")
+    process = start(arguments(data, run, 0.1), {"TOY_HOLD": str(hold)})
     wait_for_steps(run, 2, process)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    hold.unlink()
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "go on with: mrprism train --resume" in error
     assert "Traceback" not in error

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from mrprism.compare.plan import Job
+from mrprism.core.threads import shared_threads
 from mrprism.output.files import write_file
 
 On = Literal["local", "ray"]
@@ -82,11 +83,11 @@ def _why(job: Job, code: int) -> str:
 
 @contextmanager
 def local(jobs: int) -> Iterator[Submit]:
-    """So many processes side by side on this machine, the cores shared out evenly."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    """So many processes side by side on this machine, the cores shared out evenly unless the user said otherwise."""
+    threads = shared_threads(max(1, (os.cpu_count() or 1) // jobs))
     places: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for slot in range(jobs):
-        places.put({"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **_gpu(slot)})
+        places.put({**threads, **_gpu(slot)})
     stop = threading.Event()
 
     def task(job: Job) -> str | None:
@@ -142,7 +143,7 @@ def on_ray(jobs: int | None, device: str | None) -> Iterator[Submit]:
     cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0)) if device != "cpu" else 0
     side_by_side = jobs or gpus or max(1, cores // 4)
     threads = max(1, cores // side_by_side)
-    environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment = shared_threads(threads)
     task: Any = ray.remote(run_job).options(
         num_cpus=threads, num_gpus=min(1.0, gpus / side_by_side) if gpus else 0, max_retries=0
     )

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from mrprism.core.errors import InputError
-from mrprism.learn.devices import check_device
+from mrprism.learn.devices import check_device, keep_thread_limit
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
@@ -20,6 +20,7 @@ def accelerator_for(device: str | None, precision: str, track: Tracker | None, o
     """Accelerate's view of the machine; its global state is begun anew when it does not fit."""
     if device is not None:
         check_device(device)
+    keep_thread_limit()
     if track is not None:
         _check_tracker(track)
     kind = torch.device(device).type if device else ("cuda" if torch.cuda.is_available() else None)

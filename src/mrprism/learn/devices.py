@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from mrprism.core.errors import InputError
+from mrprism.core.threads import thread_limit
 
 
 def check_device(device: str) -> None:
@@ -19,6 +20,12 @@ def check_device(device: str) -> None:
         raise InputError(
             f"device '{device}' is not here; torch sees {torch.cuda.device_count()} CUDA devices"
         )
+
+
+def keep_thread_limit() -> None:
+    """No more threads than OMP_THREAD_LIMIT allows; with more, oneDNN would wait for ever (`thread_limit`)."""
+    if (most := thread_limit()) is not None:
+        torch.set_num_threads(min(most, torch.get_num_threads()))
 
 
 def gpu_count() -> int:

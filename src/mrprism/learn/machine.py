@@ -7,13 +7,13 @@ keep to it, or say what is lost.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from mrprism.core.threads import thread_limit
 from mrprism.learn.settings import RunConfig
 
 LIBRARIES = ("torch", "numpy", "monai")  # those that compute
@@ -35,7 +35,7 @@ def threads_of(config: RunConfig) -> Iterator[None]:
     """As many threads as the run was begun with, for sums are added up in another order with more or fewer."""
     before = torch.get_num_threads()
     if config.threads is not None:
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(min(config.threads, thread_limit() or config.threads))
     try:
         yield
     finally:
@@ -60,8 +60,8 @@ def what_is_lost(config: RunConfig, device: torch.device) -> str | None:
         for name, then in config.machine.items()
         if now.get(name) != then
     ]
-    most = os.environ.get("OMP_THREAD_LIMIT", "")
-    if config.threads is not None and most.isdecimal() and int(most) < config.threads:
+    most = thread_limit()
+    if config.threads is not None and most is not None and most < config.threads:
         differs.append(f"{config.threads} threads, now {most} by OMP_THREAD_LIMIT")
     if not differs:
         return None

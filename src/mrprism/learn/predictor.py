@@ -22,7 +22,7 @@ from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.learn.advice import predicting_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
-from mrprism.learn.devices import check_device
+from mrprism.learn.devices import check_device, keep_thread_limit
 from mrprism.learn.finite import check_answer
 from mrprism.learn.methods.method import Method
 from mrprism.learn.resize import resize, resize_sample
@@ -42,6 +42,7 @@ def load(run: str | Path | Run, device: str | None = None) -> Predictor:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
+    keep_thread_limit()
     return Predictor(run, load_method(run, device))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,8 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.open_image import is_series, open_image
-from mrprism.datasets.tree import entries, folders, needed, stem
-from mrprism.images import format_of
+from mrprism.datasets.tree import entries, folders, natural, needed, stem, subfolder
+from mrprism.images import ImageFile, format_of
 from mrprism.layouts import colours as how
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import Spelling
@@ -50,11 +50,12 @@ def read(
     anonymous: str = "no",
     window: str = "",
     resample: str = "no",
+    readings: str = "",
 ) -> Source:
     """Read the folder.
 
     Args:
-        images: Name of the folder with the images.
+        images: Name of the folder with the images. Without one there are masks only; "none" says so.
         structure: Name of the one structure, where there is one.
         labels: For label maps, such as "disc:1+2,cup:2".
         threshold: For masks with soft edges: what is as bright or brighter belongs to the structure, such as 128.
@@ -66,6 +67,8 @@ def read(
         anonymous: "yes" if the folders are slots and not persons.
         window: "low:high" in file values, for CT.
         resample: "yes" brings masks that lie on another grid onto that of their image.
+        readings: How the folders of a second reading end, of a third, ..., with commas between: with ".2" lies in
+            "ann.2" what "ann" drew when asked again.
     """
     values = parse_labels(labels) if labels else {}
     drawn = how.Drawn(how.parse_threshold(threshold), how.parse_colours(colour))
@@ -73,25 +76,34 @@ def read(
         raise InputError("-o labels= is for values and -o colour= for colours; expected one of them")
     named = tuple(values) or tuple(s for s in drawn.colours or () if s and s.lower() != how.BACKGROUND)
     tree = _Tree(ledger, tuple(s for s in suffix.split(",") if s), deep == "yes")
-    place = needed(source, images)
-    pictures = tree.pictures(place)
-    if not pictures:
-        raise InputError(f"folder '{place}' has no images{tree.instead(place)}")
+    alone = images.lower() in ("images", "none") and subfolder(source, images) is None
+    pictures: dict[str, _Picture] = {}
+    if not alone:
+        place = needed(source, images)
+        pictures = tree.pictures(place)
+        if not pictures:
+            raise InputError(f"folder '{place}' has no images{tree.instead(place)}")
     others = [p for p in entries(source) if p.is_dir() and p.name.lower() != images.lower()]
     for unwanted in [p for p in others if p.name in ledger.without]:
         others.remove(unwanted)
         ledger.know(unwanted, "of a rater who was not wanted")
         ledger.skipped.add(unwanted.name)
-    files = _masks(tree, others, structure, named, set(pictures), images)
+    files = _masks(tree, others, structure, named, None if alone else set(pictures), images)
+    files, again = _readings(files, readings)
     raters = tuple(name for name in files if name.lower() != _REFERENCE)
     if not raters:
-        raise InputError(f"folder '{source}' has no folder of masks beside '{images}': no rater was found")
+        where = "no folder of masks" if alone else f"no folder of masks beside '{images}'"
+        raise InputError(f"folder '{source}' has {where}: no rater was found")
+    if alone:
+        pictures = _without_images(tree, files, source)
+        ledger.note("there is no folder 'images': the cases have masks only")
     structures = named or tuple(sorted({s for found in files.values() for _, s in found if s}))
-    first = next(iter(pictures.values())).path
-    channels = len(open_image(first, window=parse_window(window)).array)
+    image = next(iter(pictures.values())).path
+    channels = 0 if image is None else len(open_image(image, window=parse_window(window)).array)
+    first = next(path for found in files.values() for path in found.values()) if image is None else image
     task = Task(channels, structures or (structure,), raters, anonymous == "yes")
     kind = {"nifti": "nifti", "nrrd": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
-    cases = _cases(task, pictures, files, group)
+    cases = _cases(task, pictures, files, again, group)
     here = None if drawn != how.Drawn() else InPlace(_in_place(cases, task), values, parse_window(window))
     reading = _Reading(task, drawn, values, window, resample)
     name = source.resolve().name
@@ -101,7 +113,7 @@ def read(
 @dataclass(frozen=True)
 class _Picture:
     name: str
-    path: Path
+    path: Path | None  # None: there are masks only
 
 
 Files = dict[tuple[str, str], Path]  # (folded case, structure or "" for all of them)
@@ -110,9 +122,10 @@ Files = dict[tuple[str, str], Path]  # (folded case, structure or "" for all of 
 @dataclass
 class _Case:
     name: str
-    path: Path
+    path: Path | None
     group: str | None
     masks: dict[str, dict[str, Path]] = field(default_factory=dict)  # {rater: {structure or "": file}}
+    again: list[dict[str, dict[str, Path]]] = field(default_factory=list)  # the same, of each further reading
     reference: dict[str, Path] = field(default_factory=dict)
 
 
@@ -135,7 +148,7 @@ class _Tree:
         found: dict[str, _Picture] = {}
         for name, path in self._named(folder):
             self._once(found, name, _Picture(name, path), path)
-        return {key: self.ledger.take(picture.path) for key, picture in found.items()}
+        return {key: self.ledger.take(path) for key, path in _paths(found)}
 
     def instead(self, folder: Path) -> str:
         """What a folder without images holds, to be said behind that it has none."""
@@ -149,13 +162,14 @@ class _Tree:
         for path in entries(folder):
             if path.is_file():
                 if format_of(path):
-                    yield before + self._stem(path), path
+                    yield before + self.stem(path), path
             elif series and is_series(path):
                 yield before + path.name, path
             elif self.deep:
                 yield from self._named(path, series=series, before=f"{before}{path.name}/")
 
-    def _stem(self, path: Path) -> str:
+    def stem(self, path: Path) -> str:
+        """What a file is called, without its ending and the suffix that was told."""
         name = stem(path)
         for suffix in self.suffixes:
             if name.lower().endswith(suffix.lower()) and len(name) > len(suffix):
@@ -173,14 +187,66 @@ class _Tree:
             raise InputError(f"'{other.path}' and '{path.name}' {how_}; expected one of them")
 
 
+def _paths(found: dict[str, _Picture]) -> Iterator[tuple[str, Path]]:
+    return ((key, picture.path) for key, picture in found.items() if picture.path is not None)
+
+
+def _readings(files: dict[str, Files], endings: str) -> tuple[dict[str, Files], list[dict[str, Files]]]:
+    """The first reading of every rater, and each further one by the names of the raters."""
+    first = dict(files)
+    again: list[dict[str, Files]] = []
+    for number, ending in enumerate([e.strip() for e in endings.split(",") if e.strip()], start=2):
+        folders_ = [name for name in files if name.endswith(ending) and name != ending]
+        if not folders_:
+            raise InputError(
+                f"no folder ends in '{ending}'; expected reading {number} in such, as -o readings= says"
+            )
+        found = {}
+        for name in folders_:
+            rater = name.removesuffix(ending)
+            if rater not in files:
+                raise InputError(
+                    f"'{name}' is reading {number} by '{rater}', but there is no folder '{rater}'"
+                )
+            found[rater] = first.pop(name)
+            for case, part in found[rater]:
+                if not any(drawn == case for drawn, _ in files[rater]):
+                    path = found[rater][case, part]
+                    raise InputError(
+                        f"'{path}' is reading {number} by '{rater}' of a case that '{rater}' has no first reading of"
+                    )
+        again.append(found)
+    return first, again
+
+
+def _without_images(tree: _Tree, files: dict[str, Files], source: Path) -> dict[str, _Picture]:
+    """The cases there are masks of."""
+    found: dict[str, _Picture] = {}
+    for masks in files.values():
+        for (case, _), path in masks.items():
+            name = case if tree.deep else tree.stem(path)
+            found.setdefault(case, _Picture(name, None))
+    if not found:
+        raise InputError(f"folder '{source}' has neither a folder 'images' nor a mask")
+    return dict(sorted(found.items(), key=lambda item: natural(item[1].name)))
+
+
 def _masks(
-    tree: _Tree, others: list[Path], structure: str, named: tuple[str, ...], known: set[str], images: str
+    tree: _Tree,
+    others: list[Path],
+    structure: str,
+    named: tuple[str, ...],
+    known: set[str] | None,
+    images: str,
 ) -> dict[str, Files]:
-    """The masks of every rater, and of the reference."""
+    """The masks of every rater, and of the reference; ``known`` is None where there are no images."""
+    some = known or set()
     plain = (
-        {p: tree.masks(p) for p in others} if not tree.deep else {p: _plain(tree, p, known) for p in others}
+        {p: tree.masks(p) for p in others}
+        if not tree.deep
+        else {p: _plain(tree, p, some) if known is not None else tree.masks(p) for p in others}
     )
-    parts = {p: {i: f for i in entries(p) if i.is_dir() and (f := _part(tree, i, known))} for p in others}
+    parts = {p: {i: f for i in entries(p) if i.is_dir() and (f := _part(tree, i, some))} for p in others}
     structured = any(parts[p] and not plain[p] for p in others)
     mixed = [p for p in others if parts[p] and plain[p]]
     if mixed and all(parts[p] for p in others if plain[p] or parts[p]) and not structured:
@@ -217,7 +283,8 @@ def _masks(
                 f"and nothing else, or -o without={folder.name}"
             )
         files[folder.name] = found
-    _strange(tree, files, known, images)
+    if known is not None:
+        _strange(tree, files, known, images)
     return files
 
 
@@ -285,13 +352,25 @@ def _suffix_hint(strange: list[str], known: set[str]) -> str:
     return f"; if these belong together, -o suffix={','.join(sorted(endings))} takes the endings off"
 
 
-def _cases(task: Task, pictures: dict[str, _Picture], files: dict[str, Files], group: str) -> list[_Case]:
+def _cases(
+    task: Task,
+    pictures: dict[str, _Picture],
+    files: dict[str, Files],
+    again: list[dict[str, Files]],
+    group: str,
+) -> list[_Case]:
     cases = {key: _Case(p.name, p.path, _group(group, p.name)) for key, p in pictures.items()}
     for rater, found in files.items():
         for (name, structure), path in found.items():
             case = cases[name]
             masks = case.reference if rater.lower() == _REFERENCE else case.masks.setdefault(rater, {})
             masks[structure] = path
+    for number, reading in enumerate(again):
+        for case in cases.values():
+            case.again.append({})
+        for rater, found in reading.items():
+            for (name, structure), path in found.items():
+                cases[name].again[number].setdefault(rater, {})[structure] = path
     return list(cases.values())
 
 
@@ -307,8 +386,13 @@ def _in_place(cases: Iterable[_Case], task: Task) -> list[Case]:
         placed.append(
             Case(
                 name=case.name,
-                image=str(case.path),
+                image=None if case.path is None else str(case.path),
                 masks={rater: drawn(masks) for rater, masks in case.masks.items()},
+                readings={
+                    rater: [drawn(reading[rater]) for reading in case.again if rater in reading]
+                    for rater in case.masks
+                    if any(rater in reading for reading in case.again)
+                },
                 reference=drawn(case.reference) if case.reference and whole else None,
                 group=case.group,
             )
@@ -330,35 +414,67 @@ class _Reading:
         limits = parse_window(self.window)
         faults: list[str] = []
         for case in cases:
-            image = open_image(case.path, window=limits)
+            image = _grid(case) if case.path is None else open_image(case.path, window=limits)
             if len(image.array) != self.task.channels:
                 raise InputError(
                     f"image '{case.path}' has {len(image.array)} channels; others have {self.task.channels}"
                 )
             masks: dict[tuple[str, str], np.ndarray] = {}
             reference: dict[str, np.ndarray] = {}
-            drawn = [(rater, s, f) for rater, found in case.masks.items() for s, f in found.items()]
-            for rater, structure, file in [*drawn, *(("", s, f) for s, f in case.reference.items())]:
+            again: list[dict[tuple[str, str], np.ndarray]] = [{} for _ in case.again]
+            drawn = [
+                (place, rater, s, f)
+                for place, reading in zip((masks, *again), (case.masks, *case.again), strict=True)
+                for rater, found in reading.items()
+                for s, f in found.items()
+            ]
+            for place, rater, structure, file in [
+                *drawn,
+                *((masks, "", s, f) for s, f in case.reference.items()),
+            ]:
                 labels = structure or self.values or self.task.structures[0]
                 try:
                     found = self.drawn.structures(file, labels, image, resample=self.resample)
                 except InputError as error:
-                    faults.append(str(error))
+                    faults.append(f"{error}{_meant(file) if case.path is None else ''}")
                     continue
                 for part, mask in found.items():
                     if rater:
-                        masks[rater, part] = mask
+                        place[rater, part] = mask
                     else:
                         reference[part] = mask
             if not faults:
                 yield assemble(
-                    self.task, case.name, image.array, masks, reference, group=case.group, like=image
+                    self.task,
+                    case.name,
+                    image.array,
+                    masks,
+                    reference,
+                    group=case.group,
+                    like=image,
+                    again=again,
                 )
         if len(faults) == 1:
             raise InputError(faults[0])
         if faults:
             more = f"\n  and {len(faults) - _SAID} more" if len(faults) > _SAID else ""
             raise InputError(f"{len(faults)} masks do not fit:\n  " + "\n  ".join(faults[:_SAID]) + more)
+
+
+def _grid(case: _Case) -> ImageFile:
+    """Size and place of a case without an image: those of its first mask."""
+    drawn = [*case.masks.values(), case.reference]
+    first = open_image(next(path for found in drawn for path in found.values()))
+    nothing = np.zeros((0, *first.array.shape[1:]), np.float32)
+    return replace(first, array=nothing, values=None, window=None)
+
+
+def _meant(file: Path) -> str:
+    """To be said of a mask that is none, where no folder of images was found."""
+    return (
+        f"; there is no folder 'images', so every folder was taken for a rater's: if '{file.parent.name}' holds the images, "
+        f"-o images={file.parent.name} says so"
+    )
 
 
 def _group(pattern: str, name: str) -> str | None:

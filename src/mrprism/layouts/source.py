@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.core.sample import MultiRaterSample, Reading, Task
 from mrprism.datasets import grid
 from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.grid import size
@@ -64,13 +64,16 @@ def assemble(
     reference: Mapping[str, np.ndarray] | None = None,
     *,
     like: Placed | None = None,
+    again: Sequence[Mapping[tuple[str, str], np.ndarray]] = (),
     **facts: Any,
 ) -> FileSample:
     """A case from the masks there are, by rater and structure; whatever is not given was not rated.
 
     Args:
         reference: Left out if it lacks a structure.
+        image: Of no channels where there are masks only.
         like: The file the image is from; tells spacing and place.
+        again: The masks of a second reading by the same raters, of a third, ...
         facts: More that is known of the case.
     """
     if like is not None:
@@ -78,14 +81,20 @@ def assemble(
     if isinstance(like, ImageFile) and like.array is image:
         facts |= {"values": like.values, "window": like.window}
     space = image.shape[1:]
+    first, *further = (_reading(task, drawn, space) for drawn in (masks, *again))
+    whole = reference is not None and all(structure in reference for structure in task.structures)
+    arbitrated = np.stack([reference[s] for s in task.structures]) if reference and whole else None
+    seen = image if len(image) else None
+    return FileSample(name, seen, first.masks, first.rated, arbitrated, readings=tuple(further), **facts)
+
+
+def _reading(task: Task, masks: Mapping[tuple[str, str], np.ndarray], space: tuple[int, ...]) -> Reading:
     drawn = np.zeros((len(task.raters), len(task.structures), *space), dtype=bool)
     rated = np.zeros(drawn.shape[:2], dtype=bool)
     for (rater, structure), mask in masks.items():
         key = task.raters.index(rater), task.structures.index(structure)
         drawn[key], rated[key] = mask, True
-    whole = reference is not None and all(structure in reference for structure in task.structures)
-    arbitrated = np.stack([reference[s] for s in task.structures]) if reference and whole else None
-    return FileSample(name, image, drawn, rated, arbitrated, **facts)
+    return Reading(drawn, rated)
 
 
 def present(raters: Sequence[str], drew: Collection[str], ledger: Ledger) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from install import install, offer
+from install import PACKAGE, install, offer
 from PIL import Image as Pillow
 
 import mrprism
@@ -86,6 +87,19 @@ def test_options_are_read_as_its_constructor_says(plugin: Path) -> None:
     assert build_method("mean-vote", task, "small", {"loss": "squares"}).loss == "squares"
     with pytest.raises(InputError, match="option 'loss' of method 'mean-vote' is 'cubes'"):
         build_method("mean-vote", task, "small", {"loss": "cubes"})
+
+
+def test_the_page_about_plugins_shows_this_package() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
+    package = {
+        file.name: file.read_text(encoding="utf-8")
+        for file in PACKAGE.rglob("*")
+        if file.suffix in (".py", ".toml")
+    }
+    shown = re.findall(r"^```(?:toml|python)\n(.*?)^```", page, re.M | re.S)
+    assert len(shown) == 6
+    assert all(any(block in text for text in package.values()) for block in shown[:4])
+    compile(shown[4] + shown[5], "plugins.md", "exec")
 
 
 # --- the contracts -------------------------------------------------------------------------------

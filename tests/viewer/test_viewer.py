@@ -39,7 +39,9 @@ KEY = "secret"
 
 def client(view: View, host: str = "127.0.0.1:8642") -> TestClient:
     opened = TestClient(make_app(view, KEY), base_url=f"http://{host}")
-    opened.cookies.set("mrprism-key", KEY)
+    opened.cookies.set(
+        f"mrprism-key-{host.rpartition(':')[2] if host[-1].isdigit() and ':' in host else ''}", KEY
+    )
     return opened
 
 
@@ -304,6 +306,60 @@ def test_a_port_that_is_taken(images: View) -> None:
         taken.listen()
         with pytest.raises(InputError, match=r"port \d+ cannot be used: address already in use"):
             serve(images, port=taken.getsockname()[1], browser=False)
+
+
+def test_a_second_viewer_keeps_the_first_one_open(images: View) -> None:
+    """Both are at 127.0.0.1, and cookies know no ports: a browser brings the cookies of both to either."""
+    first = TestClient(make_app(images, "first"), base_url="http://127.0.0.1:8642")
+    second = TestClient(make_app(images, "second"), base_url="http://127.0.0.1:40001")
+    for tab, other, key in ((first, second, "first"), (second, first, "second")):
+        assert tab.get(f"/?key={key}").status_code == 200
+        other.cookies.update(tab.cookies)  # one browser
+    assert sorted(first.cookies.keys()) == ["mrprism-key-40001", "mrprism-key-8642"]
+    for tab in (first, second, first):
+        assert tab.get("/api/about").status_code == 200
+    assert first.get("/?key=second").status_code == 403, "the key of another viewer"
+    stranger = TestClient(make_app(images, "third"), base_url="http://127.0.0.1:8643", cookies=first.cookies)
+    assert stranger.get("/api/about").status_code == 403
+
+
+def test_the_same_viewer_behind_a_tunnel(images: View) -> None:
+    """The browser knows another port than the server; what counts is that it is always the same."""
+    tab = TestClient(make_app(images, KEY), base_url="http://localhost:9000")
+    assert tab.get(f"/?key={KEY}").status_code == 200
+    assert tab.get("/api/about").status_code == 200
+    assert list(tab.cookies.keys()) == ["mrprism-key-9000"]
+
+
+@pytest.mark.parametrize("port", [None, 0])
+def test_the_address_can_be_opened_once_it_is_printed(
+    port: int | None, images: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[int] = []
+
+    def printed(text: str, **_: object) -> None:
+        where = int(re.findall(r"http://127\.0\.0\.1:(\d+)/\?key=", text)[0])
+        with socket.create_connection(("127.0.0.1", where), timeout=5):
+            reached.append(where)
+
+    monkeypatch.setattr("builtins.print", printed)
+    monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: None)
+    serve(images, port=port, browser=False)
+    assert reached
+    assert reached[0] > 0
+
+
+def test_two_that_begin_at_once_have_ports_of_their_own() -> None:
+    from mrprism.viewer.server import _listen
+
+    with _listen(0) as first, _listen(0) as second:
+        assert first.getsockname()[1] != second.getsockname()[1]
+        with pytest.raises(
+            InputError, match="cannot be used: address already in use; name another by --port"
+        ):
+            _listen(first.getsockname()[1])
+    with pytest.raises(InputError, match="does not exist; expected 0 to 65535"):
+        _listen(70000)
 
 
 def test_it_listens_on_this_machine_alone(images: View, monkeypatch: pytest.MonkeyPatch) -> None:

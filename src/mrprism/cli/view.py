@@ -13,7 +13,9 @@ def run(
     dataset: Annotated[
         Path | None, typer.Option(help="Of a run: where its data set is, if not where it was at training.")
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     device: Annotated[
         str | None, typer.Option(help="Of a run: cpu, cuda; unless told a GPU if there is one.")

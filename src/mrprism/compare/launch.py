@@ -9,10 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from mrprism.compare.plan import Job
+from mrprism.core.errors import InputError
 from mrprism.core.threads import shared_threads
 from mrprism.output.files import write_file
 
@@ -137,7 +138,10 @@ def on_ray(jobs: int | None, device: str | None) -> Iterator[Submit]:
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, starves training on a busy machine
     import ray
 
-    ray.init(log_to_driver=False, ignore_reinit_error=True)
+    try:
+        ray.init(log_to_driver=False, ignore_reinit_error=True)
+    except Exception as error:
+        raise InputError(f"no Ray cluster could be reached or started: {error}") from error
     cluster: Any = ray.cluster_resources
     resources: Mapping[str, float] = cluster()
     cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0)) if device != "cpu" else 0
@@ -158,8 +162,11 @@ def on_ray(jobs: int | None, device: str | None) -> Iterator[Submit]:
     try:
         yield submit
     finally:
-        ready: Sequence[Any] = ray.wait(pending, num_returns=len(pending), timeout=0)[0] if pending else []
-        for reference in pending:
-            if reference not in ready:
-                ray.cancel(reference)
+        with suppress(Exception):  # a cluster that is gone has nothing left to cancel
+            ready: Sequence[Any] = (
+                ray.wait(pending, num_returns=len(pending), timeout=0)[0] if pending else []
+            )
+            for reference in pending:
+                if reference not in ready:
+                    ray.cancel(reference)
         ray.shutdown()

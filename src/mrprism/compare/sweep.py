@@ -8,16 +8,19 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mrprism.compare.launch import Submit
+from mrprism.compare.launch import Submit, SweepStopped
 from mrprism.compare.plan import Job
+from mrprism.core.errors import InputError
 from mrprism.learn.settings import steps_per_epoch
 from mrprism.output.console import console
+from mrprism.output.files import write_file
 
 TAIL = 4096  # bytes of a log, enough for its last line
 
@@ -36,12 +39,26 @@ def sweep(jobs: Sequence[Job], submit: Submit, side_by_side: int, *, quiet: bool
             finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
                 job = running.pop(future)
-                why = future.result()
+                why = _why(future, job)
                 if why is not None:
                     failed[f"{job.key}/{job.run.name}"] = why
                 display.finished(job, why)
             display.show()
     return failed
+
+
+def _why(future: Future[str | None], job: Job) -> str | None:
+    """Why a run failed, also where the process it took place in is gone and cannot say; None if it did not."""
+    try:
+        return future.result()
+    except SweepStopped:
+        raise
+    except Exception as error:  # the clusters' own: a worker killed, a node gone, no memory
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        why = f"its worker was lost ({type(error).__name__}{f': {first[:200]}' if first else ''})"
+        with suppress(InputError):
+            write_file(job.failure, f"{why}\n")
+        return why
 
 
 def last_step(log: Path) -> int:

@@ -7,7 +7,6 @@ import secrets
 import socket
 import threading
 import webbrowser
-from contextlib import suppress
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -16,13 +15,16 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, Terminated
 from mrprism.viewer.view import View
 
 ADDRESS = "127.0.0.1"
 USUAL_PORT = 8642
 THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")  # names a browser on this machine can call us by
-COOKIE = "mrprism-key"
+HOST = re.compile(
+    r"(.*?)((?::\d{1,5})?)", re.DOTALL
+)  # name and port, as the browser knows them: of a tunnel, its own
+COOKIE = "mrprism-key-"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -42,14 +44,17 @@ def make_app(view: View, key: str) -> FastAPI:
 
     Args:
         key: Asked of every request: once in the address, from then on as a cookie. Other users of a shared
-            machine can reach its ports, but do not know it.
+            machine can reach its ports, but do not know it. The cookie carries the port in its name.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Response:
-        host = re.sub(r":\d+$", "", request.headers.get("host", ""))
-        given = request.query_params.get("key") or request.cookies.get(COOKIE) or ""
+        host, port = HOST.fullmatch(request.headers.get("host", "")).groups()  # type: ignore[union-attr]
+        cookie = COOKIE + port.removeprefix(
+            ":"
+        )  # cookies know no ports: that of another viewer comes along with ours
+        given = request.query_params.get("key") or request.cookies.get(cookie) or ""
         if host not in THIS_MACHINE:  # a page elsewhere may have its own name resolved to this machine
             response = _refusal(403, "this viewer answers to 127.0.0.1 and localhost only")
         elif not secrets.compare_digest(given.encode(), key.encode()):
@@ -57,7 +62,7 @@ def make_app(view: View, key: str) -> FastAPI:
         else:
             response = await call_next(request)
             if request.url.path == "/":
-                response.set_cookie(COOKIE, key, httponly=True, samesite="lax")
+                response.set_cookie(cookie, key, httponly=True, samesite="lax")
         response.headers.update(HEADERS)
         return response
 
@@ -130,8 +135,10 @@ def make_app(view: View, key: str) -> FastAPI:
 def serve(view: View, *, port: int | None = None, browser: bool = True) -> None:
     """Answer until interrupted.
 
+    The address is printed when a browser can open it.
+
     Args:
-        port: None: the usual one, or any that is free.
+        port: 0: any that is free; None: the usual one, or any that is free.
         browser: Open the page.
 
     Raises:
@@ -140,36 +147,49 @@ def serve(view: View, *, port: int | None = None, browser: bool = True) -> None:
     listening = _listen(port)
     key = secrets.token_urlsafe(16)
     address = f"http://{ADDRESS}:{listening.getsockname()[1]}/?key={key}"
-    config = uvicorn.Config(make_app(view, key), log_level="error", access_log=False)
+    config = uvicorn.Config(make_app(view, key), log_level="error", access_log=False, use_colors=False)
     stop = threading.Event()
     threading.Thread(target=view.measure_all, args=[stop], daemon=True).start()
     print(f"{view.title}: {address}\nCtrl+C ends it", flush=True)
     if browser:
         threading.Timer(0.3, webbrowser.open, [address]).start()
     try:
-        with suppress(KeyboardInterrupt):  # how it is meant to end
-            uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
+    except Terminated:
+        raise
+    except KeyboardInterrupt:  # how it is meant to end
+        pass
     finally:
         stop.set()
         listening.close()
 
 
 def _listen(port: int | None) -> socket.socket:
-    """A socket on this machine's own address."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """A socket of this machine's own address, to which one can connect from now on."""
     try:
-        listening.bind((ADDRESS, USUAL_PORT if port is None else port))
+        return _listen_at(USUAL_PORT if port is None else port)
     except OSError as error:
-        if port is not None:
-            listening.close()
-            why = error.strerror or str(error)
-            raise InputError(
-                f"port {port} cannot be used: {why[:1].lower()}{why[1:]}; name another by --port"
-            ) from None
-        listening.bind((ADDRESS, 0))
+        if port is None:
+            return _listen_at(0)
+        why = error.strerror or str(error)
+        raise InputError(
+            f"port {port} cannot be used: {why[:1].lower()}{why[1:]}; name another by --port"
+        ) from None
     except OverflowError:
-        raise InputError(f"port {port} does not exist; expected 1 to 65535") from None
+        raise InputError(f"port {port} does not exist; expected 0 to 65535") from None
+
+
+def _listen_at(port: int) -> socket.socket:
+    listening = socket.socket()
+    try:
+        # elsewhere it makes a port free at once that was just left; on Windows two could then have the same
+        option = "SO_EXCLUSIVEADDRUSE" if hasattr(socket, "SO_EXCLUSIVEADDRUSE") else "SO_REUSEADDR"
+        listening.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+        listening.bind((ADDRESS, port))
+        listening.listen(128)  # two that are bound to the same port are told apart only here
+    except BaseException:
+        listening.close()
+        raise
     return listening
 
 

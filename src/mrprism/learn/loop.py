@@ -32,6 +32,7 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run, RunResult
 from mrprism.learn.settings import steps_per_epoch
 from mrprism.learn.stopping import stop_asked
+from mrprism.learn.synchronised import synchronise
 from mrprism.learn.validation import Target, validate
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.progress import Display
@@ -56,6 +57,8 @@ class Training:
         self.config = run.config
         # on a CPU convolutions take a fifth less time with channels last
         self.method = method.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if accelerator.num_processes > 1:
+            synchronise(self.method)
         self.optimiser = optimiser_for(self.method, self.config.learning_rate)
         self.peaks = [float(g["lr"]) for g in self.optimiser.param_groups] if self.optimiser else []
         self.steps = steps_per_epoch(len(cases), self.config.batch_size, accelerator.num_processes)

@@ -124,6 +124,25 @@ def _file(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def check_place(run: Run, progress: Progress, epochs: int, steps: int) -> None:
+    """Refuse a place that a training of so many epochs of so many steps has not got.
+
+    Raises:
+        InputError: The training never stands there, or its log is shorter than it was.
+    """
+    most = steps * progress.epoch + progress.step
+    if progress.epoch > epochs or progress.step > steps or progress.total_steps != most:
+        raise InputError(
+            f"{run.checkpoint} stands at step {progress.step} of epoch {progress.epoch + 1}, "
+            f"{progress.total_steps} in all, which a training of {epochs} epochs of {steps} steps never does"
+        )
+    held = run.log_file.stat().st_size if run.log_file.is_file() else 0
+    if progress.log_bytes > held:
+        raise InputError(
+            f"{run.log_file} has {held} bytes; its checkpoint was saved when it had {progress.log_bytes}"
+        )
+
+
 def load_checkpoint(run: Run, method: Method, optimiser: torch.optim.Optimizer | None) -> Progress:
     """Put the last checkpoint into the method and the optimiser.
 

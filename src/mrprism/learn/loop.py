@@ -25,7 +25,7 @@ from mrprism.learn.advice import training_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import training_batches
 from mrprism.learn.cases import Cases
-from mrprism.learn.checkpoint import Progress, kept_checkpoint, load_checkpoint, save_checkpoint
+from mrprism.learn.checkpoint import Progress, check_place, kept_checkpoint, load_checkpoint, save_checkpoint
 from mrprism.learn.devices import device_name
 from mrprism.learn.machine import machine_of, what_is_lost
 from mrprism.learn.methods.method import Method
@@ -75,7 +75,7 @@ class Training:
             remove_leftovers(self.run.path)
         if (self.run.checkpoint / "state.json").is_file():
             self.progress = load_checkpoint(self.run, self.method, self.optimiser)
-            self._check_progress()
+            check_place(self.run, self.progress, self.epochs, self.steps)
         self.started = time.monotonic() - self.progress.seconds
         if self.track:
             self._start_tracking()
@@ -99,22 +99,6 @@ class Training:
         except OSError as error:
             raise InputError(f"cannot write to {self.run.path}: {error.strerror or error}") from error
         return self.run
-
-    def _check_progress(self) -> None:
-        """Refuse a place that this training has not got."""
-        progress, log = self.progress, self.run.log_file
-        most = self.steps * progress.epoch + progress.step
-        if progress.epoch > self.epochs or progress.step > self.steps or progress.total_steps != most:
-            raise InputError(
-                f"{self.run.checkpoint} stands at step {progress.step} of epoch {progress.epoch + 1}, "
-                f"{progress.total_steps} in all, which a training of {self.epochs} epochs of {self.steps} steps "
-                "never does"
-            )
-        held = log.stat().st_size if log.is_file() else 0
-        if self.accelerator.is_main_process and progress.log_bytes > held:
-            raise InputError(
-                f"{log} has {held} bytes; its checkpoint was saved when it had {progress.log_bytes}"
-            )
 
     def _say_what_is_lost(self) -> None:
         """Where the machine is another one than at the start, a resumed training says so, and its log keeps it."""

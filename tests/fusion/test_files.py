@@ -47,7 +47,7 @@ def test_files_give_what_arrays_give(tmp_path, saved, method):
     expected = FUSIONS[method](volumes()[:, None], np.ones((4, 1), bool), **options)
     chance = nibabel.load(fused.probability)
     # where two voxels are equally near, the order of axes decides which one is taken
-    far = 1e-3 if method == "outline" else 1e-6
+    far = 5e-3 if method == "outline" else 1e-6
     np.testing.assert_allclose(np.asarray(chance.dataobj), expected.probability[0], atol=far)
     assert chance.get_data_dtype() == np.float32
     mask = nibabel.load(fused.mask)

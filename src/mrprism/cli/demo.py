@@ -31,10 +31,20 @@ QUICK = Size(cases=10, pixels=64, epochs=1)
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # run folder: method and its options
     "soft-vote": ("fused-label", {"label": "soft-vote"}),
     "hard-vote": ("fused-label", {"label": "majority"}),
+    "outline": ("fused-label", {"label": "outline"}),
     "mrprism": ("mrprism", {}),
 }
-NAMES = {"soft-vote": "U-Net, soft vote", "hard-vote": "U-Net, hard vote", "mrprism": "MrPrism"}
-FUSIONS = {"majority": "majority vote", "staple": "STAPLE"}  # of the test images' own masks
+NAMES = {
+    "soft-vote": "U-Net, soft vote",
+    "hard-vote": "U-Net, hard vote",
+    "outline": "U-Net, outline model",
+    "mrprism": "MrPrism",
+}
+FUSIONS = {  # of the test images' own masks: fusion, whether skill comes from all cases
+    "majority vote": ("majority", False),
+    "STAPLE": ("staple", False),
+    "outline model": ("outline", True),
+}
 COLUMNS = {  # heading: structure, target, metric
     "disc\nDice": ("disc", "reference", "dice"),
     "cup\nDice": ("cup", "reference", "dice"),
@@ -54,7 +64,7 @@ def run(
     """Train MrPrism on drawn images with seven disagreeing raters, and compare it with plain votes.
 
     Draws fundus-like images outlined by two good raters and five noisy ones, trains a U-Net on the soft
-    vote, one on the hard vote and MrPrism, each of the same size and for as many epochs, scores them on
+    vote, one on the hard vote, one on the outline model's fusion and MrPrism, each of the same size and for as many epochs, scores them on
     images they have not seen against the truth, and writes a report with pictures. Takes about five
     minutes on two cores. Stopped, it goes on where it was when called again.
 
@@ -121,12 +131,12 @@ def _fused(data: Path) -> dict[str, list[Row]]:
     test = dataset.subset([name for name, split in dataset.splits.items() if split == "test"])
     wanted = {"metrics": ("dice", "soft_dice", "ece"), "targets": ("reference", "mean of raters")}
     return {
-        FUSIONS[fusion]: [
+        name: [
             row
-            for case, prediction in zip(test, fuse_cases(test, fusion), strict=True)
+            for case, prediction in zip(test, fuse_cases(test, fusion, pooled=pooled), strict=True)
             for row in score(prediction, case, test.task, reads="masks", **wanted)
         ]
-        for fusion in FUSIONS
+        for name, (fusion, pooled) in FUSIONS.items()
     }
 
 

@@ -121,6 +121,8 @@ FUSIONS = (
     Candidate("fuse", {"fusion": "majority"}),
     Candidate("fuse", {"fusion": "staple"}),
 )  # beside everything that is given the raters' masks
+# beside MrPrism: skill estimated once without any network, then a plain U-Net
+CONTROL = Candidate("fused-label", {"label": "outline"})
 CEILING = Candidate("fused-label", {"label": "reference"})
 MRPRISM = Candidate("mrprism")
 
@@ -160,6 +162,7 @@ TABLES = {
                 _slot("max-mig"),
                 _slot("mrnet"),
                 _slot("diagnosis-first"),
+                Slot(CONTROL, CONTROL.label),
                 _slot("mrprism", recurrence="each"),
             ),
             "The recurrences of MrPrism are steps of one run. Only the last competes: to pick the best of "

@@ -65,7 +65,7 @@ class Chosen:
     choices: tuple[Choice, ...]
     pools: dict[str, Pooled | None]
 
-    def of(self, number: int, structures: Sequence[int] | None = None) -> CaseChoice:
+    def of(self, number: int | None, structures: Sequence[int] | None = None) -> CaseChoice:
         """What fusing this case needs, for some structures or all."""
         some = range(len(self.choices)) if structures is None else structures
         parts = []

@@ -40,8 +40,8 @@ class Skill(Protocol):
 class Pooled(Protocol):
     """What all cases together say about the raters."""
 
-    def of(self, number: int, structures: Sequence[int] | None = None) -> Skill:
-        """What fusing this case needs, for some structures or all."""
+    def of(self, number: int | None, structures: Sequence[int] | None = None) -> Skill:
+        """What fusing this case needs, for some structures or all; None: a case that was not among them."""
 
 
 def poolable(method: str) -> None:
@@ -70,7 +70,7 @@ class CaseSkill:
     """What fusing one case of a pool needs."""
 
     confusion: Float[np.ndarray, "R C 2 2"]
-    prior: Float[np.ndarray, " C"]
+    prior: Float[np.ndarray, " C"] | None  # None: the mean vote in the region of interest
 
     def fuse(self, case: MultiRaterSample, margin: int | None) -> Prediction:
         return fuse_with_skill(case.masks, case.rated, self.confusion, self.prior, margin=margin)
@@ -87,10 +87,10 @@ class PooledSkill:
 
     __repr__ = brief
 
-    def of(self, number: int, structures: Sequence[int] | None = None) -> CaseSkill:
+    def of(self, number: int | None, structures: Sequence[int] | None = None) -> CaseSkill:
         """What fusing this case needs, for some structures or all."""
         some = list(range(self.prior.shape[1])) if structures is None else list(structures)
-        return CaseSkill(self.confusion[:, some], self.prior[number, some])
+        return CaseSkill(self.confusion[:, some], None if number is None else self.prior[number, some])
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,11 @@ class PooledObservers:
     def unit(self) -> Literal["mm", "px"]:
         return "px" if None in self.spacings else "mm"
 
-    def of(self, number: int, structures: Sequence[int] | None = None) -> CaseObservers:
+    def of(self, number: int | None, structures: Sequence[int] | None = None) -> CaseObservers:
         """What fusing this case needs, for some structures or all."""
         some = range(len(self.observers)) if structures is None else structures
-        return CaseObservers(tuple(self.observers[c] for c in some), self.spacings[number])
+        spacing = None if number is None else self.spacings[number]
+        return CaseObservers(tuple(self.observers[c] for c in some), spacing)
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class PooledWeights:
 
     weights: Float[np.ndarray, "R C"]  # log-odds
 
-    def of(self, number: int, structures: Sequence[int] | None = None) -> CaseWeights:
+    def of(self, number: int | None, structures: Sequence[int] | None = None) -> CaseWeights:
         """What fusing this case needs, for some structures or all."""
         return CaseWeights(self.weights if structures is None else self.weights[:, list(structures)])
 

@@ -183,6 +183,11 @@ LABELS = {
     "majority": "U-Net on the hard vote",
     "staple": "U-Net on STAPLE",
     "label-sampling": "U-Net on sampled labels",
+    "pooled-staple": "U-Net on pooled STAPLE",
+    "pooled-dawid-skene": "U-Net on pooled Dawid-Skene",
+    "pooled-band": "U-Net on counted skill",
+    "outline": "U-Net on the outline model",
+    "auto": "U-Net on the chosen fusion",
     "reference": "U-Net on the reference",
 }
 METHOD_NAMES = {

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from mrprism.core.errors import InputError
-from mrprism.core.sample import Task
+from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets.phantom import phantom, phantom_task
 from mrprism.fusion import FUSIONS
+from mrprism.fusion.cases import fuse_cases
 from mrprism.learn.batch import Batch
 from mrprism.learn.losses import LOSSES, LossName
 from mrprism.learn.methods.deep_ensemble import DeepEnsemble
 from mrprism.learn.methods.fuse import Fuse
-from mrprism.learn.methods.fused_label import FusedLabel
+from mrprism.learn.methods.fused_label import TWO_STEPS, FusedLabel
 from mrprism.learn.methods.mc_dropout import MCDropout
 
 TASK = Task(1, ("disc", "cup"), ("ann", "bob", "cy"))
@@ -137,3 +139,67 @@ def test_every_loss_is_least_where_the_answer_is_the_target(loss: LossName) -> N
     least = LOSSES[loss](there, target)
     for moved in (there + 0.3, there - 0.3, 1.3 * there, there + 0.3 * torch.randn_like(there)):
         assert LOSSES[loss](moved, target) > least
+
+
+def crowd(cases: int = 12, scenario: str = "crowd") -> tuple[Task, list[MultiRaterSample]]:
+    return phantom_task(scenario), list(phantom(scenario, size=32, cases=cases))
+
+
+def as_batch(samples: list[MultiRaterSample]) -> Batch:
+    return Batch(
+        tuple(sample.name for sample in samples),
+        torch.from_numpy(np.stack([sample.image for sample in samples])),
+        torch.from_numpy(np.stack([sample.masks for sample in samples])).float(),
+        torch.from_numpy(np.stack([sample.rated for sample in samples])),
+    )
+
+
+@pytest.mark.parametrize("label", ["pooled-band", "outline", "pooled-staple", "pooled-dawid-skene", "auto"])
+def test_two_steps_are_the_fusion_over_all_cases(label: str) -> None:
+    task, samples = crowd()
+    method = FusedLabel(task, label=label, backbone="tiny")
+    method.prepare(samples)
+    target, known = method.targets(as_batch(samples))
+    assert known.all()
+    name = TWO_STEPS[label]
+    options = {"margin": 0} if name in ("staple", "dawid-skene") else {}
+    if name in ("outline", "band"):
+        expected = [fused.probability for fused in fuse_cases(samples, name, pooled=True, **options)]
+        np.testing.assert_allclose(target.numpy(), np.stack(expected), atol=1e-5)
+    truth = np.stack([sample.reference for sample in samples])
+    votes = FusedLabel(task, label="majority", backbone="tiny").targets(as_batch(samples))[0].numpy()
+    if name != "dawid-skene":  # with a prior for each image of 32 pixels it is no match for the vote
+        assert ((target.numpy() > 0.5) != truth).mean() < ((votes > 0.5) != truth).mean() + 0.002
+
+
+def test_two_steps_fuse_the_masks_as_augmented() -> None:
+    task, samples = crowd()
+    method = FusedLabel(task, label="outline", backbone="tiny")
+    method.prepare(samples)
+    batch = as_batch(samples[:2])
+    assert batch.masks is not None
+    flipped = replace(batch, masks=batch.masks.flip(-1))
+    torch.testing.assert_close(
+        method.targets(flipped)[0], method.targets(batch)[0].flip(-1), atol=1e-4, rtol=0
+    )
+
+
+def test_two_steps_and_raters_of_whom_nothing_can_be_known() -> None:
+    task, samples = crowd(4, "two")
+    with pytest.warns(UserWarning, match="of two raters no mask tells"):
+        FusedLabel(task, label="pooled-band", backbone="tiny").prepare(samples)
+    task, samples = crowd(4, "anonymous")
+    with pytest.raises(InputError, match="anonymous: 'staple' fuses each image by itself"):
+        FusedLabel(task, label="pooled-staple", backbone="tiny")
+    alone = FusedLabel(task, label="outline", backbone="tiny")
+    alone.prepare(samples)
+    expected = FUSIONS["outline"](samples[0].masks, samples[0].rated).probability
+    np.testing.assert_allclose(alone.targets(as_batch(samples))[0][0].numpy(), expected, atol=1e-5)
+
+
+def test_an_ensemble_learns_from_one_estimate_of_skill() -> None:
+    task, samples = crowd(6)
+    ensemble = DeepEnsemble(task, label="pooled-band", members=2, backbone="tiny")
+    ensemble.prepare(samples)
+    assert ensemble.members[0].skill is ensemble.members[1].skill
+    assert len(list(ensemble.losses(as_batch(samples[:2])))) == 2

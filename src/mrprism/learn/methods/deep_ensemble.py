@@ -46,7 +46,12 @@ class DeepEnsemble(Method):
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         super().prepare(samples)
-        self.members[0].check_label(samples)  # type: ignore[operator]
+        first: FusedLabel = self.members[0]  # type: ignore[assignment]
+        first.check_label(samples)
+        if first.two_steps:
+            skill = first.estimate_skill(samples)  # the same for all
+            for member in self.members:
+                member.skill = skill  # type: ignore[assignment]
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """One step for each member."""

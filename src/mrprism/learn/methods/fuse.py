@@ -17,8 +17,10 @@ from torch import Tensor
 
 from mrprism.core.errors import unknown
 from mrprism.core.prediction import Prediction
-from mrprism.core.sample import Task
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.fusion import FUSIONS
+from mrprism.fusion.by_pattern import MARGIN
+from mrprism.fusion.pooling import Pooled
 from mrprism.learn.batch import Batch, Reads
 from mrprism.learn.methods.method import Method
 
@@ -55,19 +57,32 @@ class Fuse(Method):
 
 
 def fuse_batch(
-    name: str, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
+    name: str,
+    masks: Float[Tensor, "B R C H W"],
+    rated: Bool[Tensor, "B R C"],
+    skill: Pooled | None = None,
+    margin: int | None = MARGIN,
 ) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"], Float[Tensor, "B R C 2 2"]]:
-    """Each case's consensus (0 where nobody rated the structure), where there is one, and P(drawn | true)."""
+    """Each case's consensus (0 where nobody rated the structure), where there is one, and P(drawn | true).
+
+    Args:
+        skill: Found over many cases, in the place of the fusion's own estimate; ``margin`` is for it alone.
+    """
     drawn, present = (masks > 0.5).cpu().numpy(), rated.cpu().numpy()
     known = rated.any(1)
-    fusion: Any = FUSIONS[name]
+    fusion: Any = None if skill is not None else FUSIONS[name]
     fused = np.zeros(drawn[:, 0].shape, np.float32)
     confusion = np.full((*present.shape, 2, 2), 0.5, np.float32)
     for case, some in enumerate(known.cpu().numpy()):
         if some.any():
             given = present[case][:, some]
             marked = drawn[case][:, some] & given[..., None, None]
-            prediction = fusion(marked, given)
+            if skill is None:
+                prediction = fusion(marked, given)
+            else:
+                case_skill = skill.of(None, np.flatnonzero(some).tolist())
+                blank = np.zeros((1, *marked.shape[2:]), np.float32)
+                prediction = case_skill.fuse(MultiRaterSample("", blank, marked, given), margin)
             fused[case, some] = prediction.probability
             if prediction.confusion is not None:
                 confusion[case][:, some] = prediction.confusion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,13 +13,23 @@ from mrprism.core.errors import InputError, unknown
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.fusion import FUSIONS
+from mrprism.fusion.cases import shared
+from mrprism.fusion.pooling import EM, Pooled
 from mrprism.learn.batch import Batch
+from mrprism.learn.bounds import Pixels
 from mrprism.learn.losses import LOSSES, LossName
 from mrprism.learn.methods.fuse import fuse_batch
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.unet import UNet
 
 LABELS = ("soft-vote", "majority", "label-sampling", "reference")
+TWO_STEPS = {  # label: the fusion whose skill is estimated once, from all training cases
+    "pooled-staple": "staple",
+    "pooled-dawid-skene": "dawid-skene",
+    "pooled-band": "band",
+    "outline": "outline",
+    "auto": "auto",
+}
 
 
 class FusedLabel(Method):
@@ -29,6 +40,13 @@ class FusedLabel(Method):
     or any fusion of `mrprism.fusion.FUSIONS`, such as "majority" (the hard vote) and "staple". Fusions are
     made of each batch's masks as augmented: what moves a mask moves its fusion. `loss` is one of
     `mrprism.learn.losses.LOSSES`.
+
+    Two steps: for "pooled-staple", "pooled-dawid-skene", "pooled-band", "outline" and "auto" the raters' skill is
+    estimated once from the masks of all training cases (`mrprism.fusion.pooling`), without any network, and
+    each batch is fused with it. They are the controls for methods that find skill while they learn. "pooled-band"
+    counts where raters differ, by how divided they are; the two by EM count in the box around all marks, grown by
+    `margin` pixels. "auto" chooses the fusion as `mrprism.fusion.auto` does. If raters are anonymous, "outline" takes
+    each image by itself.
     """
 
     def __init__(
@@ -37,21 +55,48 @@ class FusedLabel(Method):
         *,
         label: str = "soft-vote",
         loss: LossName = "bce+dice",
+        margin: Pixels = 0,
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
     ) -> None:
         super().__init__(task)
         self.rater = _named(label, task) if label.startswith("rater:") else None
-        if self.rater is None and label not in (*LABELS, *FUSIONS):
-            known = [*LABELS, "rater:NAME", *(name for name in FUSIONS if name not in LABELS)]
-            raise unknown("label", label, known)
+        if self.rater is None and label not in (*LABELS, *TWO_STEPS, *FUSIONS):
+            fusions = [name for name in FUSIONS if name not in (*LABELS, *TWO_STEPS)]
+            raise unknown("label", label, [*LABELS, "rater:NAME", *TWO_STEPS, *fusions])
+        if task.anonymous and label.startswith("pooled-"):
+            raise InputError(
+                f"label '{label}' needs the same raters from case to case, but here they are anonymous: "
+                f"'{label.removeprefix('pooled-')}' fuses each image by itself"
+            )
         self.label = label
+        self.margin = margin
+        self.skill: Pooled | None = None  # of "two steps", once prepared
         self.loss: LossName = loss
         self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         super().prepare(samples)
         self.check_label(samples)
+        if self.two_steps:
+            self.skill = self.estimate_skill(samples)
+
+    @property
+    def two_steps(self) -> bool:
+        """Whether the label needs skill from all training cases."""
+        return self.label in TWO_STEPS and not (self.task.anonymous and self.label == "outline")
+
+    def estimate_skill(self, samples: Sequence[MultiRaterSample]) -> Pooled:
+        """What the masks of all training cases say about the raters; distances are in pixels of the training."""
+        fusion = TWO_STEPS[self.label]
+        if len(self.task.raters) == 2:
+            warnings.warn(
+                f"label '{self.label}': of two raters no mask tells which one is better, so their skill is a guess; "
+                "label 'majority' keeps what both have marked",
+                stacklevel=2,
+            )
+        options = {"margin": self.margin} if fusion in EM else {}
+        return shared(samples, fusion, task=self.task, **options)
 
     def check_label(self, samples: Sequence[MultiRaterSample]) -> None:
         """Refuse training cases of which none has the label."""
@@ -93,7 +138,7 @@ class FusedLabel(Method):
             return batch.reference.nan_to_num(), known
         if self.rater is not None:
             return masks[:, self.rater], rated[:, self.rater]
-        fused, known, _ = fuse_batch(self.label, masks, rated)
+        fused, known, _ = fuse_batch(self.label, masks, rated, self.skill, self.margin)
         return fused, known
 
 

@@ -507,7 +507,7 @@ LEFT_OUT = [
     # names and ids of others
     Bad("coco", "two structures that differ in case", edit("ann.json", lambda d: d["categories"].append({"id": 4, "name": "Cell "})), "has the structures 'cell' and 'Cell ', which differ in case, blanks or the form of an accent only"),
     Bad("slicer", "two raters that differ in case", rename("bob", "Ann"), "Ann' and 'ann' differ in case only; expected one of them"),
-    Bad("bids", "two spellings of a rater", rename("sub-01/anat/sub-01_label-lesion_desc-bob_mask.nii.gz", "sub-01_label-cyst_desc-Ann_mask.nii.gz"), "the raters 'Ann' and 'ann' of ... differ in case"),
+    Bad("bids", "two spellings of a rater", rename("sub-01/anat/sub-01_label-lesion_desc-bob_mask.nii.gz", "sub-01_label-cyst_desc-Ann_mask.nii.gz"), "the raters ... differ in case"),
     Bad("coco", "an id of two pictures", edit("ann.json", lambda d: d["images"][1].update(id=0)), "says two things of the picture with the id 0"),
     Bad("coco", "an id that is not listed", annotation(image_id=99), "annotation 7 in ... ann.json' names the picture 99, which ... does not list"),
     Bad("coco", "an id that cannot be one", edit("ann.json", lambda d: d["images"][0].update(id={})), "has a picture with the id {}; expected a number or a text"),

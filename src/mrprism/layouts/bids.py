@@ -322,7 +322,10 @@ def _once(cases: dict[_File, list[_Drawing]]) -> None:
 def _name(picture: _File, drawings: list[_Drawing]) -> str:
     """A case is called after what distinguishes its image, unless a side file knows better."""
     kept = [f"{key}-{value}" for key, value in picture.entities if key not in _OF_IMAGES]
-    return drawings[0].case or "_".join(kept)
+    named = {drawing.case for drawing in drawings if drawing.case}
+    if len(named) > 1:
+        raise InputError(f"side files call '{picture.path}' by two names: {' and '.join(sorted(named))}")
+    return next(iter(named), "_".join(kept))
 
 
 def _in_place(cases: dict[_File, list[_Drawing]], window: str) -> InPlace | None:

@@ -26,6 +26,7 @@ from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import folders, matching, natural, needed, subfolder
 from mrprism.images import format_of, read_image, read_mask
+from mrprism.layouts.fields import Ids, of_kind, whole
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import Source
@@ -179,11 +180,10 @@ class _Drawn:
 def _offsets(path: Path, ledger: Ledger) -> dict[str, tuple[int, int, int, int]]:
     if not path.is_file():
         return {}
-    try:
-        content = read_json(ledger.take(path))
-        found = {k.lower(): (int(v["y"]), int(v["x"]), int(v["h"]), int(v["w"])) for k, v in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"'{path}' is broken: {error}; expected y, x, h, w for each case") from error
+    found: Ids[tuple[int, int, int, int]] = Ids("window", path)
+    for name, window in of_kind(read_json(ledger.take(path)), dict, f"'{path}'").items():
+        y, x, h, w = (whole(window, key, f"the window of '{name}' in '{path}'") for key in "yxhw")
+        found.add(name.lower(), (y, x, h, w))
     for case, (y, x, h, w) in found.items():
         if min(y, x) < 0 or min(h, w) < 1:
             raise InputError(

@@ -25,6 +25,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import matching, needed, subfolder
 from mrprism.images import read_image
+from mrprism.layouts.fields import Ids
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.markup import read_markup
 from mrprism.layouts.shapes import ellipse, polygon
@@ -78,10 +79,11 @@ def read(
 
 def _splits(root: Path, ledger: Ledger) -> dict[str, str]:
     """Which images are for training and which for testing, as the lists that come with them say."""
-    found: dict[str, str] = {}
+    found: Ids[str] = Ids("split of the image", root)
     for match, path in matching(root, r"d?db1_v02_01_(train|test)(?:_plain)?\.txt"):
         text = ledger.take(path).read_text(encoding="utf-8", errors="replace")
-        found.update(dict.fromkeys(re.findall(r"images/(diaretdb1_image\d+)", text), match[1].lower()))
+        for name in re.findall(r"images/(diaretdb1_image\d+)", text):
+            found.add(name, match[1].lower())
     return found
 
 
@@ -131,16 +133,28 @@ def _region(marking: Element, size: tuple[int, int], file: Path) -> Bool[np.ndar
                 raise ValueError("a polygon of fewer than three points")
             return polygon(points, size)
         centre = _point(region.find("centroid/coords2d"))
-        radii = {node.get("direction"): float(node.text or "") for node in region.findall("radius")}
+        radii = {node.get("direction"): _number(node.text, "radius") for node in region.findall("radius")}
+        if "x" not in radii:
+            raise ValueError("it has no radius along x")
         if region.tag not in ("circleregion", "ellipseregion"):
             raise ValueError(f"a {region.tag}")
-        angle = float(region.findtext("angle") or 0)
+        angle = _number(region.findtext("angle") or "0", "angle")
         return ellipse(centre, (radii["x"], radii.get("y", radii["x"])), -angle, size)
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"'{file}' has a mark that cannot be read: {error}") from error
 
 
 def _point(node: Element | None) -> tuple[float, float]:
     """The centre of a pixel, x and y from the upper left corner."""
-    x, y = (float(value) for value in ((node.text if node is not None else None) or "").split(","))
-    return x + 0.5, y + 0.5
+    text = (node.text if node is not None else None) or ""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise ValueError(f"a point '{text}'; expected x,y")
+    return _number(parts[0], "x") + 0.5, _number(parts[1], "y") + 0.5
+
+
+def _number(text: str | None, what: str) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise ValueError(f"its {what} is '{text or ''}'; expected a number") from None

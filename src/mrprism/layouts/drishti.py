@@ -20,6 +20,7 @@ from mrprism.core.sample import Task
 from mrprism.datasets.dataset import FileSample
 from mrprism.datasets.tree import entries, matching, needed, subfolder
 from mrprism.images import read_image, read_labels
+from mrprism.layouts.fields import entry, of_kind
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import Source
@@ -50,11 +51,9 @@ def read(source: Path, ledger: Ledger, *, raters: str | None = None, seed: int =
 
 
 def _crops(root: Path, ledger: Ledger) -> Iterator[FileSample]:
-    try:
-        meta = read_json(ledger.take(root / "meta.json"))
-        splits = {name: str(fact["split"]) for name, fact in meta.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"'{root / 'meta.json'}' is not as expected: {error}") from error
+    file = ledger.take(root / "meta.json")
+    meta = of_kind(read_json(file), dict, f"'{file}'")
+    splits = {name: entry(fact, "split", str, f"'{name}' in '{file}'") for name, fact in meta.items()}
     for match, path in matching(needed(root, "images"), r"(.+)\.png"):
         name = match[1]
         maps = [root / folder / f"{name}.png" for folder in ("od_votes", "oc_votes")]

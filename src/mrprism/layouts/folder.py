@@ -178,7 +178,7 @@ class _Reading:
 
     def samples(self, cases: list[_Case]) -> Iterator[MultiRaterSample]:
         limits = parse_window(self.window)
-        faults: list[str] = []
+        faults: list[tuple[str, str]] = []  # rater and sentence
         for case in cases:
             image = _grid(case) if case.path is None else open_image(case.path, window=limits)
             if len(image.array) != self.task.channels:
@@ -202,7 +202,8 @@ class _Reading:
                 try:
                     found = self.drawn.structures(file, labels, image, resample=self.resample)
                 except InputError as error:
-                    faults.append(f"{error}{_meant(file) if case.path is None else ''}")
+                    more = _meant(file) if case.path is None else ""
+                    faults.append((rater, f"{error}{more}"))
                     continue
                 for part, mask in found.items():
                     if rater:
@@ -220,11 +221,21 @@ class _Reading:
                     like=image,
                     again=again,
                 )
-        if len(faults) == 1:
-            raise InputError(faults[0])
         if faults:
-            more = f"\n  and {len(faults) - _SAID} more" if len(faults) > _SAID else ""
-            raise InputError(f"{len(faults)} masks do not fit:\n  " + "\n  ".join(faults[:_SAID]) + more)
+            raise InputError(_told(faults, len(self.task.raters)))
+
+
+def _told(faults: list[tuple[str, str]], raters: int) -> str:
+    """All masks that do not fit, in one message; one rater's alone may not be masks at all."""
+    who = {rater for rater, _ in faults}
+    only = next(iter(who)) if len(who) == 1 and len(faults) > 2 and raters > 2 else ""
+    way = f"; all are in '{only}', which -o without={only} leaves out" if only else ""
+    if len(faults) == 1:
+        return faults[0][1]
+    more = f"\n  and {len(faults) - _SAID} more" if len(faults) > _SAID else ""
+    return (
+        f"{len(faults)} masks do not fit{way}:\n  " + "\n  ".join(text for _, text in faults[:_SAID]) + more
+    )
 
 
 def _grid(case: _Case) -> ImageFile:

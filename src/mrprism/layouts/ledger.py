@@ -117,7 +117,7 @@ class Ledger:
             return
         self._settled = True
         for file in self._files:
-            if file in self._taken:
+            if file in self._taken or self._is_data_of_another(file):
                 continue
             name = self.named(file)
             if any(is_system(part) for part in name.split("/")):
@@ -201,6 +201,11 @@ class Ledger:
             "ignored": self.ignored,
         }
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="replace")
+
+    def _is_data_of_another(self, file: str) -> bool:
+        """Whether these are the voxels of a MetaImage or NRRD whose header is a file of its own."""
+        stem = re.sub(r"\.(raw|zraw|bin|dat|img)(\.(gz|bz2))?$", "", file, flags=re.IGNORECASE)
+        return stem != file and any(f"{stem}{ending}" in self._taken for ending in (".mhd", ".nhdr"))
 
     def _why_known(self, file: str) -> str | None:
         if not self._known:

@@ -12,6 +12,7 @@ its line included.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
@@ -225,17 +226,13 @@ def _nodule(
 
 def _points(line: Element, size: tuple[int, ...], path: Path) -> Int64[np.ndarray, "n 2"]:
     """Columns and rows of a contour's pixels."""
-    try:
-        points = np.array(
-            [
-                (int(_text(node, "xCoord")), int(_text(node, "yCoord")))
-                for node in line
-                if _name(node) == "edgeMap"
-            ],
-            dtype=np.int64,
-        ).reshape(-1, 2)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"'{path}' has a contour that cannot be read: {error}") from error
+    texts = [[_text(node, "xCoord"), _text(node, "yCoord")] for node in line if _name(node) == "edgeMap"]
+    odd = [text for pair in texts for text in pair if not re.fullmatch(r"-?\d{1,9}", text)]
+    if odd:
+        raise InputError(
+            f"'{path}' has a contour that cannot be read: a point at '{odd[0]}'; expected whole numbers"
+        )
+    points = np.array(texts, dtype=np.int64).reshape(-1, 2)
     if not len(points) or points.min() < 0 or (points >= [size[1], size[0]]).any():
         raise InputError(f"'{path}' has a contour without points or outside its slice")
     return points

@@ -80,7 +80,10 @@ def read(
         paths = tuple(inside(file.parent, text, file) for text in _texts(item.get(image), file))
         if not paths:
             raise InputError(f"'{file}' has an item without '{image}': {sorted(item)}")
-        case = cases.setdefault(paths, _Case(split, str(item[group]) if item.get(group) else None))
+        patient = str(item[group]) if item.get(group) is not None else None
+        case = cases.setdefault(paths, _Case(split, patient))
+        if case.group != patient:
+            raise InputError(f"'{file}' has '{paths[0]}' of the patient '{case.group}' and of '{patient}'")
         if case.split != split:
             raise InputError(f"'{file}' has '{paths[0]}' both in {case.split} and in {split}")
         for name, text in _drawn(item, raters, rater, label, file):

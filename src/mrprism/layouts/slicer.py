@@ -114,13 +114,14 @@ def segments(content: Nrrd) -> dict[str, tuple[int, int]]:
         prefix = key.removesuffix("_ID")
         number = int(prefix.removeprefix("Segment"))
         name = content.fields.get(f"{prefix}_Name") or content.fields[key]
-        try:
-            layer = int(content.fields.get(f"{prefix}_Layer", number if old else 0))
-            value = int(content.fields.get(f"{prefix}_LabelValue", 1))
-        except ValueError as error:
-            raise InputError(
-                f"segment '{name}' has a layer or value that is no whole number: {error}"
-            ) from error
+        layer_, value_ = (
+            str(content.fields.get(f"{prefix}_{what}", default)).strip()
+            for what, default in (("Layer", number if old else 0), ("LabelValue", 1))
+        )
+        for text in (layer_, value_):
+            if not re.fullmatch(r"-?\d{1,18}", text):
+                raise InputError(f"segment '{name}' has a layer or value that is no whole number: '{text}'")
+        layer, value = int(layer_), int(value_)
         if name in found:
             raise InputError(f"two segments are named '{name}'; expected each name once")
         found[name] = layer, value

@@ -446,3 +446,54 @@ def test_an_ellipse_in_its_box_is_the_ellipse(centre: tuple[float, float], degre
     along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
     expected = (along / 9) ** 2 + (across / 4) ** 2 <= 1
     np.testing.assert_array_equal(ellipse(centre, (9.0, 4.0), degrees, (30, 40)), expected)
+
+
+# --- formats ---------------------------------------------------------------------------------------------
+
+
+def meta_image(path: Path, volume: np.ndarray) -> None:
+    """A MetaImage; .mhd keeps the voxels in a file beside it."""
+    beside = path.suffix == ".mhd"
+    head = (
+        f"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nElementSpacing = 1 1 1\n"
+        f"DimSize = {' '.join(map(str, volume.shape))}\nElementType = MET_UCHAR\n"
+        f"ElementDataFile = {path.with_suffix('.raw').name if beside else 'LOCAL'}\n"
+    ).encode()
+    content = volume.astype(np.uint8).tobytes("F")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head if beside else head + content)
+    if beside:
+        path.with_suffix(".raw").write_bytes(content)
+
+
+def test_whatever_images_are_read_masks_are_too(tmp_path: Path) -> None:
+    """MetaImage, WebP and NumPy files, and none of their parts is called left over."""
+    png(tmp_path / "planes/images/a.png", picture(0))
+    for rater in ("ann", "bob"):
+        (tmp_path / f"planes/{rater}").mkdir()
+    np.save(tmp_path / "planes/ann/a.npy", blob(1))
+    Pillow.fromarray(blob(1) * GREY).save(tmp_path / "planes/bob/a.webp", lossless=True)
+    (found,) = cases(source := DATASETS["folder"](tmp_path / "planes")).values()
+    np.testing.assert_array_equal(found.masks[:, 0], [blob(1), blob(1)])
+    assert left(source) == {}
+    root, mask = tmp_path / "volumes", blob(2, SHAPE)
+    for rater, ending in (("images", ".mhd"), ("ann", ".mha"), ("bob", ".mhd")):
+        meta_image(root / f"{rater}/v{ending}", mask if rater != "images" else picture(3, SHAPE))
+    (found,) = cases(source := DATASETS["folder"](root)).values()
+    assert found.masks[:, 0].sum((1, 2, 3)).tolist() == [mask.sum()] * 2
+    assert left(source) == {}
+
+
+def test_a_folder_of_a_rater_that_is_none(tmp_path: Path) -> None:
+    """A matte beside the masks of three raters: one sentence says how to leave it out."""
+    folder(tmp_path, "a", "b", "c", raters=("ann", "bob", "cy"))
+    for name in "abc":
+        png(tmp_path / f"alpha/{name}.png", soft(blob(1)))
+    with pytest.raises(
+        InputError, match="3 masks do not fit; all are in 'alpha', which -o without=alpha leaves out"
+    ):
+        cases(DATASETS["folder"](tmp_path))
+    source = DATASETS["folder"](tmp_path, without="alpha")
+    assert source.task.raters == ("ann", "bob", "cy")
+    assert len(cases(source)) == 3
+    assert left(source) == {}

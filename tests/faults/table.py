@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from faults import inputs
+from faults import inputs, pixel_faults
 from faults.spoil import (
     Spoil,
     archive,
@@ -121,7 +121,7 @@ FILES = [
     Bad("squares", "a grey mask", paint(MASK, [0, 17, 255]), "case0_disc.png' has grey values 0, 17, 255; expected 0 and at most one other value"),
     Bad("squares", "a mask in colour", colour(MASK), "case0_disc.png' has 3 different channels; expected one value per pixel"),
     Bad("squares", "a mask of text", write(MASK, "<svg/>"), "case0_disc.png' is broken or not a PNG file"),
-    Bad("squares", "a mask of a kind nobody reads", both(rename(MASK, "case0_disc.webp"), edit("dataset.json", lambda d: d["cases"][0]["masks"]["ann"].update(disc=MASK.replace("png", "webp")))), "case0_disc.webp': expected one of .png"),
+    Bad("squares", "a mask of a kind nobody reads", both(rename(MASK, "case0_disc.xcf"), edit("dataset.json", lambda d: d["cases"][0]["masks"]["ann"].update(disc=MASK.replace("png", "xcf")))), "case0_disc.xcf': expected one of .png"),
     Bad("volumes", "a volume cut short", cut(VOLUME), "scan0.nii.gz' is cut short", "check {in}"),
     Bad("volumes", "a wrong checksum in a volume", byte(VOLUME, -6), "scan0.nii.gz' is broken: CRC check failed", "check {in}"),
     Bad("volumes", "a volume whose header asks for more", put(VOLUME, 42, struct.pack("<h", 30_000)), "scan0.nii.gz' ... asks for", "check {in}"),
@@ -536,4 +536,8 @@ LEFT_OUT = [
     Bad("folder", "pseudonyms in place", nothing, "keep their raters' names", "import folder {in} {in}/dataset.json -o pseudonyms=yes"),
 ]  # fmt: skip
 
-TABLE = [*DATA_SETS, *FILES, *LAYOUTS, *COMMANDS, *OUTSIDE, *LEFT_OUT]
+PIXELS = [Bad("folder", *row) for row in pixel_faults.FOLDER] + [
+    Bad("volumes", *row, "check {in}") for row in pixel_faults.VOLUMES
+]
+
+TABLE = [*DATA_SETS, *FILES, *PIXELS, *LAYOUTS, *COMMANDS, *OUTSIDE, *LEFT_OUT]

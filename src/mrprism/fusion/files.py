@@ -115,6 +115,10 @@ class NiftiMask:
             raise
         except Exception as error:  # decoders raise what they like on broken files
             raise InputError(f"'{path}' is broken or not a NIfTI file: {error}") from error
+        if self.stored.names is not None:
+            raise InputError(
+                f"mask '{path}' holds red, green and blue in one value; expected one number a voxel, such as one of the three"
+            )
         if self.stored.kind not in "iuf":
             raise InputError(f"mask '{path}' holds {self.stored} values; expected whole numbers")
         if any(n != 1 for n in shape[3:]):

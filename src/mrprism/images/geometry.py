@@ -53,4 +53,4 @@ class Geometry:
 
 
 def _numbers(values: np.ndarray) -> str:
-    return "(" + ", ".join(f"{v:.4g}" for v in values) + ")"
+    return "(" + ", ".join(f"{v + 0.0:.4g}" for v in values) + ")"  # no -0

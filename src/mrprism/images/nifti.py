@@ -38,6 +38,10 @@ def read_nifti(path: Path) -> Raw:
         dtype = header.get_data_dtype()
         if not 2 <= len(shape) <= 5 or min(shape) < 1:
             raise InputError(f"'{path}' has the shape {shape}; expected two to five axes, none empty")
+        if dtype.names is not None:
+            raise InputError(
+                f"'{path}' holds red, green and blue in one value; expected one number a voxel, such as one of the three"
+            )
         if dtype.kind not in "iuf":
             raise InputError(f"'{path}' holds {dtype} values; expected whole numbers or floats")
         limit_pixels(path, shape)

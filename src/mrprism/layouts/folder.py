@@ -100,7 +100,9 @@ def read(
     channels = 0 if image is None else len(open_image(image, window=parse_window(window)).array)
     first = next(path for found in files.values() for path in found.values()) if image is None else image
     task = Task(channels, structures or (structure,), raters, anonymous == "yes")
-    kind = {"nifti": "nifti", "nrrd": "nifti", "tiff": "tiff"}.get(format_of(first) or "", "png")
+    kind = {"nifti": "nifti", "nrrd": "nifti", "metaimage": "nifti", "tiff": "tiff"}.get(
+        format_of(first) or "", "png"
+    )
     cases = _cases(task, pictures, files, again, group)
     here = None if drawn != how.Drawn() else InPlace(_in_place(cases, task), values, parse_window(window))
     reading = _Reading(task, drawn, values, window, resample)

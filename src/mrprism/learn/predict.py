@@ -190,9 +190,11 @@ def _sha256(image: Path) -> str:
 
 
 def _suffix(image: ImageFile) -> str:
-    return {"nifti": ".nii.gz", "nrrd": ".nii.gz", "dicom": ".nii.gz", "tiff": ".tif"}.get(
-        image.format, ".png"
-    )
+    if image.format in ("nifti", "nrrd", "metaimage", "dicom") or (
+        image.array.ndim == 4 and image.format != "tiff"
+    ):
+        return ".nii.gz"
+    return ".tif" if image.format == "tiff" else ".png"
 
 
 def _stem(file: Path) -> str:

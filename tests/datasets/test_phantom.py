@@ -18,6 +18,8 @@ from mrprism.datasets.phantom import fundus, phantom, phantom_task
 from mrprism.datasets.raters import SCENARIOS
 from mrprism.datasets.simulate import SPLITS, phantom_dataset
 
+RATERS = {"two": 2, "forty": 40, "sparse-40-3": 40, "sparse-40-1": 40, "site": 11}  # others: seven
+
 
 def same(a: MultiRaterSample, b: MultiRaterSample) -> bool:
     assert a.reference is not None
@@ -84,7 +86,7 @@ def test_every_scenario_gives_samples_of_its_task(scenario: str) -> None:
     assert task.structures == ("disc", "cup")
     assert task.anonymous == (scenario == "anonymous")
     assert len(data.task.raters) == len(SCENARIOS[scenario].styles)
-    assert len(data.task.raters) == {"two": 2, "forty": 40}.get(scenario, 7)
+    assert len(data.task.raters) == RATERS.get(scenario, 7)
     assert not data[0].masks[~data[0].rated].any()
 
 

@@ -160,3 +160,101 @@ def test_anonymous_raters_change_slots() -> None:
     assert one.reference is not None
     good = [dice(mask, one.reference[1]) > 0.93 for mask in one.masks[:, 1]]
     assert 2 <= sum(good) <= 4
+
+
+def rated_by(scenario: str, cases: int = 24) -> np.ndarray:
+    return np.stack([sample.rated[:, 0] for sample in phantom(scenario, size=32, cases=cases)])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "raters", "each"), [("sparse-40-3", 40, 3), ("sparse-40-1", 40, 1), ("sparse-7-1", 7, 1)]
+)
+def test_few_of_many_do_each_image(scenario: str, raters: int, each: int) -> None:
+    rated = rated_by(scenario)
+    assert rated.shape == (24, raters)
+    assert (rated.sum(1) == each).all()
+    assert len({tuple(row) for row in rated.tolist()}) > 5
+    styles = SCENARIOS[scenario].styles
+    assert len(set(styles)) == raters, "no two are alike"
+    assert sum(style.wobble <= 0.05 for style in styles) == {40: 10, 7: 2}[raters]
+
+
+def test_a_site_sees_its_own_images_and_shares_a_bias() -> None:
+    rated, sites = rated_by("site"), np.array(SCENARIOS["site"].sites)
+    for row in rated:
+        assert row[sites < 0].all()
+        assert len(set(sites[row & (sites >= 0)])) == 1
+        assert row.sum() == 5
+    assert len({tuple(row) for row in rated.tolist()}) == 3
+
+
+def test_one_side_is_drawn_too_far_out() -> None:
+    truth, style = ball(40), Style(wobble=0.0, side=0.2, towards=0.0)
+    drawn = draw(truth, style, np.random.default_rng(0))
+    rows = np.flatnonzero(drawn[:, 80])
+    assert rows.max() - 79.5 == pytest.approx(48, abs=1.5)  # the first axis runs down
+    assert 79.5 - rows.min() == pytest.approx(32, abs=1.5)
+    columns = np.flatnonzero(drawn[80])
+    assert columns.max() - columns.min() == pytest.approx(80, abs=2)
+
+
+def test_who_copies_draws_what_was_copied() -> None:
+    lead = Style(bias=0.4, wobble=0.0)
+    copyist = Style(wobble=0.0, copies=(0, 1.0))
+    masks, _ = draw_raters(ball(20)[None], Scenario((lead, copyist)), np.random.default_rng(0))
+    assert (masks[0] == masks[1]).mean() > 0.99
+    assert radius_of(masks[1, 0]) == pytest.approx(28, abs=1)
+
+
+def test_care_depends_on_how_dark_the_image_is() -> None:
+    truth, scenario = ball(30)[None], SCENARIOS["by-image"]
+    errors = []
+    for light in (0.2, 0.4):
+        image = np.full((3, 160, 160), light, np.float32)
+        wrong = []
+        for seed in range(12):
+            masks, _ = draw_raters(truth, scenario, np.random.default_rng(seed), image)
+            wrong.append((masks[:, 0] != truth[0]).mean((-2, -1)))
+        errors.append(np.mean(wrong, 0))
+    dark, bright = errors
+    assert bright[:3].max() < 0.5 * bright[3:6].min()
+    assert dark[3:6].max() < 0.5 * dark[:3].min()
+
+
+def test_all_share_a_bias_in_half_of_the_images() -> None:
+    truth = ball(30)[None]
+    sizes = []
+    for seed in range(40):
+        masks, _ = draw_raters(truth, SCENARIOS["half"], np.random.default_rng(seed))
+        sizes.append(np.mean([radius_of(mask[0]) for mask in masks]) / radius_of(truth[0]) - 1)
+    large = np.array(sizes) > 0.075
+    assert 10 <= large.sum() <= 30
+    assert np.mean(np.array(sizes)[large]) - np.mean(np.array(sizes)[~large]) == pytest.approx(0.15, abs=0.03)
+
+
+def test_a_level_of_the_blurred_truth() -> None:
+    truth = ball(30)
+    halves = draw(truth, Style(level=0.5), np.random.default_rng(0))
+    assert radius_of(halves) == pytest.approx(30, abs=3)
+    low, high = (draw(truth, Style(level=level), np.random.default_rng(0)) for level in (0.2, 0.8))
+    assert (low & ~halves).any() and (halves & ~high).any()
+    assert not (high & ~low).any()
+
+
+def test_waves_of_several_scales_are_rougher() -> None:
+    truth = ball(40)
+    rough, smooth = (
+        np.mean(
+            [
+                np.abs(
+                    np.diff(
+                        draw(truth, Style(wobble=0.1, scales=scales), np.random.default_rng(s)).astype(int),
+                        axis=0,
+                    )
+                ).sum()
+                for s in range(6)
+            ]
+        )
+        for scales in ((0.1, 0.5), (0.5,))
+    )
+    assert rough > smooth

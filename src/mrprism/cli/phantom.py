@@ -15,7 +15,7 @@ def run(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     scenario: Annotated[
         str,
-        typer.Option(help="Group of raters: symmetric, crowd, majority, two, forty, anonymous or missing."),
+        typer.Option(help="Group of raters, one of those below."),
     ] = "crowd",
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,
@@ -40,6 +40,14 @@ def run(
     - **forty**: ten good raters and thirty noisy ones
     - **anonymous**: the crowd, its members in another order on every image
     - **missing**: the crowd, with a third of its masks not there
+    - **sparse-40-3**, **sparse-40-1**, **sparse-7-1**: three of forty raters, one of forty, or one of seven on each image,
+      no two alike, a quarter of them careful
+    - **by-image**: some are careful on dark images and careless on bright ones, others the other way round
+    - **regional**: each draws one side too far out
+    - **site**: the raters of a site share a bias, and see the images of their site alone
+    - **correlated**: four copy from a fifth, who is biased
+    - **half**: in half of the images all share a bias
+    - **threshold**: not drawn as the others are: where the blurred truth, with a haze over it, passes a level
 
     Examples:
 

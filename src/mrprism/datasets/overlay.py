@@ -31,7 +31,8 @@ def lay_raters(
         for number, sample in enumerate(samples):
             if sample.reference is None:
                 raise InputError(f"case '{sample.name}' has no reference to draw simulated raters over")
-            masks, rated = draw_raters(sample.reference, group, np.random.default_rng((seed, number, 1)))
+            rng = np.random.default_rng((seed, number, 1))
+            masks, rated = draw_raters(sample.reference, group, rng, sample.image)
             yield replace(sample, masks=masks, rated=rated, readings=())
 
     return Task(task.channels, task.structures, raters, group.anonymous), drawn()

@@ -42,7 +42,7 @@ def phantom(
     limit_pixels("phantom", (size, size))
     for number in range(cases):
         image, truth = fundus(np.random.default_rng((seed, number, 0)), size)
-        masks, rated = draw_raters(truth, group, np.random.default_rng((seed, number, 1)))
+        masks, rated = draw_raters(truth, group, np.random.default_rng((seed, number, 1)), image)
         yield MultiRaterSample(
             name=f"case{number:04d}", image=image, masks=masks, rated=rated, reference=truth, spacing_mm=None
         )

@@ -4,13 +4,15 @@ A style says how a rater departs from the truth. Lengths are fractions of the st
 equivalent radius ``sqrt(area / pi)``, so one table fits a cup of 20 pixels and a lung of 300.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from mrprism.core.types import Masks, Rated, Reference
+from mrprism.core.types import Image, Masks, Rated, Reference
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,13 @@ class Style:
     shift: float = 0.0  # standard deviation of the displacement along each axis
     misses: float = 0.0  # chance of overlooking a structure: looked, drew nothing
     absent: float = 0.0  # chance of not doing a structure at all
+    scales: tuple[float, ...] = (0.5,)  # how far the waves reach, in radii; several are laid over each other
+    side: float = 0.0  # draws this much larger on one side, and smaller on the other
+    towards: float = 0.0  # which side that is, in radians from the first axis to the second
+    copies: tuple[int, float] | None = None  # whose drawing they start from, and the chance that they do
+    # another mechanism altogether: the truth, blurred and with a haze over it, where it is above a level
+    level: float | None = None
+    haze: float = 0.0  # standard deviation of the haze, which reaches as far as the waves
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,14 @@ class Scenario:
 
     styles: tuple[Style, ...]
     anonymous: bool = False  # the raters change slots from case to case
+    each: int | None = None  # so many raters, drawn anew, do an image; None: all
+    sites: tuple[int, ...] = ()  # the site of each rater; an image belongs to one, and only its raters do it
+    elsewhere: tuple[Style, ...] = ()  # how the same raters draw other images ...
+    when: Literal["dark", "half"] = "half"  # ... namely those that are dark, or half of all by chance
+
+
+DARK = 0.31  # mean intensity; about half of the phantoms are darker
+BLUR = 0.35  # of a radius: how far the truth is blurred for raters who draw it where it passes their level
 
 
 _good = Style(wobble=0.03, jitter=0.02)
@@ -68,32 +85,159 @@ SCENARIOS = {
 }
 
 
-def draw_raters(truth: Reference, scenario: Scenario, rng: np.random.Generator) -> tuple[Masks, Rated]:
+def _population(good: int, others: int, seed: int) -> tuple[Style, ...]:
+    """Raters no two of whom are alike, the good ones first."""
+    rng = np.random.default_rng(seed)
+    scales = (0.25, 0.5, 1.0)
+
+    def number(value: float) -> float:
+        return round(float(value), 3)
+
+    careful = [
+        Style(
+            bias=number(rng.normal(0, 0.02)),
+            jitter=number(rng.uniform(0.01, 0.03)),
+            wobble=number(rng.uniform(0.02, 0.05)),
+            scales=scales,
+        )
+        for _ in range(good)
+    ]
+    careless = [
+        Style(
+            bias=number(rng.normal(0.12, 0.15)),
+            jitter=number(rng.uniform(0.08, 0.2)),
+            wobble=number(rng.uniform(0.08, 0.2)),
+            shift=number(rng.uniform(0.04, 0.1)),
+            misses=number(rng.uniform(0, 0.05)),
+            scales=scales,
+        )
+        for _ in range(others)
+    ]
+    return (*careful, *careless)
+
+
+_forty = _population(10, 30, seed=40)
+_seven = _population(2, 5, seed=7)
+_thin = (0.25, 0.5, 1.0)
+_protocol = (0.0, 0.0, 0.05, -0.05, 0.1, -0.1, 0.0)
+
+SCENARIOS |= {
+    # few of many draw each image, as most data sets are made
+    "sparse-40-3": Scenario(_forty, each=3),
+    "sparse-40-1": Scenario(_forty, each=1),
+    "sparse-7-1": Scenario(_seven, each=1),
+    # who is careful depends on a visible finding: three on dark images, three on bright ones, one never
+    "by-image": Scenario(
+        (*[_good] * 3, *_crowd[2:5], _crowd[6]),
+        elsewhere=(*_crowd[2:5], *[_good] * 3, _crowd[6]),
+        when="dark",
+    ),
+    # everybody draws one side too far out, each their own, the last four by more than their waves
+    "regional": Scenario(
+        tuple(
+            Style(jitter=0.03, wobble=0.05, side=side, towards=0.9 * number, scales=_thin)
+            for number, side in enumerate((0.05, 0.05, 0.1, 0.2, 0.25, 0.3, 0.3))
+        )
+    ),
+    # three sites of three raters; those of one site share a bias and see its images alone, two see all
+    "site": Scenario(
+        (
+            *(
+                Style(bias=bias + extra, jitter=0.05, wobble=0.06, scales=_thin)
+                for bias in (0.18, 0.0, -0.15)
+                for extra in (-0.02, 0.0, 0.02)
+            ),
+            Style(jitter=0.03, wobble=0.05, scales=_thin),
+            Style(jitter=0.12, wobble=0.12, scales=_thin),
+        ),
+        sites=(0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1),
+    ),
+    # four who copy from a fifth, biased and unsteady; two draw for themselves, and well
+    "correlated": Scenario(
+        (
+            _good,
+            _good,
+            Style(bias=0.2, jitter=0.12, wobble=0.12),
+            *[Style(bias=0.05, jitter=0.05, wobble=0.05, copies=(2, 0.7))] * 4,
+        )
+    ),
+    # one bias shared by all in half of the images, as under a protocol that changed
+    "half": Scenario(
+        tuple(Style(bias=b, jitter=0.04, wobble=0.05, scales=_thin) for b in _protocol),
+        elsewhere=tuple(Style(bias=b + 0.15, jitter=0.04, wobble=0.05, scales=_thin) for b in _protocol),
+    ),
+    # another mechanism: each draws where a blurred truth with a haze of their own passes their level
+    "threshold": Scenario(
+        tuple(
+            Style(level=level, haze=haze, scales=_thin)
+            for level, haze in (
+                (0.5, 0.04),
+                (0.5, 0.04),
+                (0.25, 0.15),
+                (0.3, 0.18),
+                (0.2, 0.15),
+                (0.75, 0.18),
+                (0.6, 0.2),
+            )
+        )
+    ),
+}
+
+
+def draw_raters(
+    truth: Reference, scenario: Scenario, rng: np.random.Generator, image: Image | None = None
+) -> tuple[Masks, Rated]:
     """Let every rater of a scenario outline the true masks of one case.
 
     A structure that lies inside another in the truth stays inside it in every drawing. At least one
     rater does every structure.
+
+    Args:
+        image: For scenarios in which it matters how dark it is. None: as if it were bright.
     """
     styles = scenario.styles
+    if scenario.elsewhere:
+        dark = image is not None and float(image.mean()) < DARK
+        styles = scenario.elsewhere if (dark if scenario.when == "dark" else rng.random() < 0.5) else styles
     order = rng.permutation(len(styles)) if scenario.anonymous else np.arange(len(styles))
+    here = _who_does_it(scenario, rng)
     masks = np.zeros((len(styles), *truth.shape), dtype=bool)
     for slot, rater in enumerate(order):
-        for structure, mask in enumerate(truth):
-            masks[slot, structure] = draw(mask, styles[rater], rng)
+        if not here[rater]:
+            continue
+        style, given = styles[rater], truth
+        if style.copies is not None and rng.random() < style.copies[1]:
+            given = masks[int(np.flatnonzero(order == style.copies[0])[0])]
+        for structure, mask in enumerate(given):
+            masks[slot, structure] = draw(mask, style, rng)
     for outer, inner in _nested(truth):
         masks[:, inner] &= masks[:, outer] | ~masks[:, outer].any(
             axis=tuple(range(1, truth.ndim)), keepdims=True
         )
     absent = np.array([styles[rater].absent for rater in order])
-    rated = rng.random((len(styles), len(truth))) >= absent[:, None]
+    rated = (rng.random((len(styles), len(truth))) >= absent[:, None]) & here[order][:, None]
     for undone in np.flatnonzero(~rated.any(axis=0)):
         rated[rng.integers(len(styles)), undone] = True
     masks[~rated] = False
     return masks, rated
 
 
+def _who_does_it(scenario: Scenario, rng: np.random.Generator) -> Bool[np.ndarray, " R"]:
+    """The raters at hand for one image."""
+    here = np.ones(len(scenario.styles), dtype=bool)
+    if scenario.sites:
+        sites = np.array(scenario.sites)
+        here = (sites == rng.integers(sites.max() + 1)) | (sites < 0)
+    if scenario.each is not None:
+        here[rng.permutation(np.flatnonzero(here))[scenario.each :]] = False
+    return here
+
+
 def draw(mask: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """One rater's drawing of one structure: the truth, moved, grown by a wavy margin, or overlooked."""
+    """One rater's drawing of one structure: the truth, moved, grown by a wavy margin, or overlooked.
+
+    Or, for a rater with a level: where the truth, moved, blurred and seen through a haze, passes it.
+    """
     missed = rng.random() < style.misses
     margin = style.bias + style.jitter * rng.standard_normal()
     moves = style.shift * rng.standard_normal(mask.ndim)
@@ -103,12 +247,41 @@ def draw(mask: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray
     radius = (mask.sum() / np.pi) ** (1 / 2) if mask.ndim == 2 else (mask.sum() * 3 / (4 * np.pi)) ** (1 / 3)
     outward = _signed_distance(mask)
     outward = ndimage.shift(outward, moves * radius, order=1, mode="nearest")
-    waves = ndimage.gaussian_filter(noise, max(radius * 0.5, 1.0), mode="wrap")
-    waves /= waves.std()
+    waves = _waves(noise, radius, style.scales)
+    if style.level is not None:
+        blurred = ndimage.gaussian_filter((outward <= 0).astype(float), max(BLUR * radius, 0.5))
+        passed: np.ndarray = blurred + style.haze * waves > style.level
+        return passed
+    place = style.side * _sideways(mask, style.towards) if style.side else 0.0
     # the last two terms keep a structure from vanishing: a drawing shrinks to a fifth of the radius at most
-    grown = np.maximum(radius * (margin + style.wobble * waves), -0.8 * -outward.min())
+    grown = np.maximum(radius * (margin + place + style.wobble * waves), -0.8 * -outward.min())
     drawn: np.ndarray = outward <= grown
     return drawn
+
+
+def _waves(
+    noise: Float[np.ndarray, "*space"], radius: float, scales: Sequence[float]
+) -> Float[np.ndarray, "*space"]:
+    """Smooth waves of unit variance that reach as far as the scales, in radii."""
+    total = np.zeros(noise.shape)
+    for number, scale in enumerate(scales):
+        # one field of noise for all: shifted far, it is as good as another one
+        field = np.roll(noise, 17 * number, tuple(range(noise.ndim))) if number else noise
+        waves = ndimage.gaussian_filter(field, max(radius * scale, 1.0), mode="wrap")
+        total += waves / waves.std()
+    waves = total / np.sqrt(len(scales))
+    return np.asarray(waves / waves.std())
+
+
+def _sideways(mask: np.ndarray, towards: float) -> Float[np.ndarray, "*space"]:
+    """1 towards one side of the structure, -1 towards the other; along further axes it does not change."""
+    centre = [float(place.mean()) for place in np.nonzero(mask)]
+    grid = np.ogrid[tuple(slice(0, size) for size in mask.shape)]
+    first, second = (grid[axis] - centre[axis] for axis in (-2, -1))
+    away = np.maximum(np.hypot(first, second), 1e-9)
+    return np.asarray(
+        np.broadcast_to((first * np.cos(towards) + second * np.sin(towards)) / away, mask.shape)
+    )
 
 
 def _signed_distance(mask: np.ndarray) -> Float[np.ndarray, "*space"]:

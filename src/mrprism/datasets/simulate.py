@@ -33,8 +33,7 @@ def phantom_dataset(
     validation, three for testing.
 
     Args:
-        scenario: The group of raters: "symmetric", "crowd", "majority", "two", "forty", "anonymous" or
-                "missing".
+        scenario: The group of raters: a key of `mrprism.datasets.raters.SCENARIOS`, such as "crowd" or "sparse-40-3".
         size: Height and width in pixels.
         seed: The same seed draws the same data set.
         over: Draw no images: lay the raters over the references of this data set, which keeps its

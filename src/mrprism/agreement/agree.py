@@ -7,6 +7,7 @@ import numpy as np
 from mrprism.agreement.bootstrap import resample
 from mrprism.agreement.case import CaseMeasures, combine, measure
 from mrprism.agreement.cases import Cases, patient
+from mrprism.agreement.rereading import reread, summarise_rereading
 from mrprism.agreement.result import Agreement
 from mrprism.agreement.structure import summarise
 from mrprism.core.errors import InputError
@@ -41,6 +42,7 @@ def agree(
         raise InputError(f"{dataset.name} has {found}; agreement needs at least two")
     names, groups, patients = [], [], []
     measures: list[list[CaseMeasures]] = [[] for _ in task.structures]
+    again: list[list[np.ndarray]] = [[] for _ in task.structures]
     dimensions = set()
     copies = Corrections()
     for index in range(len(dataset)):
@@ -54,6 +56,7 @@ def agree(
             measures[c].append(
                 measure(sample.masks[:, c], sample.rated[:, c], sample.spacing_mm, distances=distances)
             )
+            again[c].append(reread(sample, c))
             if not task.anonymous and len(task.raters) <= MOST_COPIED:
                 pieces = {int(r): piece_of(sample.masks[r, c]) for r in np.flatnonzero(sample.rated[:, c])}
                 if (at := look_at(sample.name, "", c, pieces, None)) is not None:
@@ -70,6 +73,10 @@ def agree(
         summarise(name, cases, sizes, drawn, groups, task, seed=seed, margin=margin, distances=distances)
         for name, cases in zip(task.structures, measures, strict=True)
     )
+    rereadings = [
+        summarise_rereading(name, own, cases, drawn, task.anonymous)
+        for name, own, cases in zip(task.structures, again, measures, strict=True)
+    ]
     return Agreement(
         name=dataset.name,
         task=task,
@@ -83,6 +90,7 @@ def agree(
         margin=margin,
         groups=len(set(groups)),
         copies=_copies(copies, task),
+        again=tuple(found for found in rereadings if found is not None),
     )
 
 

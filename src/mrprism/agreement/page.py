@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mrprism.agreement.charts import (
 )
 from mrprism.agreement.findings import answer, caution, finding, identical, rests
 from mrprism.agreement.pictures import Panel, panel
+from mrprism.agreement.rereading import GAP, OTHER, SAME, STATISTICS, Rereading, said
 from mrprism.agreement.result import WITHOUT_PERSONS, Agreement
 from mrprism.agreement.spread import NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
@@ -72,6 +74,7 @@ def page(
         few=FEW,
         enough=ENOUGH,
         verdicts=VERDICTS,
+        again=[_again(agreement, found) for found in agreement.again],
         shown=[_shown(agreement, dataset, place) for place in hardest[:pictures]],
         rows=rows[:LISTED],
         more=rows[LISTED:],
@@ -85,6 +88,37 @@ def notes(agreement: Agreement) -> list[str]:
     said = [caution(agreement), *rests(agreement)]
     said += [WITHOUT_PERSONS] if agreement.task.anonymous else [*identical(agreement), *agreement.copies]
     return [f"{sentence.rstrip('.')}." for sentence in said if sentence]
+
+
+def _again(agreement: Agreement, found: Rereading) -> dict[str, Any]:
+    """The same rater again: all of them, two raters on the same cases, and each rater."""
+    rows = [
+        (SAME, {key: found.same[key] for key in STATISTICS}),
+        (OTHER, {key: found.other[key] for key in STATISTICS}),
+        (GAP, {key: found.gap[key] for key in STATISTICS}),
+    ]
+    if found.raters:
+        rows += [
+            (rater, {key: found.raters[key][r] for key in STATISTICS})
+            for r, rater in enumerate(agreement.task.raters)
+            if found.raters["dice"].cases[r]
+        ]
+    return {
+        "structure": found.structure,
+        "said": said(found),
+        "rows": [
+            {
+                "who": who,
+                "cases": int(values["dice"].cases),
+                "drawn": int(values["dice_where_drawn"].cases),
+                "figures": [
+                    figure(values["dice"]),
+                    figure(replace(values["dice_where_drawn"], undefined=np.array(0))),
+                ],
+            }
+            for who, values in rows
+        ],
+    }
 
 
 def _key_figures(agreement: Agreement, part: StructureAgreement) -> dict[str, Any]:

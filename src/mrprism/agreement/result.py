@@ -14,6 +14,7 @@ from mrprism.agreement.bootstrap import LEVEL, Estimate
 from mrprism.agreement.case import pairs
 from mrprism.agreement.notebook import agreement_html
 from mrprism.agreement.ratio import row_mean
+from mrprism.agreement.rereading import Rereading, rereading_rows
 from mrprism.agreement.spread import NULL_EXCHANGE, Spread
 from mrprism.agreement.structure import StructureAgreement
 from mrprism.core.brief import counted
@@ -51,6 +52,7 @@ class Agreement:
     margin: float
     groups: int  # patients there are to resample
     candidates: tuple[Spread, ...] = ()  # models that were held against the readers
+    again: tuple[Rereading, ...] = ()  # of the structures that somebody read a second time
     copies: tuple[str, ...] = ()  # raters whose masks seem to be corrections of one another, a sentence each
 
     def __getitem__(self, structure: str) -> StructureAgreement:
@@ -97,7 +99,7 @@ class Agreement:
         return [int(i) for i in order if not np.isnan(score[i])]
 
     def tables(self) -> dict[str, Rows[Row]]:
-        """Tidy tables by name: `overall`, `pairs`, `raters`, `spread`, `cases`, `sizes`."""
+        """Tidy tables by name: `overall`, `again`, `pairs`, `raters`, `spread`, `cases`, `sizes`."""
         return {name: Rows(rows) for name, rows in tables(self).items()}
 
     def to_json(self) -> Row:
@@ -105,7 +107,7 @@ class Agreement:
         return to_json(self)
 
 
-TABLES = ("overall", "pairs", "raters", "spread", "cases", "sizes")
+TABLES = ("overall", "again", "pairs", "raters", "spread", "cases", "sizes")
 
 
 def tables(agreement: Agreement) -> dict[str, list[Row]]:
@@ -120,6 +122,7 @@ def rows_of(agreement: Agreement, table: str) -> Iterator[Row]:
         return
     rows = {
         "overall": _overall_rows,
+        "again": _again_rows,
         "pairs": _pair_rows,
         "raters": _rater_rows,
         "spread": lambda _, part: map(spread_row, part.spread),
@@ -200,6 +203,12 @@ def _overall_rows(agreement: Agreement, part: StructureAgreement) -> Iterator[Ro
             row = {"structure": part.structure, "statistic": key, "unit": _unit(agreement, key)}
             remark = "" if value.computed else "not computed"
             yield {**row, **next(_numbers(value)), "only_raters": raters, "remark": remark}
+
+
+def _again_rows(agreement: Agreement, part: StructureAgreement) -> Iterator[Row]:
+    for found in agreement.again:
+        if found.structure == part.structure:
+            yield from rereading_rows(found, agreement.task.raters, _numbers)
 
 
 def _numbers(found: Estimate) -> Iterator[Row]:

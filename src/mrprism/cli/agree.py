@@ -59,6 +59,7 @@ def run(
     """
     from mrprism.agreement.findings import answer, finding
     from mrprism.agreement.page import notes
+    from mrprism.agreement.rereading import said
     from mrprism.agreement.write import PAGE, numbers
     from mrprism.cli.calls import agree
 
@@ -82,6 +83,8 @@ def run(
         if sentence:
             print(sentence)
     _print_table(found)
+    for part in found.again:
+        print(f"\n{said(part)}.")
     print(f"\n{out / PAGE}")
 
 

@@ -116,7 +116,7 @@ def test_coco(tmp_path: Path) -> None:
         ([[1, 2, 3, 4, 5, 6, 7]], "not three or more pairs"),
         ({"size": [10, 12], "counts": [120]}, "not for a picture of 12 × 10"),
         ({"size": [12, 10], "counts": [119]}, "add up to 119; expected 120"),
-        ({"size": [12, 10], "counts": [130, -10]}, "add up to 120; expected 120|add up"),
+        ({"size": [12, 10], "counts": [130, -10]}, "hold the number -10; expected none below 0"),
         ({"size": [12, 10], "counts": "!!"}, "cannot be there"),
     ],
 )

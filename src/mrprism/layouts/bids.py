@@ -208,7 +208,7 @@ def _is_last(file: _File) -> bool:
 
 
 def _side(path: Path, ledger: Ledger) -> dict[str, Any]:
-    beside = path.with_name(re.sub(rf"{_ENDING}$", ".json", path.name))
+    beside = path.with_name(re.sub(rf"{_ENDING}$", ".json", path.name, flags=re.IGNORECASE))
     content = read_json(ledger.take(beside)) if beside.is_file() else {}
     if not isinstance(content, dict):
         raise InputError(f"'{beside}' is not a side file: expected an object")

@@ -39,6 +39,9 @@ def read(
     marks = Marks(ledger, needed(source if source.is_dir() else source.parent, images))
     marked: set[str] = set()
     for file in files:
+        if not rater and file.stem in ledger.without:
+            ledger.skipped.add(file.stem)
+            continue
         marked |= _collect(file, rater, boxes == "yes", marks)
     if unused := [name for name in marks.spelling.names if name not in marked]:
         some = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")

@@ -40,6 +40,10 @@ def read(source: Path, ledger: Ledger, *, images: str = "images") -> Source:
     for path in entries(source):
         if path.name.lower() == images.lower():
             continue
+        if path.stem in ledger.without:
+            ledger.know(path, "of a rater who was not wanted")
+            ledger.skipped.add(path.stem)
+            continue
         content = _content(path, ledger)
         if content is not None:
             _collect(content, path, marks)

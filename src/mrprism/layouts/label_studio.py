@@ -96,7 +96,8 @@ class _Export:
         self._count("drafts", task.get("drafts"))
         passes: dict[str, list[dict[str, Any]]] = {}
         for annotation in annotations:
-            about = f"annotation {shown(of_kind(annotation, dict, f'an annotation of {where}').get('id'))} of {where}"
+            of_kind(annotation, dict, f"an annotation of {where}")
+            about = _called(annotation, where)
             if annotation.get("was_cancelled"):
                 self._count("cancelled passes", [annotation])
                 continue
@@ -111,7 +112,7 @@ class _Export:
             newest = max(range(len(found)), key=lambda index: (_when(found[index]), index))
             for index, older in enumerate(found):
                 if index != newest:
-                    what = f"annotation {shown(older.get('id'))}"
+                    what = f"annotation {shown(older.get('id', 'without an id'))}"
                     why = "an older pass of the same rater; the newest counts"
                     self.marks.ledger.leave(what, why, "annotation", rater=rater, case=case)
             self.marks.add(picture, rater, self._pass(found[newest], rater, case, to, where), self.file)
@@ -152,6 +153,8 @@ class _Export:
             values = [data[key]] if key in data else []
             if not values:
                 raise InputError(f"{where} has no '{key}' in its data; it has {', '.join(data) or 'nothing'}")
+            if isinstance(values[0], list) and len(values[0]) == 1:
+                values = values[0]
             if isinstance(values[0], list):
                 raise InputError(
                     f"{where} shows {len(values[0])} pages under '{key}'; expected one picture in a task: "
@@ -160,6 +163,8 @@ class _Export:
         else:
             values = [v for v in data.values() if isinstance(v, str) and format_of(_address(v))]
             pages = [k for k, v in data.items() if isinstance(v, list) and any(map(_is_picture, v))]
+            if len(pages) == 1 and not values and len(data[pages[0]]) == 1:
+                values = data[pages[0]]
             if pages and not values:
                 raise InputError(
                     f"{where} shows {len(data[pages[0]])} pages under '{pages[0]}'; expected one picture in a task: "
@@ -258,6 +263,7 @@ class _Export:
         labels = list(dict.fromkeys(labels))
         article = "an" if kind[:1] in "aeiou" else "a"
         what = "labels without a mark" if kind == "labels" else f"{article} {kind}"
+        what = what if "type" in shape else "a mark of no stated kind"
         what += f" of '{', '.join(labels)}'" if labels else ""
         if to and tag != to:
             self.marks.ledger.leave(what, f"on another picture than '{to}'", "mark", rater=rater, case=case)
@@ -278,8 +284,13 @@ class _Export:
             done.what[0].extend((structure, shape, f"{what} in '{self.file}'") for structure in structures)
 
 
+def _called(annotation: dict[str, Any], where: str) -> str:
+    known = annotation.get("id")
+    return f"an annotation of {where}" if known is None else f"annotation {shown(known)} of {where}"
+
+
 def _results(annotation: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    about = f"annotation {shown(annotation.get('id'))} of {where}"
+    about = _called(annotation, where)
     return [of_kind(item, dict, f"a result of {about}") for item in entry(annotation, "result", list, about)]
 
 
@@ -308,7 +319,8 @@ def _rater(annotation: dict[str, Any], about: str) -> str:
         return name_of(known, f"'completed_by' of {about}").strip()
     if who is None:
         raise InputError(f"{about} has no 'completed_by'; expected {_EXPORT}, which names who made it")
-    return f"user {name_of(who, f'completed_by of {about}')}"
+    named = name_of(who, f"'completed_by' of {about}")
+    return f"user {named}"
 
 
 def _when(annotation: dict[str, Any]) -> str:

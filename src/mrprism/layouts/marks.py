@@ -289,7 +289,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def from_runs(counts: list[int], length: int, what: str) -> np.ndarray:
     """Run lengths, zeros first, to a flat mask."""
-    if any(count < 0 for count in counts) or sum(counts) != length:
+    if any(count < 0 for count in counts):
+        raise InputError(f"the runs of {what} hold the number {min(counts)}; expected none below 0")
+    if sum(counts) != length:
         raise InputError(f"the runs of {what} add up to {sum(counts)}; expected {length} pixels")
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, np.array(counts, dtype=np.int64))

@@ -76,6 +76,7 @@ def read(
     drawn = how.Drawn(how.parse_threshold(threshold), how.parse_colours(colour))
     named = tuple(s for s in drawn.colours or () if s and s.lower() != how.BACKGROUND)
     cases: dict[tuple[Path, ...], _Case] = {}
+    named_raters: dict[str, None] = {}
     for split, item in _items(file, ledger):
         paths = tuple(inside(file.parent, text, file) for text in _texts(item.get(image), file))
         if not paths:
@@ -87,12 +88,15 @@ def read(
         if case.split != split:
             raise InputError(f"'{file}' has '{paths[0]}' both in {case.split} and in {split}")
         for name, text in _drawn(item, raters, rater, label, file):
+            named_raters[name] = None
+            if text is None:
+                continue
             if name in case.masks:
                 raise InputError(f"'{file}' has two masks of '{paths[0]}' by '{name}'")
             case.masks[name] = ledger.take(inside(file.parent, text, file))
         ledger.take_all(paths)
-    found = sorted({name for case in cases.values() for name in case.masks}, key=natural)
-    if not found:
+    found = sorted(named_raters, key=natural)
+    if not any(case.masks for case in cases.values()):
         raise InputError(f"'{file}' has no mask under '{raters or label}'")
     values = parse_labels(labels) if labels else {}
     first = next(iter(cases))
@@ -150,8 +154,8 @@ def _texts(value: Any, file: Path) -> list[str]:
 
 def _drawn(
     item: dict[str, Any], raters: str, rater: str, label: str, file: Path
-) -> Iterator[tuple[str, str]]:
-    """The raters of an item and their files."""
+) -> Iterator[tuple[str, str | None]]:
+    """The raters of an item and their files; None for a mask that is missing."""
     if rater:
         if item.get(rater) in (None, ""):
             raise InputError(f"'{file}' has an item without '{rater}': {sorted(item)}")
@@ -168,8 +172,7 @@ def _drawn(
         texts = _texts(value, file)
         if len(texts) > 1:
             raise InputError(f"'{file}' has {len(texts)} files of '{name}'; expected one label map")
-        for text in texts:
-            yield name, text
+        yield name, texts[0] if texts else None
 
 
 def _names(cases: Iterable[tuple[Path, ...]], file: Path) -> list[str]:

@@ -50,13 +50,17 @@ def read(
             ledger.take(path)
     drawn: dict[str, dict[str, Path]] = {}
     for folder in entries(source):
-        if folder.is_dir() and folder.name.lower() != images.lower():
+        if folder.name in ledger.without and folder.is_dir():
+            ledger.know(folder, "of a rater who was not wanted")
+            ledger.skipped.add(folder.name)
+        elif folder.is_dir() and folder.name.lower() != images.lower():
             files = {spoken(m[1]): ledger.take(path) for m, path in matching(folder, r"(.+)\.seg\.nrrd")}
             for key, path in files.items():
                 if key not in pictures:
                     name = re.sub(r"\.seg\.nrrd$", "", path.name, flags=re.IGNORECASE)
                     raise InputError(f"'{path}' by '{folder.name}' has no image '{name}' in '{images}'")
-            if files:
+            inside = entries(folder)
+            if files or not inside or any(format_of(path) for path in inside):
                 drawn[folder.name] = files
     for _, path in matching(source, r".+\.(?:mrml|mrb)"):
         ledger.know(path, "the scene, which names files and draws nothing")

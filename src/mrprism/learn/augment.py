@@ -52,15 +52,15 @@ def apply_changes(batch: Batch, changes: Sequence[Change]) -> Batch:
     grid = functional.affine_grid(look, list(batch.image.shape), align_corners=False)
     contrast = torch.tensor([c.contrast for c in changes], device=device)[:, None, None, None]
     brightness = torch.tensor([c.brightness for c in changes], device=device)[:, None, None, None]
-    image = _look(batch.image, grid)
-    mean = image.mean((1, 2, 3), keepdim=True)
-    image = ((image - mean) * contrast + mean + brightness).clamp(0, 1)
+    as_taken = _look(batch.image, grid)
+    mean = as_taken.mean((1, 2, 3), keepdim=True)
+    image = ((as_taken - mean) * contrast + mean + brightness).clamp(0, 1)
     masks = (_look(batch.masks.flatten(1, 2), grid) > 0.5).float().reshape(batch.masks.shape)
     reference = batch.reference
     if reference is not None:
         absent = reference.isnan()
         reference = (_look(reference.nan_to_num(0.0), grid) > 0.5).float().masked_fill(absent, math.nan)
-    return replace(batch, image=image, masks=masks, reference=reference)
+    return replace(batch, image=image, as_taken=as_taken, masks=masks, reference=reference)
 
 
 def _look(maps: Tensor, grid: Tensor) -> Tensor:

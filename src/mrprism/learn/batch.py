@@ -17,6 +17,7 @@ class Batch:
 
     names: tuple[str, ...]
     image: Float[Tensor, "B channel H W"] | None = None
+    as_taken: Float[Tensor, "B channel H W"] | None = None  # the image before its brightness was changed
     masks: Float[Tensor, "B R C H W"] | None = None  # 0 or 1; 0 where not rated
     rated: Bool[Tensor, "B R C"] | None = None
     reference: Float[Tensor, "B C H W"] | None = None  # NaN where a case has none
@@ -29,5 +30,5 @@ class Batch:
         if reads == "image":
             return replace(hidden, masks=None, rated=None)
         if reads == "masks":
-            return replace(hidden, image=None)
+            return replace(hidden, image=None, as_taken=None)
         return hidden

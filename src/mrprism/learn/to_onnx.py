@@ -101,7 +101,9 @@ def export_network(run: str | Path | Run, out: str | Path) -> ExportedNetwork:
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         prediction = method.predict(Batch(names=(), image=image))
-    network.outputs = tuple(name for name in AXES if getattr(prediction, name) is not None)
+    network.outputs = tuple(
+        name for name in AXES if name in method.portable and getattr(prediction, name) is not None
+    )
     with complete_folder(out) as unfinished:
         _write(network, image, unfinished / MODEL, config.method)
         difference = _difference(network, unfinished / MODEL, shape, config.method)

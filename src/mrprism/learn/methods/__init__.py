@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # name: "file:class" in this folder; a class itself will do, too
 _METHODS: dict[str, str | type[Method]] = {
     "mrprism": "mrprism:MrPrism",
+    "mrprism-outline": "mrprism_outline:MrPrismOutline",
     "fused-label": "fused_label:FusedLabel",
     # learning from several raters (Table 1)
     "wdnet": "wdnet:WDNet",

@@ -23,6 +23,7 @@ class Method(nn.Module, ABC):
     """
 
     reads: ClassVar[Reads] = "image"  # what predict may look at
+    portable: ClassVar[frozenset[str]] = frozenset({"probability", "raters", "confidence"})  # answers by torch alone
     needs: ClassVar[frozenset[str]] = frozenset()  # of "named raters", "diagnosis", "reference", "two raters"
 
     def __init__(self, task: Task) -> None:

@@ -125,7 +125,7 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     """None rests, and none gets a gradient that is no number."""
     method = subject.method(task())
     method.prepare(samples(48, 48))  # two by two features at stride 32, so that attention has a choice
-    reached: dict[str, bool] = {name: False for name, _ in method.named_parameters()}
+    reached = {name: False for name, parameter in method.named_parameters() if parameter.requires_grad}
     for loss in steps(method, whole(48, 48), EPOCHS, 2):
         _hold(bool(loss.isfinite()), f"the loss is {loss}")
         for name, parameter in method.named_parameters():

@@ -361,7 +361,7 @@ class Training:
             collapsed=bool(progress.collapse),
             collapse=progress.collapse,
             skipped=progress.skipped,
-            parameters=sum(p.numel() for p in self.method.parameters()),
+            parameters=sum(p.numel() for p in self.method.parameters() if p.requires_grad),
             seconds=round(progress.seconds, 3),
             device=device_name(self.accelerator.device),
         )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,9 @@ class Seen(NamedTuple):
     network: Float[np.ndarray, "C H W"]  # distances; -REACH where the network sees nothing
     answered: Bool[np.ndarray, " C"]  # whether the network sees something
     marked: Float[np.ndarray, "R C"]  # whether each rater marked something; NaN: absent
-    drawn: dict[tuple[int, int], Float[np.ndarray, "H W"]]  # by rater and structure; empty masks are not there
+    drawn: dict[
+        tuple[int, int], Float[np.ndarray, "H W"]
+    ]  # by rater and structure; empty masks are not there
     offset: Float[np.ndarray, "R C"]  # mean distance from the network's outline, outwards; NaN: nothing drawn
     ripple: Float[np.ndarray, "R C"]  # variance along the outline
 
@@ -59,7 +62,9 @@ class Observers:
     network_bias: Float[np.ndarray, " C"]
     network_offset: Float[np.ndarray, " C"]
     network_ripple: Float[np.ndarray, " C"]
-    presence: Float[np.ndarray, "C 5"]  # log-odds that a structure is there: before anything is seen, and what a
+    presence: Float[
+        np.ndarray, "C 5"
+    ]  # log-odds that a structure is there: before anything is seen, and what a
     # rater's marks, a rater's empty mask, the network's and its empty answer add
     images: Dependence | None = None  # how variances depend on the image
 
@@ -83,7 +88,8 @@ def signed_distance(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     if not mask.any() or mask.all():
         return np.full(mask.shape, np.inf if mask.any() else -np.inf, np.float32)
     inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
-    return np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
+    distance: np.ndarray = np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
+    return distance
 
 
 def answered_distance(probability: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
@@ -109,11 +115,11 @@ def look(
     offset, ripple = np.full((raters, structures), np.nan), np.full((raters, structures), np.nan)
     marked = np.where(rated, masks.any((-2, -1)), np.nan)
     for c in range(structures):
-        marks = np.flatnonzero(marked[:, c] == 1)
+        marks: list[int] = np.flatnonzero(marked[:, c] == 1).tolist()
         area = float((probability[c] > 0.5).sum())
         answered[c] = area >= SMALLEST
         if not answered[c]:
-            if not len(marks):
+            if not marks:
                 continue
             area = float(np.median([masks[r, c].sum() for r in marks]))
         radius[c] = np.sqrt(max(area, SMALLEST) / np.pi)
@@ -150,7 +156,8 @@ def estimate(
     if persons:
         images = None if features is None else depend(features, np.log(np.maximum(ripple, LEAST)))
         return _estimate(offset, ripple, presence, images, features)
-    pooled = _estimate(*(x.reshape(-1, 1, len(presence)) for x in (offset, ripple)), presence)
+    alike = (-1, 1, len(presence))
+    pooled = _estimate(offset.reshape(alike), ripple.reshape(alike), presence)
     return replace(
         pooled,
         bias=np.repeat(pooled.bias, raters, 0),
@@ -174,10 +181,13 @@ def _estimate(
     that the steady raters have on average.
     """
     count = np.isfinite(offset).sum(0)
-    harder = np.ones(offset.shape[:2]) if images is None else np.exp(images.of(features))
+    harder = np.ones(offset.shape[:2])
+    if images is not None and features is not None:
+        harder = np.exp(images.of(features))
     easiest = np.quantile(harder[np.isfinite(offset).any(-1)], STEADIEST)
     zero = _over(np.nanmedian, offset, (0, 1))
-    network_ripple = OWN_SHARE * np.nanquantile(ripple, STEADIEST, axis=(0, 1))
+    steadiest = _over(partial(np.nanquantile, q=STEADIEST), ripple, (0, 1))
+    network_ripple = np.maximum(OWN_SHARE * steadiest, LEAST)
     for _ in range(3):
         weight = np.isfinite(offset) / harder[..., None]
         total = weight.sum(0)
@@ -186,7 +196,7 @@ def _estimate(
         own_offset = _pooled(np.nansum(moved, 0) / np.maximum(count - 1, 1), np.maximum(count - 1, 0), USUAL)
         evened = np.nansum(ripple / harder[..., None], 0)
         own_ripple = _pooled(evened / np.maximum(count, 1), count, USUAL / PIECES)
-        network_offset = _steadiest(own_offset, count) * easiest
+        network_offset = np.maximum(_steadiest(own_offset, count) * easiest, LEAST)
         own_offset = np.maximum(own_offset - network_offset, 0.1 * network_offset)
         own_ripple = np.maximum(own_ripple - network_ripple, 0.1 * network_ripple)
         usual_offset, usual_ripple = np.median(own_offset, 0), np.median(own_ripple, 0)
@@ -224,7 +234,7 @@ def depend(features: Float[np.ndarray, "N F"], logs: Float[np.ndarray, "N R C"])
     up only for an error a tenth smaller.
     """
     centre = features.mean(0)
-    left, sizes, right = np.linalg.svd(features - centre, full_matrices=False)
+    _, sizes, right = np.linalg.svd(features - centre, full_matrices=False)
     kept = min(AXES, int((sizes > 1e-6 * max(sizes[0], 1e-12)).sum()))
     axes = (right[:kept].T / np.maximum(sizes[:kept], 1e-12)) * np.sqrt(len(features))
     x = (features - centre) @ axes
@@ -240,7 +250,11 @@ def depend(features: Float[np.ndarray, "N F"], logs: Float[np.ndarray, "N R C"])
             if len(rows) < 3:
                 continue
             xr, yr = x[rows] - x[rows].mean(0), y[rows, r] - y[rows, r].mean()
-            inverse = np.linalg.inv(xr.T @ xr + strength * np.eye(kept)) if np.isfinite(strength) else 0 * np.eye(kept)
+            inverse = (
+                np.linalg.inv(xr.T @ xr + strength * np.eye(kept))
+                if np.isfinite(strength)
+                else 0 * np.eye(kept)
+            )
             hat = np.einsum("nk,kl,nl->n", xr, inverse, xr) + 1 / len(rows)
             found[r] = inverse @ xr.T @ yr
             error += float((((yr - xr @ found[r]) / (1 - hat)) ** 2).sum())
@@ -266,9 +280,7 @@ def _presence(
     return np.stack([prior, rater[0], rater[1], network[0], network[1]], -1)
 
 
-def locate(
-    seen: Seen, observers: Observers
-) -> tuple[Float[np.ndarray, "C H W"], Float[np.ndarray, " C"]]:
+def locate(seen: Seen, observers: Observers) -> tuple[Float[np.ndarray, "C H W"], Float[np.ndarray, " C"]]:
     """Where the hidden outlines lie: distances in pixels, and the standard deviation of their error.
 
     Offset and ripple are weighed apart: a rater may be sure of the shape and not of the size. A mask that lies
@@ -324,12 +336,13 @@ def _clipped(distance: Float[np.ndarray, "H W"], radius: float) -> Float[np.ndar
 
 
 def _over(
-    mean: Callable[..., np.ndarray], values: Float[np.ndarray, "N R C"], axis: tuple[int, ...]
+    mean: Callable[..., np.ndarray], values: Float[np.ndarray, "*shape"], axis: tuple[int, ...]
 ) -> Float[np.ndarray, " C"]:
     """NaN left out; 0 where nothing else is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nan_to_num(mean(values, axis=axis))
+        found: np.ndarray = np.nan_to_num(mean(values, axis=axis))
+    return found
 
 
 def _pooled(
@@ -337,25 +350,32 @@ def _pooled(
 ) -> Float[np.ndarray, "R C"]:
     """Variances, each drawn towards the median rater's by so many images."""
     logs = np.log(np.maximum(variance, 1e-5))
-    median = np.median(logs, 0) if (count > 0).all() else _median_of(logs, count)
-    return np.exp((logs * count + usual * median) / (count + usual))
+    median = _over(np.nanmedian, np.where(count > 0, logs, np.nan), (0,))
+    pooled: np.ndarray = np.exp((logs * count + usual * median) / (count + usual))
+    return pooled
 
 
-def _median_of(logs: Float[np.ndarray, "R C"], count: Integer[np.ndarray, "R C"]) -> Float[np.ndarray, " C"]:
-    known = np.where(count > 0, logs, np.nan)
-    return _over(np.nanmedian, known, (0,))
-
-
-def _steadiest(variance: Float[np.ndarray, "R C"], count: Integer[np.ndarray, "R C"]) -> Float[np.ndarray, " C"]:
+def _steadiest(
+    variance: Float[np.ndarray, "R C"], count: Integer[np.ndarray, "R C"]
+) -> Float[np.ndarray, " C"]:
     """The network's share of what the steadiest raters show beside it."""
-    lowest = np.array([np.quantile(v[n > 0] if (n > 0).any() else v, STEADIEST) for v, n in zip(variance.T, count.T, strict=True)])
-    return OWN_SHARE * lowest
+    lowest = np.array(
+        [
+            np.quantile(v[n > 0] if (n > 0).any() else v, STEADIEST)
+            for v, n in zip(variance.T, count.T, strict=True)
+        ]
+    )
+    share: np.ndarray = OWN_SHARE * lowest
+    return share
 
 
 def _relative(
     variances: Sequence[Float[np.ndarray, "R C"]], clarity: Sequence[Float[np.ndarray, " C"]]
 ) -> Float[np.ndarray, " R"]:
     """Each rater's variance beside the median rater's, over all structures, weighed by how clearly they tell."""
-    logs = sum(((np.log(v / np.median(v, 0)) * w).sum(1) for v, w in zip(variances, clarity, strict=True)), np.zeros(len(variances[0])))
+    logs = sum(
+        ((np.log(v / np.median(v, 0)) * w).sum(1) for v, w in zip(variances, clarity, strict=True)),
+        np.zeros(len(variances[0])),
+    )
     relative: np.ndarray = np.exp(logs / sum(w.sum() for w in clarity))
     return relative

@@ -23,7 +23,8 @@ class Method(nn.Module, ABC):
     """
 
     reads: ClassVar[Reads] = "image"  # what predict may look at
-    portable: ClassVar[frozenset[str]] = frozenset({"probability", "raters", "confidence"})  # answers by torch alone
+    # what of its answers torch alone works out, so that it can be told in ONNX
+    portable: ClassVar[frozenset[str]] = frozenset({"probability", "raters", "confidence"})
     needs: ClassVar[frozenset[str]] = frozenset()  # of "named raters", "diagnosis", "reference", "two raters"
 
     def __init__(self, task: Task) -> None:

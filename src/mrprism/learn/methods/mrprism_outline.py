@@ -18,7 +18,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ from mrprism.learn.outlines import (
 
 FIRST = 0.4  # of the training, on the vote; recurrences divide the rest evenly
 MEMORY = 0.97  # of the running mean of the weights, which sees more calmly than the weights of one step
+MANY = 3  # with more masks of an image than this, its masks know the outline better than the network does
 SHARPEST = 0.35  # pixels: no target is surer of its outline than this
 TOGETHER = 16  # cases looked at in one go
 
@@ -63,7 +64,7 @@ class MrPrismOutline(Method):
     """A plain U-Net whose label is where raters and network together place the outline."""
 
     needs = frozenset({"two raters"})
-    portable = frozenset({"probability"})
+    portable: ClassVar[frozenset[str]] = frozenset({"probability"})
 
     def __init__(
         self,
@@ -153,11 +154,12 @@ class MrPrismOutline(Method):
     def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"]]:
         """The label, and which cases and structures have one."""
         assert batch.masks is not None and batch.rated is not None
-        known = batch.rated.any(1)
+        raters = batch.rated.sum(1)
+        votes = (batch.masks * batch.rated[..., None, None]).sum(1)
+        vote = (2 * votes > raters[..., None, None]).float()
         if self.round == 0:
-            votes = (batch.masks * batch.rated[..., None, None]).sum(1)
-            return (2 * votes > batch.rated.sum(1)[..., None, None]).float(), known
-        return self.fuse_given(batch), known
+            return vote, raters > 0
+        return torch.where((raters > MANY)[..., None, None], vote, self.fuse_given(batch)), raters > 0
 
     def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
         """Probability of the consensus of given masks and the image."""

@@ -43,6 +43,7 @@ def test_help_is_quick_too() -> None:
         "import mrprism; mrprism.open_dataset; mrprism.phantom; mrprism.fuse; mrprism.agree; mrprism.report",
         "import mrprism; d = mrprism.phantom(cases=1, size=32); mrprism.fuse_case(d[0], 'staple')",
         "import mrprism; mrprism.plot_case; mrprism.check_dataset; mrprism.METHODS; mrprism.FUSIONS",
+        "import mrprism; mrprism.compare; mrprism.Run; list(mrprism.METHODS); list(mrprism.DATASETS)",
     ],
 )
 def test_what_needs_no_torch_does_not_import_it(code: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,7 +12,9 @@ from mrprism.core.errors import InputError, UnknownName, nearest
 from mrprism.core.sample import Task
 from mrprism.learn.bounds import bounded_options
 from mrprism.learn.methods import METHODS, method_class
-from mrprism.learn.methods.method import Method
+
+if TYPE_CHECKING:
+    from mrprism.learn.methods.method import Method
 
 
 def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any]) -> Method:

@@ -1,4 +1,4 @@
-"""From a data set and settings to a run: the plan and its cases, then the loop."""
+"""From a data set and settings to a run: the plan, a method with fresh weights, the loop."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 
 from mrprism.core.errors import InputError
 from mrprism.core.seeds import seed_of
 from mrprism.datasets import Dataset, open_dataset
-from mrprism.datasets.dataset import need_images
-from mrprism.datasets.split import split_dataset
 from mrprism.images.slicing import Plane
 from mrprism.learn.accelerator import Tracker, accelerator_for
-from mrprism.learn.bounds import fault_of
-from mrprism.learn.cases import Cases, training_cases
 from mrprism.learn.checkpoint import check_checkpoint
-from mrprism.learn.known_cases import marks_of
 from mrprism.learn.loop import Training
 from mrprism.learn.machine import machine_of, threads_of
 from mrprism.learn.methods import check_needs
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
+from mrprism.learn.plan import Plan, make_plan, plan_again
 from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import Run, refuse_another, refuse_existing
-from mrprism.learn.scaling import scaling_of
-from mrprism.learn.settings import Augment, RunConfig, Select
+from mrprism.learn.settings import Augment, Select
 from mrprism.learn.weights import refuse_untied
 from mrprism.output.files import remove_leftovers
 from mrprism.output.lock import alone_in
@@ -107,19 +101,10 @@ def train(
         refuse_existing(out)
     accelerator.wait_for_everyone()  # before the main process makes the folder
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    need_images(dataset, "training")
-    split = split_dataset(dataset, split_seed)
     settings: dict[str, Any] = {
         "method": method,
         "options": dict(options or {}),
         "backbone": backbone,
-        "task": dataset.task,
-        "dataset": dataset.name,
-        "dataset_path": None if dataset.path is None else str(dataset.path.resolve()),
-        **scaling_of(dataset),
-        "train": split.train,
-        "val": split.val,
-        "test": split.test,
         "seed": seed,
         "split_seed": split_seed,
         "size": size,
@@ -138,23 +123,15 @@ def train(
         "threads": torch.get_num_threads(),
         "machine": machine_of(accelerator.device),
     }
-    if slices is None and (neighbours or drawn_only):
-        raise InputError("neighbours and drawn-only are for slices of volumes: say which by --slices")
-    # a wrong setting is said before images are read
-    config = _config(settings, dataset_hash="", select="last")
-    build_method(method, config.network_task, backbone, options or {})
-    cases = training_cases(dataset, split.train, size, config.slicing)
-    val = training_cases(dataset, split.val, size, config.slicing)
-    images = {**cases.marks, **val.marks, **marks_of(dataset, split.test)}
-    config = _config(settings, dataset_hash=hash_of(cases, val), select=_select(select, val), images=images)
+    plan = make_plan(dataset, settings, select)
     if begun:
-        refuse_another(out, config)
+        refuse_another(out, plan.config)
         return _resume(
             out, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
         )
-    network = _prepared(config, cases)
-    run = Run.create(out, config) if accelerator.is_main_process else Run(out, config)
-    return Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
+    network = _prepared(plan)
+    run = Run.create(out, plan.config) if accelerator.is_main_process else Run(out, plan.config)
+    return Training(run, network, plan.cases, plan.val, accelerator, checkpoint_every, quiet, track).go()
 
 
 @alone_in("run")
@@ -211,45 +188,18 @@ def _resume(
         raise InputError(
             f"{path} was begun with {config.processes} processes, not {accelerator.num_processes}"
         )
-    missing = sorted({*config.train, *config.val} - set(dataset.names))
-    if missing:
-        raise InputError(f"data set '{dataset.name}' has no case '{missing[0]}', which {path} is trained on")
-    cases = training_cases(dataset, config.train, config.size, config.slicing)
-    val = training_cases(dataset, config.val, config.size, config.slicing)
-    if hash_of(cases, val) != config.dataset_hash:
-        raise InputError(f"the cases of data set '{dataset.name}' have changed since {path} was begun")
+    plan = plan_again(run, dataset)
     with threads_of(config) if accelerator.device.type == "cpu" else nullcontext():
-        network = _prepared(config, cases)
-        return Training(run, network, cases, val, accelerator, checkpoint_every, quiet, track).go()
+        network = _prepared(plan)
+        return Training(run, network, plan.cases, plan.val, accelerator, checkpoint_every, quiet, track).go()
 
 
-def _config(settings: Mapping[str, Any], **more: Any) -> RunConfig:
-    try:
-        return RunConfig(**settings, **more)
-    except ValidationError as error:
-        raise InputError(fault_of(error)) from error
-
-
-def _prepared(config: RunConfig, cases: Cases) -> Method:
+def _prepared(plan: Plan) -> Method:
     """A method with fresh weights that has seen the training cases."""
+    config, cases = plan.config, plan.cases
     torch.manual_seed(seed_of(config.seed, "weights"))
     method = build_method(config.method, config.network_task, config.backbone, config.options)
     check_needs(method, config.task, not cases.lacking("diagnosis"), not cases.lacking("reference"))
     torch.manual_seed(seed_of(config.seed, "prepare"))
     method.prepare(cases)
     return method
-
-
-def _select(select: Select | None, val: Cases) -> Select:
-    lacking = val.lacking("reference")
-    if select is None:
-        return "last" if not len(val) else "val" if lacking else "val-reference"
-    if select == "val-reference" and lacking:
-        raise InputError(
-            f"selecting by the reference needs one for every validation case; '{lacking[0]}' has none"
-        )
-    return select
-
-
-def hash_of(cases: Cases, val: Cases) -> str:
-    return f"{cases.fingerprint()}{val.fingerprint()}"

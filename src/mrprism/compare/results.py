@@ -20,6 +20,7 @@ from mrprism.compare.candidates import (
 )
 from mrprism.compare.plan import Cost, Plan, read_plan
 from mrprism.core.errors import InputError
+from mrprism.learn.run import read_model
 from mrprism.metrics.scores import ANSWERS, FINAL, MEAN, RATERS, REFERENCE, Example, Row, read_example
 from mrprism.report.reading import Entry, RunFolder, read_run
 
@@ -106,7 +107,7 @@ class Result:
     def costs(self) -> list[Cost]:
         """What the runs needed, as far as they measured it."""
         files = [run.path / "cost.json" for run in self.runs.values()]
-        return [Cost.model_validate_json(file.read_bytes()) for file in files if file.is_file()]
+        return [read_model(file, Cost) for file in files if file.is_file()]
 
     def shown(self, given: Given) -> dict[str, Example]:
         """The cases that pictures are made of, by name."""

@@ -356,6 +356,20 @@ def read_example(path: str | Path) -> Example:
             for key in ("image", "probability", "raters", "confidence", "steps")
             if key in arrays
         }
+        raters, structures, height, width = arrays["masks"].shape
+        shapes = {
+            "image": (len(arrays["image"]), height, width),
+            "rated": (raters, structures),
+            "steps": (len(arrays.get("steps", ())), structures, height, width),
+            **dict.fromkeys(("probability", "reference"), (structures, height, width)),
+            **dict.fromkeys(("raters", "confidence"), (raters, structures, height, width)),
+        }
+        for key, shape in shapes.items():
+            if key in arrays and (arrays[key].shape != shape or 0 in shape):
+                raise ValueError(f"{key} has the shape {arrays[key].shape}; expected {shape}")
+        for key, values in floats.items():
+            if not np.isfinite(values).all():
+                raise ValueError(f"{key} holds values that are no numbers")
         return Example(
             name=str(arrays.get("name", path.stem)),
             masks=arrays["masks"].astype(bool),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,55 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrprism.core.errors import InputError
 from mrprism.metrics.scores import FINAL, RATER, Example, Row, read_example, read_table
+
+READS = ("image", "masks", "both")  # what a row of a table looked at
+DEEPEST = 16  # things in things in a run's JSON
+
+_STRICT = ConfigDict(strict=True, extra="allow")
+
+
+class _Task(BaseModel):
+    model_config = _STRICT
+
+    structures: list[str] = []
+    raters: list[str] = []
+    anonymous: bool = False
+
+
+class _Config(BaseModel):
+    """What a report reads of a config; of a run of any version, so nothing has to be there."""
+
+    model_config = _STRICT
+
+    method: str = ""
+    dataset: str = ""
+    task: _Task = _Task()
+    options: dict[str, Any] = {}
+    train: list[str] = []
+    val: list[str] = []
+    test: list[str] = []
+
+
+class _Result(BaseModel):
+    model_config = _STRICT
+
+    seconds: float | None = None
+    parameters: int | None = None
+    collapsed: bool = False
+    collapse: list[str] = []
+
+
+class _Line(BaseModel):
+    model_config = _STRICT
+
+    epoch: int | None = Field(default=None, ge=0, le=10**9)
+    terms: dict[str, float] = {}
+    validation: dict[str, Any] = {}
+
 
 MAIN = "mrprism"  # the method a report is about, where it is among the runs
 
@@ -126,11 +173,26 @@ def read_run(path: Path) -> RunFolder:
     rows = read_table(path / "table.csv")
     if not rows:
         raise InputError(f"{path / 'table.csv'} holds no scores: evaluate the run first")
+    for number, row in enumerate(rows, start=2):
+        if row.reads not in READS or not (
+            row.recurrence == FINAL or re.fullmatch(r"Rec\d{1,4}", row.recurrence)
+        ):
+            raise InputError(
+                f"{path / 'table.csv'} is damaged at line {number}: {','.join(map(str, row))[:80]!r}"
+            )
+    config = _read_object(path / "config.json", _Config)
     examples = [read_example(file) for file in sorted(path.glob("examples/*.npz"))]
+    task = config.get("task", {})
+    for example in examples:
+        for what, count in zip(("raters", "structures"), example.masks.shape[:2], strict=False):
+            if len(task.get(what, range(count))) != count:
+                raise InputError(
+                    f"{path / 'examples'}: case '{example.name}' has {count} {what}, the run {len(task[what])}"
+                )
     return RunFolder(
         path=path,
-        config=_read_object(path / "config.json"),
-        result=_read_object(path / "result.json") if (path / "result.json").is_file() else {},
+        config=config,
+        result=_read_object(path / "result.json", _Result) if (path / "result.json").is_file() else {},
         rows=rows,
         log=_read_log(path / "log.jsonl"),
         examples={example.name: example for example in examples},
@@ -257,14 +319,12 @@ def _task(run: RunFolder) -> dict[str, Any]:
     return task if isinstance(task, dict) else {}
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path, form: type[BaseModel]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} should hold one JSON object")
-    return content
+        return _checked(json.loads(path.read_text(encoding="utf-8")), form)
+    except (OSError, ValueError, RecursionError) as error:
+        why = _first(error) if isinstance(error, ValidationError) else error
+        raise InputError(f"{path} cannot be read: {why}") from None
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -272,11 +332,43 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         try:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict):
-            lines.append(line)
+        except RecursionError as error:
+            raise InputError(f"{path} is damaged at line {number}: {error}") from None
+        try:
+            lines.append(_checked(line, _Line))
+        except ValueError as error:
+            why = _first(error) if isinstance(error, ValidationError) else error
+            raise InputError(f"{path} is damaged at line {number}: {why}") from None
     return lines
+
+
+def _checked(content: Any, form: type[BaseModel]) -> dict[str, Any]:
+    """One JSON object whose entries are of the kinds a report reads them as.
+
+    Raises:
+        ValueError: It is something else, or things lie in it deeper than anything of ours.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("expected one JSON object")
+    layer: list[Any] = [content]
+    for _ in range(DEEPEST):
+        layer = [
+            item
+            for one in layer
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, dict | list)
+        ]
+    if layer:
+        raise ValueError(f"things lie in it more than {DEEPEST} deep")
+    form.model_validate(content)
+    return content
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg'].lower()}, found {found['input']!r:.80}"

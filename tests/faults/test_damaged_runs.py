@@ -76,7 +76,7 @@ DAMAGED: dict[str, tuple[Spoil, str]] = {
     "anonymous raters by a word": (changed("config.json", task={"anonymous": "no"}), "task.anonymous: input should be a valid boolean"),
     "test cases that are a number": (changed("config.json", test=7), "test: input should be a valid list"),
     "other raters than in the examples": (changed("config.json", task={"structures": ["disc", "cup"], "raters": ["ann"]}), "raters, the run 1"),
-    "half a pair for a structure": (text("config.json", '{"task": {"structures": ["\\ud800"]}}'), "input should be a valid string"),
+    "half a pair for a rater": (changed("config.json", task={"structures": ["disc", "cup"], "raters": ["\ud800", "b", "c", "d", "e", "f", "g"]}), ""),
     "a result that is a list": (text("result.json", "[1]"), "result.json cannot be read: expected one JSON object"),
     "seconds that are a word": (changed("result.json", seconds="soon"), "result.json cannot be read: seconds: input should be a valid number"),
     "a collapse that is a number": (changed("result.json", collapsed=True, collapse=3), "collapse: input should be a valid list"),

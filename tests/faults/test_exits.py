@@ -153,6 +153,48 @@ def test_what_a_stopped_command_says(
         assert capsys.readouterr().err == "mrprism: go on with x\n"
 
 
+# --- a result begun for something else ----------------------------------------------------------
+
+
+def test_a_fusion_begun_for_other_masks_is_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two data sets whose cases have the same names: what is there of the one is no part of the other."""
+    inputs.squares(tmp_path / "in")
+    command = arguments("fuse {in} --method majority --out {out}", tmp_path)
+    assert call(command) == 0
+    assert call(command) == 0, "the same again"
+    mask = tmp_path / "in/masks/ann/case0_disc.png"
+    mask.write_bytes((tmp_path / "in/masks/bob/case1_disc.png").read_bytes())
+    capsys.readouterr()
+    assert call(command) == 2
+    assert "was begun for other masks of these cases; expected a new folder" in capsys.readouterr().err
+    other = tmp_path / "in/images/case0.png"
+    assert call([*command[:-1], str(tmp_path / "out2")]) == 0
+    other.write_bytes((tmp_path / "in/images/case1.png").read_bytes())
+    assert call([*command[:-1], str(tmp_path / "out2")]) == 0, "images are not fused"
+
+
+def test_mask_files_are_not_fused_into_a_data_set_s_fusion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs.squares(tmp_path / "in")
+    assert call(arguments("fuse {in} --method majority --out {out}", tmp_path)) == 0
+    before = (tmp_path / "out/skill.csv").read_bytes()
+    masks = [str(tmp_path / f"in/masks/{rater}/case0_disc.png") for rater in ("ann", "bob")]
+    assert call(["fuse", "--masks", *masks, "--method", "majority", "--out", str(tmp_path / "out")]) == 2
+    assert "holds the fusion of a data set" in capsys.readouterr().err
+    assert (tmp_path / "out/skill.csv").read_bytes() == before
+    for method in ("staple", "majority"):  # a set of files, replaced as one
+        assert call(["fuse", "--masks", *masks, "--method", method, "--out", str(tmp_path / "one")]) == 0
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "consensus.png",
+        "probability.png",
+        "skill.csv",
+        "skill.json",
+    ]
+
+
 # --- nobody listens -----------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,13 +89,15 @@ def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Che
     from mrprism.datasets import Dataset
     from mrprism.datasets.check import check_dataset
     from mrprism.output.files import write_file
+    from mrprism.output.lock import alone
 
     place = dataset.path or dataset.root if isinstance(dataset, Dataset) else Path(dataset)
     if place is None:
         raise InputError("a check reads files, and this data set is in memory; write_dataset puts it on disk")
-    check = check_dataset(place)
-    if out is not None:
-        write_file(Path(out), check.as_html())
+    with nullcontext() if out is None else alone(out):
+        check = check_dataset(place)
+        if out is not None:
+            write_file(Path(out), check.as_html())
     return check
 
 
@@ -183,6 +186,7 @@ def fuse_dataset(
     Raises:
         InputError: One rater only, an unknown method, or a folder that holds something else.
     """
+    from mrprism.datasets.digest import masks_digest
     from mrprism.datasets.write import safe_name
     from mrprism.fusion.folder import fuse_folder
 
@@ -201,6 +205,7 @@ def fuse_dataset(
         names=data.names,
         file_names=file_names,
         groups=[data.groups[name] for name in data.names],
+        masks_sha256=masks_digest(data),
         pooled=pooled,
         margin=margin,
         each=each,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mrprism.output.lock import alone_in
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -55,6 +57,7 @@ COLUMNS = {  # heading: structure, target, metric
 }
 
 
+@alone_in("out")
 def run(
     out: Annotated[Path, typer.Option(help="Folder for the data, the runs and the report.")] = Path("demo"),
     quick: Annotated[

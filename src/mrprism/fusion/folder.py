@@ -72,6 +72,7 @@ def fuse_folder(
     names: Sequence[str],
     file_names: Callable[[Sequence[str]], Sequence[str]],
     groups: Sequence[str],
+    masks_sha256: str | None = None,
     pooled: bool = False,
     margin: int | None = MARGIN,
     each: Callable[[str], None] = lambda name: None,
@@ -83,6 +84,7 @@ def fuse_folder(
         names: Of the cases.
         file_names: Turns names into distinct names that are safe for files.
         groups: The patient of each case.
+        masks_sha256: Of all masks together, where they lie in files: a folder begun for others is refused.
         each: Called with the name of each case as it is done.
         options: Of the fusion.
 
@@ -98,7 +100,8 @@ def fuse_folder(
             "raters of this data set are anonymous slots, not the same persons from case to case, "
             "so their skill cannot be pooled; leave --pooled out"
         )
-    _claim(out, {"method": method, "pooled": pooled, "margin": margin, **options, "cases": list(names)})
+    asked = {"method": method, "pooled": pooled, "margin": margin, **options}
+    _claim(out, {**asked, "cases": list(names), "masks_sha256": masks_sha256})
     folders = [out / "cases" / name for name in file_names(names)]
     left = [n for n, folder in enumerate(folders) if not folder.is_dir()]
     together = pooled or method == AUTO
@@ -182,6 +185,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         if found.get(key) != wanted.get(key):
             if key == "cases":
                 raise InputError(f"'{out}' was begun for other cases; expected a new folder")
+            if key == "masks_sha256":
+                raise InputError(f"'{out}' was begun for other masks of these cases; expected a new folder")
             raise InputError(
                 f"'{out}' was begun with {key} {found.get(key)}, not {wanted.get(key)}; expected a new folder"
             )

@@ -20,7 +20,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
 from mrprism.metrics.scores import Row, read_table, write_example, write_table
-from mrprism.report import build_report
+from mrprism.report import build_report, findings
 from mrprism.report.build import render
 from mrprism.report.findings import headline, main_table, points, rank_agreement, rank_raters, remarks
 from mrprism.report.pictures import flatten, outline_path, window_of
@@ -52,8 +52,8 @@ def test_whole_page(comparison: list[Path], tmp_path: Path) -> None:
     for heading in (
         "From one recurrence",
         "Example cases",
-        "How far each rater",
-        "The raters, ranked",
+        "Where each rater is expected",
+        "The raters, by mean confidence",
         "Settings",
     ):
         assert heading in page
@@ -202,10 +202,10 @@ def test_raters_are_ranked_beside_their_true_skill(comparison: list[Path]) -> No
     entry = main_entry(entries_of(read_runs(comparison)))
     ranked = rank_raters(entry, RATERS, ["disc", "cup"])
     assert {ranked[0].name, ranked[1].name} == {"Abe", "Barnes"}  # the two good hands
-    assert all(a.confidence >= b.confidence for a, b in itertools.pairwise(ranked))
+    assert all(a.trust >= b.trust for a, b in itertools.pairwise(ranked))
     from scipy.stats import spearmanr
 
-    expected = spearmanr([r.confidence for r in ranked], [r.skill for r in ranked]).statistic
+    expected = spearmanr([r.trust for r in ranked], [r.skill for r in ranked]).statistic
     assert rank_agreement(ranked) == pytest.approx(expected)
 
 
@@ -232,13 +232,13 @@ def test_missing_pieces_leave_their_section_out(tmp_path: Path, setting: dict[st
     page = page_of(fabricate_run(tmp_path / "run", **(SMALL | setting)))
     text = visible(page)
     assert ("From one recurrence" in text) == (setting.get("recurrences", 4) != 0)
-    assert ("How far each rater" in text) == (
+    assert ("Where each rater is expected" in text) == (
         setting.get("confidence", True) and setting.get("examples", True)
     )
-    assert ("ranked by mean confidence" in text) == (
+    assert ("by mean confidence" in text) == (
         setting.get("confidence", True) and not setting.get("anonymous", False)
     )
-    assert ("True skill" in text) == ("ranked by mean" in text and setting.get("reference", True))
+    assert ("True skill" in text) == ("by mean confidence" in text and setting.get("reference", True))
     assert ("against the reference" in text) == setting.get("reference", True)
     assert ("Example cases" in text) == setting.get("examples", True)
     assert ("Training" in page) == setting.get("log", True)
@@ -348,3 +348,47 @@ def test_runs_of_different_data_are_refused(comparison: list[Path], tmp_path: Pa
 def test_needs_no_torch() -> None:
     code = "import sys, mrprism.report; sys.exit(not sys.modules.keys().isdisjoint({'torch', 'matplotlib'}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_raters_are_ranked_by_the_weight_that_acts_where_a_run_says_it(tmp_path: Path) -> None:
+    """Not by the mean of a map most of which is background."""
+    run = fabricate_run(tmp_path / "run", **SMALL)
+    entry = main_entry(entries_of(read_runs([run])))
+    assert findings.ranked_by(entry, RATERS, ["disc", "cup"]) == "confidence"
+    rows = read_table(run / "table.csv")
+    cases = dict.fromkeys((row.case, row.group) for row in rows)
+    rows += [
+        Row(case, group, structure, "final", f"rater:{name}", "weight", 0.6 + 0.05 * place)
+        for case, group in cases
+        for structure in ("disc", "cup")
+        for place, name in enumerate(RATERS)
+    ]
+    write_table(rows, run / "table.csv")
+    entry = main_entry(entries_of(read_runs([run])))
+    assert [rater.name for rater in rank_raters(entry, RATERS, ["disc", "cup"])] == list(reversed(RATERS))
+    text = visible(page_of(run))
+    assert "by the weight that acts" in text and "Weight in the fusion" in text
+    assert "by mean confidence" not in text
+
+
+def test_few_patients_make_no_method_better(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path, {"mrprism": 0.9 + NOISE[0][:3], "b": 0.5 + NOISE[1][:3]})
+    entries = entries_of(read_runs(runs))
+    said = headline(entries, entries[0], ["cup"])
+    assert "too few to compare anything" in said
+    assert "better" not in said
+    assert not any(
+        cell.best
+        for part in main_table(entries, ["cup"]).structures
+        for block in part.blocks
+        for line in block.lines
+        for cell in line.cells
+    )
+
+
+def test_a_collapsed_method_is_nobodys_rival(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path, {"mrprism": 0.9 + NOISE[0], "b": 0.5 + NOISE[1]})
+    (runs[0] / "result.json").write_text(json.dumps({"collapsed": True, "collapse": ["the cup is constant"]}))
+    entries = entries_of(read_runs(runs))
+    assert "collapsed" in headline(entries, entries[0], ["cup"])
+    assert "better" not in headline(entries, entries[0], ["cup"])

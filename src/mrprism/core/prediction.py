@@ -30,6 +30,9 @@ class Prediction:
     # rest, in pixels or mm, (R, C, 2), NaN where unknown; and expected pieces [there, marked], (R, C, 2, 2)
     displaced: Any | None = None
     pieces: Any | None = None
+    # (R, C) the chance of agreeing that each rater's mask of the image has when masks are fused: the weight that
+    # acts, one number where `confidence` is a map; of a volume the mean over its slices
+    weights: Any | None = None
 
     __repr__ = brief
 

@@ -112,7 +112,11 @@ def _split(run: Run, split: str) -> tuple[str, ...]:
 
 def _without_others(prediction: Prediction, data: Task, run: Task) -> Prediction:
     """Raters of another data set are other people: what was learned about ours says nothing of them."""
-    return prediction if data.raters == run.raters else replace(prediction, raters=None, confidence=None)
+    return (
+        prediction
+        if data.raters == run.raters
+        else replace(prediction, raters=None, confidence=None, weights=None)
+    )
 
 
 def _keep_examples(predictor: Predictor, data: Dataset, names: Sequence[str], folder: Path) -> None:

@@ -103,6 +103,7 @@ def _predict_file(
         "structures": predictor.task.structures,
         "raters": predictor.task.raters,
         "split": split_of(predictor.run.config, _stem(file), predictor.bare(image).image) or NEW,
+        "weights": _weights(prediction, predictor.task),
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
@@ -123,6 +124,16 @@ def _write_cases(out: Path, names: Sequence[str]) -> None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # no answer of a run
     write_file(out / "cases.csv", to_csv(["folder", "image", "split"], rows))
+
+
+def _weights(prediction: Prediction, task: Task) -> dict[str, dict[str, float]] | None:
+    """What each rater's mask of this image would weigh in a fusion, by structure and rater."""
+    if prediction.weights is None:
+        return None
+    return {
+        structure: {rater: round(float(prediction.weights[r, c]), 4) for r, rater in enumerate(task.raters)}
+        for c, structure in enumerate(task.structures)
+    }
 
 
 def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFile, suffix: str) -> None:

@@ -94,7 +94,7 @@ class Predictor:
     def fuse(self, sample: MultiRaterSample, *, on_disk: bool = False) -> Prediction | None:
         """The sample's own masks, fused by the confidence that was learned; None if the method cannot.
 
-        Done at training size and brought back, so on large images a little of the outline is lost.
+        How far each rater is trusted is read at training size; the masks are fused at their own.
         """
         if getattr(self.method, "fuse_given", None) is None:
             return None
@@ -122,6 +122,7 @@ class Predictor:
         cut = self.slicing.cut(sample)
         volume = cut_volume(sample, cut)
         maps: dict[str, Stack] = {}
+        weights = []
         for index in range(volume.space[0]):
             plane = of(slice_of(volume, index, self.slicing))
             for name, array in _named_maps(plane):
@@ -129,8 +130,14 @@ class Predictor:
                     maps[name].append(array)
                 else:
                     maps[name] = Stack(array, cut)
+            if plane.weights is not None:
+                weights.append(plane.weights)
         steps = tuple(stack for name, stack in maps.items() if name.startswith("steps"))
-        return Prediction(**{name: maps.get(name) for name in MAPS if name != "steps"}, steps=steps)
+        return Prediction(
+            **{name: maps.get(name) for name in MAPS if name != "steps"},
+            steps=steps,
+            weights=np.mean(weights, axis=0) if weights else None,
+        )
 
     def _alone(self, sample: MultiRaterSample) -> MultiRaterSample:
         """An image, if the network can do without neighbours."""
@@ -145,7 +152,8 @@ class Predictor:
         fuse_given: Callable[[Batch], Tensor] = self.method.fuse_given  # type: ignore[assignment]
         resized = resize_sample(sample, self.run.config.size)
         with torch.inference_mode():
-            fused = fuse_given(collate([resized], device=self.method.device).only("both"))
+            batch = collate([resized], device=self.method.device)
+            fused = fuse_given(replace(batch, given=_given(sample, self.method.device)).only("both"))
         case = Prediction(probability=sized(fused[0], *sample.space).cpu().numpy())
         check_answer(case, sample.name, self.run.config.method)
         return case
@@ -156,7 +164,10 @@ class Predictor:
         resized = sample if as_it_is else resize_sample(sample, self.run.config.size)
         # in float32 always: bf16 holds no calibrated probability near 0 and 1
         with torch.inference_mode(), predicting_advice(sample, self.method.device):
-            batch = collate([resized], device=self.method.device).only(self.method.reads)
+            batch = collate([resized], device=self.method.device)
+            if self.method.reads == "both":
+                batch = replace(batch, given=_given(sample, self.method.device))
+            batch = batch.only(self.method.reads)
             torch.manual_seed(0)  # methods that draw samples give the same ones for the same image
             prediction = self.method.predict(batch)
             maps = {name: sized(getattr(prediction, name), height, width) for name in MAPS}
@@ -211,6 +222,12 @@ def sized(maps: Any, height: int, width: int) -> Any:
     return flat.clamp(0, 1).reshape(*maps.shape[:-2], height, width)
 
 
+def _given(sample: MultiRaterSample, device: torch.device) -> Tensor:
+    """A sample's masks as a batch of one, at their own size; 0 where not rated."""
+    masks = sample.masks & sample.rated[..., None, None]
+    return torch.from_numpy(masks).to(device)[None].float()
+
+
 def _named_maps(prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     """The maps there are, by name; recurrences are steps0, steps1, ..."""
     for name in MAPS:
@@ -227,4 +244,4 @@ def _in_memory(prediction: Prediction) -> Prediction:
             return tuple(np.asarray(stack) for stack in value)
         return None if value is None else np.asarray(value)
 
-    return Prediction(**{name: read(getattr(prediction, name)) for name in MAPS})
+    return Prediction(**{name: read(getattr(prediction, name)) for name in MAPS}, weights=prediction.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,13 @@ def resize(maps: Float[Tensor, "N H W"], height: int, width: int) -> Float[Tenso
     return functional.interpolate(
         maps[None], (height, width), mode="bilinear", align_corners=False, antialias=True
     )[0]
+
+
+def enlarged(maps: Float[Tensor, "B R C H W"], size: Sequence[int]) -> Float[Tensor, "B R C height width"]:
+    """Maps of each rater and structure at another size, by `resize`."""
+    flat = resize(maps.flatten(0, 2), size[0], size[1])
+    whole: Tensor = flat.unflatten(0, maps.shape[:3])
+    return whole
 
 
 def resize_masks(masks: Bool[Tensor, "N H W"], height: int, width: int) -> Bool[Tensor, "N height width"]:

@@ -71,6 +71,7 @@ class Metric:
       whether the draws are some of many there could be (unless told: no);
     - "raters": (what the method thinks this rater draws, what the rater drew), as masks;
     - "confidence": (the map of confidence in this rater,);
+    - "weight": (the weight of this rater's mask when masks are fused,);
     - "masks": (what this rater drew, the reference), which says how good the rater is.
     """
 
@@ -78,7 +79,7 @@ class Metric:
     better: Literal["higher", "lower"]
     label: str
     unit: Literal["%", "mm", "px", "count", ""]  # "%": a fraction that tables show times 100
-    needs: Literal["probability", "draws", "raters", "confidence", "masks"] = "probability"
+    needs: Literal["probability", "draws", "raters", "confidence", "weight", "masks"] = "probability"
     each_rater: bool = False  # of "probability" metrics: also against each rater alone
     undefined: bool = False  # NaN where it is not defined, such as a distance to an empty outline
 
@@ -140,8 +141,9 @@ METRICS: Registry[Metric] = Registry("metric", {
     "rater_dice": Metric(dice, "higher", "Dice of the imitated rater", "%", needs="raters"),
     "confidence": Metric(
         lambda confidence: float(np.mean(confidence, dtype=np.float64)),
-        "higher", "mean confidence", "%", needs="confidence",
+        "higher", "confidence, mean over the image", "%", needs="confidence",
     ),
+    "weight": Metric(float, "higher", "weight in the fusion", "%", needs="weight"),
     "skill": Metric(dice, "higher", "Dice of the rater with the reference", "%", needs="masks"),
 })  # fmt: skip
 

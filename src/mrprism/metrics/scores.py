@@ -191,6 +191,9 @@ def _about_raters(
         for metric in wanted.of("confidence"):
             if prediction.confidence is not None:
                 yield FINAL, RATER + name, metric, METRICS[metric].function(prediction.confidence[r, c])
+        for metric in wanted.of("weight"):
+            if prediction.weights is not None:
+                yield FINAL, RATER + name, metric, METRICS[metric].function(prediction.weights[r, c])
         if not sample.rated[r, c]:
             continue
         for metric in wanted.of("raters"):

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from mrprism import __version__
 from mrprism.core.errors import InputError
 from mrprism.metrics import METRICS
-from mrprism.metrics.scores import FINAL, MEAN, REFERENCE, pick_examples
+from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE, pick_examples
 from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.output.files import write_file
 from mrprism.output.lock import alone_in
@@ -95,6 +95,7 @@ def render(folders: Sequence[RunFolder]) -> str:
         kept=len({name for run in main.runs for name in run.examples}),
         training_plot=plots.training_plot(main, entries, colours),
         ranked=ranked,
+        ranked_by=findings.ranked_by(main, raters, structures),
         rank_axes=_rank_axes(ranked),
         rank_agreement=findings.rank_agreement(ranked),
         anonymous=anonymous,
@@ -259,7 +260,8 @@ def _confidence(
             layers = [pictures.heat(maps[r, c], case.window, CONFIDENCE_COLOURS, 0.5, 1.0)]
             if case.flat.rated[r, c]:
                 layers.append(pictures.cased(case.flat.masks[r, c], "own", name, rater_colour(r)))
-            mean = findings.number(float(maps[r, c].mean()), "confidence")
+            own = main.values(Key(structure, f"{RATER}{name}", "weight")).get(case.flat.name, math.nan)
+            mean = findings.number(float(maps[r, c].mean()) if math.isnan(own) else own, "confidence")
             silent = "" if case.flat.masks[r, c].any() else ", drew nothing"
             note = mean + (silent if case.flat.rated[r, c] else ", did not do it")
             panels.append(
@@ -276,7 +278,7 @@ def _confidence(
 def _rank_axes(ranked: Sequence[findings.RankedRater]) -> dict[str, tuple[float, float]]:
     """Lowest and highest value of each column that has values, with a little room."""
     axes = {}
-    for column in ("confidence", "skill", "imitated"):
+    for column in ("trust", "skill", "imitated"):
         values = [value for rater in ranked if not math.isnan(value := getattr(rater, column))]
         if values:
             room = 0.08 * (max(values) - min(values)) or 0.01

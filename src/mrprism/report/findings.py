@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrprism.metrics import METRICS, Difference, paired_difference
+from mrprism.metrics.claims import LEVEL, all_pairs, suffice, too_few
 from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE
 from mrprism.report.reading import Entry, Key
 
@@ -158,16 +159,22 @@ def change(entry: Entry, key: Key, since: str) -> Difference:
 def _best(entries: Sequence[Entry], key: Key) -> Entry | None:
     """The entry that is better than every other by more than chance, if there is one."""
     sign = 1 if METRICS[key.metric].better == "higher" else -1
-    ranked = [entry for entry in entries if _known(entry, key)]
+    ranked = [entry for entry in entries if _known(entry, key) and not entry.collapsed]
     if len(ranked) < 2:
         return None
     top = max(ranked, key=lambda entry: sign * mean_of(entry, key))
-    for other in ranked:
-        if other is not top:
-            apart = difference(top, other, key)
-            if not apart.significant or sign * apart.mean < 0:
-                return None
+    p = _all_pairs(ranked, [key])[ranked.index(top)]
+    for place, other in enumerate(ranked):
+        if other is not top and not (p[place] < LEVEL and sign * difference(top, other, key).mean > 0):
+            return None
     return top
+
+
+def _all_pairs(entries: Sequence[Entry], keys: Sequence[Key]) -> np.ndarray:
+    """p of every two entries differing in the mean over some columns, corrected for all pairs."""
+    groups = {case: group for entry in entries for case, group in entry.groups.items()}
+    scores = [[[e.values(key).get(case, math.nan) for key in keys] for e in entries] for case in groups]
+    return all_pairs(np.asarray(scores, dtype=float).mean(axis=2), list(groups.values()))
 
 
 def _known(entry: Entry, key: Key) -> bool:
@@ -184,7 +191,11 @@ def headline(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -
     if not keys:
         return f"{main.name} has no Dice on these cases."
     start = f"On {_count(len(main.values(keys[0])), 'test case')}, {main.name}"
-    rivals = [entry for entry in entries if entry.rival and entry is not main]
+    if main.collapsed:
+        return f"{start}: {main.name} collapsed, and its numbers mean nothing.".replace(
+            f", {main.name}:", ":"
+        )
+    rivals = [entry for entry in entries if entry.rival and entry is not main and not entry.collapsed]
     rivals = [entry for entry in rivals if all(_known(entry, key) for key in keys)]
     if not rivals:
         said = _listed(
@@ -194,8 +205,14 @@ def headline(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -
         return f"{start} outlines {said} against {against}."
     best = {key: max(rivals, key=lambda entry: mean_of(entry, key)) for key in keys}
     verdicts: dict[str, list[str]] = {}
+    patients = len(set(main.groups.values()))
+    if not suffice(patients):
+        said = _listed(f"{number(mean_of(main, key), 'dice')} on the {key.structure}" for key in keys)
+        return f"{start} has a Dice of {said}; from {too_few(patients)}."
     for key in keys:
         apart = difference(main, best[key], key)
+        p = float(_all_pairs([main, *rivals], [key])[0, 1 + rivals.index(best[key])])  # the best was picked
+        apart = apart._replace(p=p)
         ours, theirs = (number(mean_of(entry, key), "dice") for entry in (main, best[key]))
         name = f" by {best[key].name}" if len(set(best.values())) > 1 else ""
         numbers = f"(Dice {ours} against {theirs}{name}{interval(apart)})"
@@ -259,7 +276,9 @@ def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> l
     for structure in structures:
         moved = change(main, Key(structure, target, "dice", last), first)
         if not math.isnan(moved.mean):
-            sure = "" if moved.significant or math.isnan(moved.low) else ", within chance"
+            sure = "" if moved.significant else ", within chance"
+            if not suffice(moved.patients):
+                sure = ", of too few patients to say more"
             parts.append(f"{points(moved.mean)} points on the {structure}{sure}")
     return [f"From {first} to {last} its Dice changes by {_listed(parts)}."] if parts else []
 
@@ -274,16 +293,18 @@ def _calibration_remark(entries: Sequence[Entry], main: Entry, structures: Seque
     rivals = [entry for entry in rivals if not math.isnan(mean_over_structures(entry))]
     if not rivals or math.isnan(mean_over_structures(main)):
         return []
-    ranked = sorted([main, *rivals], key=mean_over_structures)
-    place, nearest = ranked.index(main) + 1, ranked[0]
-    if nearest is main:
+    together = [main, *rivals]
+    p = _all_pairs(together, keys)[0]
+    ours = mean_over_structures(main)
+    sure = [(other, mean_over_structures(other)) for other, q in zip(rivals, p[1:], strict=True) if q < LEVEL]
+    ahead = [other.name for other, score in sure if score < ours]
+    if len(sure) == len(rivals) and not ahead:
         return [
-            f"Its probabilities are the closest to the raters' votes of {len(ranked)} methods (Brier score)."
+            f"Its probabilities are the closest to the raters' votes of {len(together)} methods (Brier score)."
         ]
-    return [
-        f"Its probabilities are number {place} of {len(ranked)} in closeness to the raters' votes "
-        f"(Brier score); {nearest.name} is closest."
-    ]
+    if ahead:
+        return [f"The probabilities of {_listed(ahead)} are closer to the raters' votes (Brier score)."]
+    return []
 
 
 def _listed(parts: Iterable[str]) -> str:
@@ -304,14 +325,15 @@ class RankedRater:
 
     name: str
     index: int  # in the task's order, for the colour
-    confidence: float  # mean over cases and structures, in [0, 1]
+    trust: float  # `RANKED_BY`, the mean over cases and structures, in [0, 1]
     skill: float  # Dice with the reference, likewise; NaN where unknown
     imitated: float  # Dice of what the method thinks they draw with what they drew; NaN where unknown
     cases: int
 
 
 def rank_raters(entry: Entry, raters: Sequence[str], structures: Sequence[str]) -> list[RankedRater]:
-    """Raters by mean confidence, the most trusted first; empty where a method gives none."""
+    """Raters by how far they are trusted, the most trusted first; empty where a method says nothing of it."""
+    by = ranked_by(entry, raters, structures)
     ranked = []
     for index, name in enumerate(raters):
 
@@ -323,27 +345,32 @@ def rank_raters(entry: Entry, raters: Sequence[str], structures: Sequence[str]) 
         drawn = {case for s in structures for case in entry.values(Key(s, RATER + name, "dice", FINAL))}
         ranked.append(
             RankedRater(
-                name, index, over_structures("confidence"), over_structures("skill"),
+                name, index, over_structures(by), over_structures("skill"),
                 over_structures("rater_dice"), len(drawn),
             )
         )  # fmt: skip
-    if all(math.isnan(rater.confidence) for rater in ranked):
+    if all(math.isnan(rater.trust) for rater in ranked):
         return []
-    return sorted(
-        ranked, key=lambda rater: -rater.confidence if not math.isnan(rater.confidence) else math.inf
-    )
+    return sorted(ranked, key=lambda rater: -rater.trust if not math.isnan(rater.trust) else math.inf)
+
+
+def ranked_by(entry: Entry, raters: Sequence[str], structures: Sequence[str]) -> str:
+    """The weight that acts in the fusion where a run says it; else the mean of the confidence maps."""
+    keys = [Key(s, RATER + name, "weight", FINAL) for s in structures for name in raters]
+    return "weight" if any(_known(entry, key) for key in keys) else "confidence"
 
 
 def rank_agreement(ranked: Sequence[RankedRater]) -> float:
-    """Spearman's correlation of confidence and skill; NaN with fewer than three raters that have both."""
-    both = [
-        (r.confidence, r.skill) for r in ranked if not math.isnan(r.confidence) and not math.isnan(r.skill)
-    ]
-    if len(both) < 3:
+    """Spearman's correlation of trust and skill; NaN with fewer than five raters that have both.
+
+    Of four, the best of all orders comes about by chance in one of 24 cases, and that proves nothing.
+    """
+    both = [(r.trust, r.skill) for r in ranked if not math.isnan(r.trust) and not math.isnan(r.skill)]
+    if len(both) < 5:
         return math.nan
     from scipy.stats import rankdata
 
-    confidence, skill = (rankdata(column) for column in zip(*both, strict=True))
-    if confidence.std() == 0 or skill.std() == 0:
+    trust, skill = (rankdata(column) for column in zip(*both, strict=True))
+    if trust.std() == 0 or skill.std() == 0:
         return math.nan
-    return float(np.corrcoef(confidence, skill)[0, 1])
+    return float(np.corrcoef(trust, skill)[0, 1])

@@ -105,6 +105,11 @@ class Entry:
         return bool(_options(self.runs[0].config).get("label") == "reference")
 
     @property
+    def collapsed(self) -> bool:
+        """Whether a run of it gives a constant answer, so that its numbers mean nothing."""
+        return any(run.result.get("collapsed") for run in self.runs)
+
+    @property
     def rival(self) -> bool:
         """Whether it may be compared with the others: it saw only the image, and not the truth."""
         return self.reads == "image" and not self.ceiling

@@ -201,11 +201,16 @@ class View:
         """A run's outlines of a slice: every recurrence, every rater, and how far each is trusted."""
         found = self._predict(number, plane, index)
         steps = found.steps or (found.probability,)
-        confidence = found.confidence
+        if found.weights is not None:
+            trust, said = self._of_raters(found.weights, float), "weight in the fusion"
+        else:
+            trust = self._of_raters(found.confidence, lambda map_: float(np.mean(map_)))
+            said = "mean confidence"
         return {
             "steps": [[outline(mask > 0.5) for mask in step] for step in steps],
             "raters": self._of_raters(found.raters, lambda mask: outline(mask > 0.5)),
-            "confidence": self._of_raters(confidence, lambda map_: float(np.mean(map_))),
+            "confidence": trust,
+            "trusted_by": said,
         }
 
     def prediction_map(

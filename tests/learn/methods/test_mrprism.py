@@ -1,17 +1,21 @@
 """What makes MrPrism MrPrism: the fusion, the confidence, the recurrence, the calibration."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from mrprism.core.errors import InputError
-from mrprism.core.sample import Task
+from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.batches import collate
 from mrprism.learn.confidence import agreement, read_masks
+from mrprism.learn.methods import method_class
 from mrprism.learn.methods.mrprism import MrPrism
 from mrprism.learn.networks.divp import interleave
+from mrprism.learn.resize import resize_sample
 from mrprism.learn.soft_fusion import fuse_log_odds, fuse_ratio, fuse_verbatim, log_odds, settle
 
 TASK = Task(channels=3, structures=("disc", "cup"), raters=("a", "b", "c", "d"))
@@ -262,3 +266,40 @@ def test_bad_options_are_said() -> None:
         MrPrism(TASK, backbone="small", floor=1.0)
     with pytest.raises(InputError, match="unknown backbone 'vgg'"):
         MrPrism(TASK, backbone="vgg")
+
+
+@pytest.mark.parametrize("name", ["mrprism", "max-mig-forecaster", "diagnosis-first-fusion"])
+def test_given_masks_are_fused_at_their_own_size(name: str) -> None:
+    """What all raters drew comes back to the pixel, however small the network's images are."""
+    task = Task(1, ("disc",), ("a", "b", "c"))
+    sample = MultiRaterSample(
+        "one", np.random.default_rng(0).random((1, 150, 130), np.float32), np.zeros((3, 1, 150, 130), bool),
+        np.ones((3, 1), bool),
+    )  # fmt: skip
+    row, column = np.mgrid[:150, :130]
+    sample.masks[:] = (row - 70.3) ** 2 + (column - 61.7) ** 2 < 40.2**2
+    sample.masks[:, :, 100, 5:9] = True  # a whisker no small image holds
+    method = method_class(name)(task, backbone="small").eval()
+    if name == "max-mig-forecaster":
+        method.prepare([resize_sample(sample, 32)])
+    batch = collate([resize_sample(sample, 32)])
+    given = replace(batch, given=torch.from_numpy(sample.masks)[None].float())
+    with torch.inference_mode():
+        fused = method.fuse_given(given) if name == "mrprism" else method.predict(given).probability  # type: ignore[operator]
+    assert fused.shape == (1, 1, 150, 130)
+    if name != "max-mig-forecaster":  # which multiplies by what an untrained network says of the image
+        assert torch.equal(fused[0, 0] > 0.5, torch.from_numpy(sample.masks[0, 0]))
+
+
+def test_the_weight_that_acts_is_one_number_and_the_fusion_is_made_with_it() -> None:
+    model = method()
+    batch = crowd()
+    assert batch.image is not None and batch.masks is not None and batch.rated is not None
+    with torch.inference_mode():
+        found = model.eval().predict(batch.only("image"))
+        expected = model.fused_logits(batch.masks, batch.rated, found.weights[..., None, None]).sigmoid()
+        torch.testing.assert_close(model.fuse_given(batch), expected)
+    assert found.weights.shape == batch.masks.shape[:3]
+    pixel = MrPrism(model.task, backbone="small", trust="pixel").eval()
+    with torch.inference_mode():
+        assert pixel.predict(batch.only("image")).weights is None  # there the map is what acts

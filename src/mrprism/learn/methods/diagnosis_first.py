@@ -143,7 +143,10 @@ class DiagnosisFirstFusion(DiagnosisFirst):
         assert image is not None and masks is not None and rated is not None
         equal, _ = weighted_vote(masks, rated, draw_expertise("uniform", rated.any(2)))
         verdict = (self.classifier(image, equal) > 0).long()
-        fused, _ = fuse_under(masks, rated, self.search(image, masks, rated, verdict))
+        trust = self.search(image, masks, rated, verdict)
+        if batch.given is not None:  # fused at their own size
+            masks, trust = batch.given, enlarge(trust, batch.given.shape[-2:])
+        fused, _ = fuse_under(masks, rated, trust)
         return Prediction(probability=fused)
 
 

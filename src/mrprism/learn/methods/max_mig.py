@@ -35,6 +35,7 @@ from mrprism.learn.methods.exclusive import (
 )
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.unet import UNet, start_heads
+from mrprism.learn.resize import enlarged
 
 
 class MaxMIG(Method):
@@ -123,6 +124,9 @@ class MaxMIGForecaster(MaxMIG):
         image, masks, rated = batch.image, batch.masks, batch.rated
         assert image is not None and masks is not None and rated is not None
         network = self.classes.log_probability(self.unet(image)).exp()
+        if batch.given is not None:  # fused at their own size
+            masks = batch.given
+            network = enlarged(network, masks.shape[-2:])
         aggregated, _ = self.aggregate(masks, rated)
         joint = network * aggregated / self.classes.share.clamp(min=1e-9)[:, :, None, None]
         return Prediction(

@@ -39,6 +39,7 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.conp import ConP, Integration
 from mrprism.learn.networks.divp import DivP, interleave
 from mrprism.learn.networks.encoder import Encoder
+from mrprism.learn.resize import enlarged
 from mrprism.learn.soft_fusion import (
     fuse_log_odds,
     fuse_ratio,
@@ -230,13 +231,17 @@ class MrPrism(Method):
             raters=last.raters.sigmoid(),
             confidence=confidence,
             steps=tuple(step.segmentation for step in rounds),
+            weights=last.confidence[..., 0, 0].clamp(min=self.floor) if self.trust == "band" else None,
         )
 
     def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
-        """Probability of the consensus of given masks, trusted as DivP reads the image (Table 3)."""
+        """Probability of the consensus of given masks, trusted as DivP reads the image (Table 3).
+
+        Masks at their own size (`given`) are fused there; the network only says how far each is trusted.
+        """
         assert batch.image is not None and batch.masks is not None and batch.rated is not None
         *_, last = self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences)
-        return self._fusion(last, batch.masks, batch.rated).sigmoid()
+        return self._fusion(last, batch.masks, batch.rated, batch.given).sigmoid()
 
     def _read(
         self,
@@ -272,21 +277,47 @@ class MrPrism(Method):
         count_in(*means, step.read[..., 0, 0], masks, rated, step.segmentation)
 
     def _fusion(
-        self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
-    ) -> Float[Tensor, "B C H W"]:
+        self,
+        step: Recurrence,
+        masks: Float[Tensor, "B R C H W"],
+        rated: Bool[Tensor, "B R C"],
+        given: Float[Tensor, "B R C h w"] | None = None,
+    ) -> Float[Tensor, "B C _h _w"]:
         """Log-odds of the masks' fusion as one recurrence sees it.
 
         For a rater who is absent stands what DivP says they would mark, once they have been counted on other
         images ("band"). Otherwise each image's consensus would lean the way of those who happen to be there.
+
+        Args:
+            given: The masks at another size than the network's, at which they are fused instead.
         """
         confidence = step.confidence
         if self.trust == "mask":
             confidence = read_masks(masks, rated, step.segmentation)
         counted = self.counted[min(step.round, self.recurrences - 1)] != EQUAL
         drawn = (step.raters > 0).float() if self.target == "self" else step.raters.sigmoid()
-        masks = torch.where(rated[..., None, None], masks, drawn)
+        present = rated
         rated = rated | (counted & rated.any(1, keepdim=True))
-        return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
+        if given is None or given.shape[-2:] == masks.shape[-2:]:
+            masks = torch.where(present[..., None, None], masks, drawn)
+            return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
+        fused = []
+        for c in range(rated.shape[2]):  # one structure after the other: these are the largest maps there are
+            one, size = slice(c, c + 1), given.shape[-2:]
+            large = given[:, :, one]
+            if not bool(present[:, :, one].all()):
+                large = torch.where(present[:, :, one, None, None], large, enlarged(drawn[:, :, one], size))
+            trust = confidence[:, :, one]
+            fused.append(
+                self.fused_logits(
+                    large,
+                    rated[:, :, one],
+                    trust if trust.shape[-2:] == (1, 1) else enlarged(trust, size),
+                    enlarged(step.raters[:, :, one], size) if self.fusion == "verbatim" else None,
+                    enlarged(step.segmentation[:, None, one], size)[:, 0] if self.prior else None,
+                )
+            )
+        return torch.cat(fused, 1)
 
     def fused_logits(
         self,

@@ -349,7 +349,7 @@ function panel() {
 function listRaters() {
   const trust = drawing.prediction?.confidence;
   $("trust-head").hidden = !trust;
-  $("trust-head").textContent = `mean confidence: ${about.structures.join(", ")}`;
+  $("trust-head").textContent = `${drawing.prediction?.trusted_by ?? "mean confidence"}: ${about.structures.join(", ")}`;
   const rows = about.raters.map((rater, r) => {
     const states = current?.states[r] ?? [];
     const item = make("li"), button = make("button"), swatch = make("span", "swatch");

@@ -158,12 +158,16 @@ def test_what_reads_masks_stands_apart_and_is_never_bold(comparison: list[Path])
 
 
 def test_numbers_of_the_table(tmp_path: Path) -> None:
-    values = np.array([0.8, 0.9, math.nan, 0.95])
-    (run,) = make_runs(tmp_path, {"mrprism": values})
+    (run,) = make_runs(tmp_path, {"mrprism": np.array([0.8, 0.9, 0.7, 0.95])})
+    far = [2.0, 4.0, math.nan, 3.0]
+    rows = read_table(run / "table.csv")
+    rows += [row._replace(metric="hd95", value=far[i]) for i, row in enumerate(rows)]
+    write_table(rows, run / "table.csv")
     (block,) = main_table(entries_of(read_runs([run])), ["cup"]).structures[0].blocks
-    (cell,) = block.lines[0].cells
-    assert (cell.mean, cell.spread, cell.missing) == ("88.3", "7.6", 1)
-    assert "Dice@0.5 of the cup in up to 1 cases" in visible(page_of(run))
+    dice, hd95 = block.lines[0].cells
+    assert (dice.mean, dice.spread, dice.missing) == ("83.8", "11.1", 0)
+    assert (hd95.mean, hd95.spread, hd95.missing) == ("3.00", "1.00", 1)
+    assert "HD95 of the cup in up to 1 cases" in visible(page_of(run))
 
 
 def test_seeds_become_one_line(tmp_path: Path) -> None:

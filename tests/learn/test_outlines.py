@@ -43,9 +43,7 @@ def one_mask_each(images: int = 60, seed: int = 0) -> list[Seen]:
         masks, rated = np.zeros((4, 1, SIZE, SIZE), bool), np.zeros((4, 1), bool)
         masks[rater, 0] = disc(radius * (1 + bias + spread * draw.standard_normal()))
         rated[rater] = True
-        seen.append(
-            look(masks, rated, probability(radius * (1.05 + 0.02 * draw.standard_normal()))[None])
-        )
+        seen.append(look(masks, rated, probability(radius * (1.05 + 0.02 * draw.standard_normal()))[None]))
     return seen
 
 

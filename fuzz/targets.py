@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,36 @@ def _nrrd_file() -> Target:
         return [*found, raw.encode() + bytes(8)]
 
     return Target(seeds, target.read)
+
+
+def _meta_image() -> Target:
+    """Headers and data as others write them: plain, packed, as text, turned."""
+
+    def seeds() -> list[bytes]:
+        place = "TransformMatrix = 0 1 0 -1 0 0 0 0 1\nOffset = 1 2 3\nElementSpacing = 1 1 2\n"
+        head = f"ObjectType = Image\nNDims = 3\n{place}DimSize = 2 2 2\nElementType = MET_UCHAR\n"
+        found = [(head, bytes(8)), (f"{head}CompressedData = True\n", zlib.compress(bytes(8)))]
+        found.append((f"{head}BinaryData = False\n", b"0 1 0 1 0 1 0 1"))
+        found.append((head.replace("UCHAR", "SHORT") + "BinaryDataByteOrderMSB = True\n", bytes(16)))
+        return [f"{text}ElementDataFile = LOCAL\n".encode() + data for text, data in found]
+
+    return Target(seeds, _image_file(".mha").read)
+
+
+def _numpy_file() -> Target:
+    def seeds() -> list[bytes]:
+        found = []
+        for array in (
+            inputs.blob(0),
+            inputs.picture(1, colour=True),
+            inputs.picture(2, (2, 3, 4)).astype(">f4"),
+        ):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            found.append(buffer.getvalue())
+        return found
+
+    return Target(seeds, _image_file(".npy").read)
 
 
 # --- layouts: one file of a good tree is replaced -----------------------------------------------
@@ -248,7 +279,9 @@ BRUSH = bytes.fromhex("00000010391bfce013ff80")  # eight values of 0, eight of 2
 
 TARGETS: dict[str, Target] = {
     "manifest": _manifest(),
-    **{f"image{ending}": _image_file(ending) for ending in (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".pgm", ".bmp", ".gif")},
+    **{f"image{ending}": _image_file(ending) for ending in (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".pgm", ".bmp", ".gif", ".webp")},
+    "image.mha": _meta_image(),
+    "image.npy": _numpy_file(),
     "image.nrrd": _nrrd_file(),
     "bids-mask": _layout("bids", "bids", "sub-01/anat/sub-01_label-lesion_desc-bob_mask.nii.gz"),
     "bu-bil-windows": _layout("bu-bil", "bu_bil_original", "BU-BIL_Dataset1/crop_offsets.json", set="1"),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mrprism.core.errors import InputError, Terminated
+from mrprism.core.errors import InputError, Terminated, unknown
 from mrprism.output.terminal import guarded, one_line
 
 VERBS = {  # verb: (module, what it does)
@@ -68,6 +68,14 @@ def call(arguments: list[str]) -> int:
 
 
 def _call(arguments: list[str]) -> int:
+    if "_MRPRISM_COMPLETE" in os.environ:  # the shell asks what could stand at the cursor
+        from mrprism.cli.completion import answer
+
+        return answer(VERBS)
+    if arguments and arguments[0] in ("--install-completion", "--show-completion"):
+        from mrprism.cli.completion import script
+
+        return script(VERBS, arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -78,7 +86,7 @@ def _call(arguments: list[str]) -> int:
         return 0
     verb = arguments[0]
     if verb not in VERBS:
-        return _fail(f"unknown command '{verb}'; known: {', '.join(VERBS)}")
+        return _fail(str(unknown("command", verb, VERBS)))
     try:
         run: Callable[..., Any] = importlib.import_module(f"mrprism.cli.{VERBS[verb][0]}").run
         code = _typer(verb, run, arguments[1:])
@@ -205,5 +213,8 @@ def _overview() -> str:
             "usage: mrprism COMMAND [...]   (mrprism COMMAND --help tells more)",
             "",
             *lines,
+            "",
+            "  --install-completion   teach your shell to complete commands, options and names",
+            "  --version",
         ]
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mrprism.cli.completion import backbones, compared
 from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,14 +22,17 @@ def run(
     methods: Annotated[
         str,
         typer.Option(
+            autocompletion=compared,
             help="table1, table2, table3, table4, all; or methods with commas between, with options if "
-            "wanted: mrnet,mrprism:recurrences=4."
+            "wanted: mrnet,mrprism:recurrences=4.",
         ),
     ] = "table1",
     seeds: Annotated[str, typer.Option(help="With commas between; one training for each.")] = "0",
     epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
     size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
-    backbone: Annotated[str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.")] = "resnet34",
+    backbone: Annotated[
+        str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
+    ] = "resnet34",
     batch_size: Annotated[int, typer.Option(help="Cases a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-4,
     schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate.")] = "constant",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mrprism.cli.completion import masks_of, targets
+
 if TYPE_CHECKING:
     from mrprism.learn.to_onnx import ExportedNetwork
 
@@ -15,11 +17,18 @@ if TYPE_CHECKING:
 def run(
     source: Annotated[Path, typer.Argument(help="Data set; for onnx a run.", metavar="DATASET|RUN")],
     to: Annotated[
-        str, typer.Option(help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg; of a run onnx.")
+        str,
+        typer.Option(
+            help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg; of a run onnx.",
+            autocompletion=targets,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     raters: Annotated[
-        str, typer.Option(help="each: every rater's own masks; or a fusion: staple, majority, ...")
+        str,
+        typer.Option(
+            help="each: every rater's own masks; or a fusion: staple, majority, ...", autocompletion=masks_of
+        ),
     ] = "each",
     soft: Annotated[
         bool, typer.Option("--soft", help="For nnunet and a fusion: its probabilities, too, in softTr.")

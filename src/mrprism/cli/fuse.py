@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mrprism.cli.completion import fusions
 from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def run(
     method: Annotated[
         str,
         typer.Option(
+            autocompletion=fusions,
             help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average, "
-            "jaccard-mean, band, outline, or auto: the one that predicts best what a rater left out has drawn."
+            "jaccard-mean, band, outline, or auto: the one that predicts best what a rater left out has drawn.",
         ),
     ] = "staple",
     masks: Annotated[bool, typer.Option("--masks", help="PATHS are mask files, one per rater.")] = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -10,14 +9,19 @@ from typing import Annotated
 
 import typer
 
+from mrprism.cli.completion import kinds
 from mrprism.core.errors import InputError
+from mrprism.output.commands import command
 from mrprism.output.terminal import note, one_line, same_line
 
 _QUIET = 10  # seconds between two lines where no terminal is watched
 
 
 def run(
-    kind: Annotated[str, typer.Argument(help="Which layout SRC has; `mrprism import list` lists them.")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="Which layout SRC has; `mrprism import list` lists them.", autocompletion=kinds),
+    ],
     src: Annotated[
         Path | None, typer.Argument(help="The folder (or file) as it was published or exported.")
     ] = None,
@@ -120,7 +124,7 @@ def run(
         return
     if done.source.pseudonyms:
         note(f"who is who stands in '{out}-raters.csv'; do not hand it on")
-    print(f"wrote '{out}'; look at it with: mrprism check {shlex.quote(str(out))}")
+    print(f"wrote '{out}'; look at it with: {command('check', done.out)}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
+from mrprism.cli.completion import scenarios
 from mrprism.datasets.simulate import phantom_dataset
+from mrprism.output.commands import command
 
 
 def run(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     scenario: Annotated[
         str,
-        typer.Option(help="Group of raters, one of those below."),
+        typer.Option(help="Group of raters, one of those below.", autocompletion=scenarios),
     ] = "crowd",
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,
@@ -72,5 +74,5 @@ def run(
     shares = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     who = f"{len(task.raters)} raters, {' and '.join(task.structures)}"
     print(f"{out}: {len(made)} cases ({shares or 'no split'}), {who}")
-    print(f"see how they differ: mrprism agree {out} --out agreement")
-    print(f"train on them:       mrprism train {out} --out run")
+    print(f"see how they differ: {command('agree', out, '--out', 'agreement')}")
+    print(f"train on them:       {command('train', out, '--out', 'run')}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from mrprism.cli.completion import backbones, methods
 from mrprism.core.errors import InputError
 
 WITH_RESUME = {"dataset", "resume", "device", "checkpoint_every", "track", "evaluate", "quiet"}
@@ -17,11 +18,13 @@ WITH_RESUME = {"dataset", "resume", "device", "checkpoint_every", "track", "eval
 def run(
     dataset: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
-    method: Annotated[str, typer.Option(help="What to train.")] = "mrprism",
+    method: Annotated[str, typer.Option(help="What to train.", autocompletion=methods)] = "mrprism",
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method as NAME=VALUE; may be given several times.")
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.")] = "resnet34",
+    backbone: Annotated[
+        str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
+    ] = "resnet34",
     epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
     batch_size: Annotated[int, typer.Option(help="Cases a step.")] = 8,
     size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,

@@ -25,6 +25,7 @@ from mrprism.datasets.case_files import (
 )
 from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
 from mrprism.images import Geometry, ImageFile, Window
+from mrprism.output.commands import command
 
 
 @dataclass(frozen=True, repr=False)
@@ -202,7 +203,7 @@ def open_dataset(path: str | Path, *, resample: bool = False, keep_values: bool 
     file = manifest_path(path)
     manifest, faults = load(file)
     if faults or manifest is None:
-        more = f" (and {len(faults) - 1} more: see mrprism check {path})" if len(faults) > 1 else ""
+        more = f" (and {len(faults) - 1} more: see {command('check', path)})" if len(faults) > 1 else ""
         raise InputError(faults[0].sentence + more)
     entries = [_Entry(file, manifest, case, resample, keep_values) for case in manifest.cases]
     return Dataset(manifest.name, task_of(manifest), entries)

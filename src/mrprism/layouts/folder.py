@@ -28,6 +28,7 @@ from mrprism.layouts import colours as how
 from mrprism.layouts.folder_files import Files, Picture, Tree, masks_of, readings_of, without_images
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import InPlace, Source, assemble, parse_labels, parse_window
+from mrprism.output.commands import option
 
 _REFERENCE = "reference"
 _SAID = 8  # faults in one message
@@ -231,7 +232,7 @@ def _told(faults: list[tuple[str, str]], raters: int) -> str:
     """All masks that do not fit, in one message; one rater's alone may not be masks at all."""
     who = {rater for rater, _ in faults}
     only = next(iter(who)) if len(who) == 1 and len(faults) > 2 and raters > 2 else ""
-    way = f"; all are in '{only}', which -o without={only} leaves out" if only else ""
+    way = f"; all are in '{only}', which {option('without', only)} leaves out" if only else ""
     if len(faults) == 1:
         return faults[0][1]
     more = f"\n  and {len(faults) - _SAID} more" if len(faults) > _SAID else ""
@@ -252,7 +253,7 @@ def _meant(file: Path) -> str:
     """To be said of a mask that is none, where no folder of images was found."""
     return (
         f"; there is no folder 'images', so every folder was taken for a rater's: if '{file.parent.name}' holds the images, "
-        f"-o images={file.parent.name} says so"
+        f"{option('images', file.parent.name)} says so"
     )
 
 

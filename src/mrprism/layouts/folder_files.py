@@ -15,6 +15,7 @@ from mrprism.datasets.tree import entries, folders, natural, stem
 from mrprism.images import format_of
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import Spelling
+from mrprism.output.commands import option
 
 _SAID = 8  # files in one message
 
@@ -179,7 +180,7 @@ def masks_of(
         if not found and (other := _first_file(folder, set(unused))):
             raise InputError(
                 f"'{folder}' holds no mask but '{other.name}'; expected beside '{images}' a folder of masks for each rater "
-                f"and nothing else, or -o without={folder.name}"
+                f"and nothing else, or {option('without', folder.name)}"
             )
         files[folder.name] = found
     if known is not None:
@@ -248,4 +249,4 @@ def _suffix_hint(strange: list[str], known: set[str]) -> str:
     endings = {end for pair in pairs for end in pair if end}
     if not endings or len(endings) > 4:
         return ""
-    return f"; if these belong together, -o suffix={','.join(sorted(endings))} takes the endings off"
+    return f"; if these belong together, {option('suffix', ','.join(sorted(endings)))} takes the endings off"

@@ -30,6 +30,7 @@ from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import Canvas, Marks, Pass, json_files, read_json
 from mrprism.layouts.shapes import ellipse, polygon, rectangle
 from mrprism.layouts.source import Source
+from mrprism.output.commands import option
 
 _DRAWN = ("brush", "bitmask", "polygon", "rectangle", "ellipse")
 _LINES = ("keypoint", "vector", "line", "relation")
@@ -230,7 +231,7 @@ class _Export:
         if len(pictures) > 1 and tags and self.asks.key not in tags:
             raise InputError(
                 f"{where} shows {len(pictures)} pictures ({', '.join(pictures)}) and has marks on '{next(iter(tags))}'; "
-                f"expected -o to={next(iter(tags))} if that tag shows '{self.asks.key}'"
+                f"expected {option('to', next(iter(tags)))} if that tag shows '{self.asks.key}'"
             )
         return ""
 

@@ -34,6 +34,7 @@ from mrprism.learn.settings import steps_per_epoch
 from mrprism.learn.stopping import stop_asked
 from mrprism.learn.synchronised import synchronise
 from mrprism.learn.validation import Target, validate
+from mrprism.output.commands import command
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.progress import Display
 
@@ -326,7 +327,7 @@ class Training:
             self._save()
             raise KeyboardInterrupt(
                 f"stopped after step {self.progress.total_steps}; "
-                f"go on with: mrprism train --resume {self.run.path}"
+                f"go on with: {command('train', '--resume', self.run.path)}"
             )
         if time.monotonic() - self.saved >= self.checkpoint_every:
             self._save()

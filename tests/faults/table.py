@@ -141,7 +141,7 @@ FILES = [
 ]  # fmt: skip
 
 LAYOUTS = [
-    Bad("folder", "no folder of images", rename("images", "pictures"), "has no folder 'images'"),
+    Bad("folder", "no folder of images", rename("images", "pictures"), "if 'pictures' holds the images, -o images=pictures says so"),
     Bad("folder", "no images in it", both(remove("images/a.png"), remove("images/b.png")), "images' has no images"),
     Bad("folder", "no raters", both(remove("ann"), remove("bob")), "has no folder of masks beside 'images'"),
     Bad("folder", "a folder of other things", write("notes/plan.txt", "x"), "notes' holds no mask but 'plan.txt'; expected beside 'images' a folder of masks"),
@@ -154,7 +154,7 @@ LAYOUTS = [
     Bad("folder", "one image in colour", colour("images/b.png"), "b.png' has 3 channels; others have 1"),
     Bad("folder", "a group that is no pattern", nothing, "group '(' is not a regular expression", "import folder {in} {out} -o group=("),
     Bad("folder", "a group that finds nobody", nothing, "group 'p(x)' finds no patient in the case 'a'", "import folder {in} {out} -o group=p(x)"),
-    Bad("folder", "a window that falls", nothing, "window '9:1' does not rise; expected LOW:HIGH", "import folder {in} {out} -o window=9:1"),
+    Bad("folder", "a window that falls", nothing, "window 9 to 1 does not rise; expected two numbers, the smaller first", "import folder {in} {out} -o window=9:1"),
     Bad("folder", "a window of words", nothing, "window 'wide' is not understood; expected LOW:HIGH", "import folder {in} {out} -o window=wide"),
     Bad("label_maps", "a value without a name", paint("ann/a.png", [0, 1, 7]), "a.png' holds the values 7; expected 0, 1, 2"),
     Bad("label_maps", "labels that are not understood", nothing, "labels 'disc=1' are not understood", "import folder {in} {out} -o labels=disc=1"),
@@ -304,9 +304,9 @@ COMMANDS = [
     Bad("folder", "an option no layout has", nothing, "folder has no option 'tint'; known: images", "import folder {in} {out} -o tint=red"),
     Bad("folder", "an option without a value", nothing, "option 'labels' is not understood; expected NAME=VALUE", "import folder {in} {out} -o labels"),
     Bad("drishti", "a seed of words", nothing, "an option of drishti expects a whole number", "import drishti {in} {out} --raters crowd -o seed=x"),
-    Bad("folder", "a file for a folder", nothing, "a.png' has no folder 'images'", "import folder {in}/images/a.png {out}"),
+    Bad("folder", "a file for a folder", nothing, "a.png' is a file; expected the folder that holds images and masks", "import folder {in}/images/a.png {out}"),
     Bad("folder", "an import onto itself", nothing, "exists already; expected a new or empty folder", "import folder {in} {in}"),
-    Bad("folder", "an import into a file", nothing, "cannot write data set", "import folder {in} {in}/images/a.png/x"),
+    Bad("folder", "an import into a file", nothing, "cannot write ...a.png/x'", "import folder {in} {in}/images/a.png/x"),
     Bad("squares", "a phantom too small", nothing, "a phantom needs at least 32 pixels and 1 case; asked for 8 pixels", "phantom {out} --size 8"),
     Bad("squares", "a phantom of a planet", nothing, "'phantom' has 1000000 × 1000000 pixels, more than MRPRISM_MAX_PIXELS", "phantom {out} --size 1000000 --cases 1"),
     Bad("squares", "a seed below zero", nothing, "Invalid value for '--seed'", "phantom {out} --seed -1 --size 32 --cases 2"),

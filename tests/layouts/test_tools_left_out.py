@@ -555,9 +555,7 @@ def test_shapes_of_cvat_that_are_not_drawn(tmp_path: Path, shape: str, area: boo
 def test_a_tag_is_no_mark_and_a_box_of_no_size_is_named(tmp_path: Path) -> None:
     none = BOX.replace('xbr="5"', 'xbr="2"')
     root = exports(tmp_path, ann=BOX, bob='<tag label="cell"/>', cy=none)
-    with pytest.raises(
-        InputError, match=r"no mask of the rater 'cy' .* a box of 'cell' .*encloses no pixel"
-    ):
+    with pytest.raises(InputError, match=r"no mask of the rater 'cy' .* a box of 'cell' .*encloses no pixel"):
         cases(DATASETS["cvat"](root))
     source = DATASETS["cvat"](root, without="cy")
     (found,) = cases(source).values()

@@ -69,6 +69,8 @@ def read(
         readings: How the folders of a second reading end, of a third, ..., with commas between: with ".2" lies in
             "ann.2" what "ann" drew when asked again.
     """
+    if not source.is_dir():
+        raise InputError(f"'{source}' is a file; expected the folder that holds images and masks")
     values = parse_labels(labels) if labels else {}
     drawn = how.Drawn(how.parse_threshold(threshold), how.parse_colours(colour))
     if values and drawn.colours:

@@ -40,7 +40,7 @@ def finding(agreement: Agreement) -> str:
         )
         sentence = f"{who} agree {' and '.join(said)}"
     else:
-        scores = [f"{_score(part)} on the {part.structure}" for part in parts[:MOST]]
+        scores = [f"{_score(part, ' (', ')')} on the {part.structure}" for part in parts[:MOST]]
         scores += [f"more on {len(parts) - MOST} others"] if len(parts) > MOST else []
         sentence = f"{who} reach a mean pairwise Dice of {_listed(scores, '')}"
     apart = _apart(agreement)
@@ -76,10 +76,11 @@ def answer(candidates: Sequence[Spread]) -> str:
             where = [s.structure for s in own if s.verdict == verdict and s not in few]
             if where:
                 sentences.append(f"{name} {text} on the {_listed(where)}.")
-        for spread in few:
+        for patients in sorted({int(spread.difference.patients) for spread in few}):
+            where = [s.structure for s in few if int(s.difference.patients) == patients]
             sentences.append(
-                f"Whether {name} is within the readers’ spread on the {spread.structure} cannot be said from "
-                f"{too_few(int(spread.difference.patients))}."
+                f"Whether {name} is within the readers’ spread on the {_listed(where)} cannot be said from "
+                f"{too_few(patients)}."
             )
     return " ".join(sentences)
 
@@ -138,10 +139,10 @@ def _dice(part: StructureAgreement) -> float:
     return float(part.overall["dice"].value)
 
 
-def _score(part: StructureAgreement) -> str:
+def _score(part: StructureAgreement, before: str = ", ", after: str = "") -> str:
     dice = part.overall["dice"]
     value, low, high = (words(float(number)) for number in (dice.value, dice.low, dice.high))
-    return value if math.isnan(float(dice.low)) else f"{value}, 95 % interval {low} to {high}"
+    return value if math.isnan(float(dice.low)) else f"{value}{before}95 % interval {low} to {high}{after}"
 
 
 def _apart(agreement: Agreement) -> str:

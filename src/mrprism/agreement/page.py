@@ -87,7 +87,7 @@ def notes(agreement: Agreement) -> list[str]:
     """What limits the statistics: few patients, few cases, copies, anonymous raters."""
     said = [caution(agreement), *rests(agreement)]
     said += [WITHOUT_PERSONS] if agreement.task.anonymous else [*identical(agreement), *agreement.copies]
-    return [f"{sentence.rstrip('.')}." for sentence in said if sentence]
+    return [f"{sentence[0].upper()}{sentence[1:].rstrip('.')}." for sentence in said if sentence]
 
 
 def _again(agreement: Agreement, found: Rereading) -> dict[str, Any]:

@@ -282,3 +282,30 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr().err == (
         "mrprism: unknown target 'paint'; known: nnunet, bids, nifti, png, tiff, seg-nrrd, coco, dicom-seg, onnx\n"
     )
+
+
+@pytest.mark.parametrize("target", ["png", "coco"])
+def test_a_turned_picture_is_handed_on_as_it_is_shown(tmp_path: Path, target: str) -> None:
+    """Masks lie on what viewers show; other tools may not turn the picture."""
+    import json
+
+    from PIL import Image as Pillow
+
+    root = tmp_path / "in"
+    root.mkdir()
+    shown = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
+    exif = Pillow.Exif()
+    exif[274] = 6
+    Pillow.fromarray(np.rot90(shown, 1).copy()).save(root / "a.png", exif=exif)
+    mask = np.zeros(shown.shape, np.uint8)
+    mask[2:7, 3:15] = 255
+    Pillow.fromarray(mask).save(root / "m.png")
+    masks = {rater: {"cup": "m.png"} for rater in ("ann", "bob")}
+    document = {
+        "format": "mrprism-dataset/1", "name": "d", "channels": ["grey"], "structures": ["cup"],
+        "raters": ["ann", "bob"], "cases": [{"name": "a", "image": "a.png", "masks": masks}],
+    }  # fmt: skip
+    (root / "dataset.json").write_text(json.dumps(document))
+    assert call(["export", str(root), "--to", target, "--out", str(tmp_path / "out")]) == 0
+    written = next(path for path in (tmp_path / "out").rglob("a.png") if "images" in path.parts)
+    np.testing.assert_array_equal(np.asarray(Pillow.open(written)), shown)

@@ -16,7 +16,7 @@ import numpy as np
 from mrprism.core.errors import InputError
 from mrprism.images.content import Raw
 from mrprism.images.limits import limit_growth, limit_pixels
-from mrprism.images.shown import drawn, on_black, palette_labels, turned, upright
+from mrprism.images.shown import ON_BLACK, drawn, on_black, palette_labels, turned, upright
 
 _ORIENTATION = 274  # the tag, in EXIF as in TIFF
 _SMALL = 1e8  # pixels
@@ -46,7 +46,9 @@ def read_pillow(path: Path, kind: str, mask: bool) -> Raw:
                 f"mask '{path}' has channels of 16 bits, which are not read exactly; expected 8 bits, or one channel"
             )
         raw = _of_pillow(image, path, kind, mask, bits)
-        return replace(raw, pixels=upright(raw.pixels, turn := _orientation(image)), notes=turned(turn))
+        return replace(
+            raw, pixels=upright(raw.pixels, turn := _orientation(image)), notes=raw.notes + turned(turn)
+        )
 
 
 def _of_pillow(image: Any, path: Path, kind: str, mask: bool, bits: int) -> Raw:
@@ -85,7 +87,8 @@ def _of_pillow(image: Any, path: Path, kind: str, mask: bool, bits: int) -> Raw:
             pixels = drawn(pixels, alpha, 255.0, path, multiplied=multiplied)
         else:
             pixels = on_black(pixels, alpha, 255.0, multiplied=multiplied)
-    return Raw(pixels, None, None, kind, path, _top(pixels.dtype))
+    notes = (ON_BLACK,) if alpha is not None and (alpha < 255).any() else ()
+    return Raw(pixels, None, None, kind, path, _top(pixels.dtype), notes)
 
 
 def _two_colours(path: Path, image: Any) -> Raw:

@@ -46,6 +46,9 @@ def turned(orientation: int) -> tuple[str, ...]:
     return (f"it is turned, as its orientation {orientation} says",) if orientation in range(2, 9) else ()
 
 
+ON_BLACK = "its transparency lies on black"
+
+
 def on_black(
     colours: Shaped[np.ndarray, "channel *space"],
     alpha: Shaped[np.ndarray, "*space"],

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Samples, Task
-from mrprism.images import Geometry, write_image, write_mask
+from mrprism.images import Geometry, format_of, read_image, write_image, write_mask
 
 Probability = Float[np.ndarray, "C *space"]
 
@@ -44,18 +44,25 @@ class Cases:
     def image(self, sample: MultiRaterSample, path: Path) -> None:
         """Write a case's image; where its file has this very format, that file is copied as it is.
 
+        One that viewers turn or lay on a ground is written as they show it, for that is what the masks lie on.
+
         A case of masks only has none, and nothing is written.
         """
         if sample.image is None:
             return
         found = self.originals.get(sample.name, ())
-        if len(found) == 1 and _ending(found[0]) == _ending(path):
+        if len(found) == 1 and _ending(found[0]) == _ending(path) and _as_shown(found[0]):
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found[0], path)
         else:
             write_image(
                 path, sample.image, like=geometry(sample), spacing_mm=sample.spacing_mm, durable=False
             )
+
+
+def _as_shown(path: Path) -> bool:
+    """Whether the pixels of a picture stand in its file as they are shown."""
+    return format_of(path) not in ("png", "jpeg", "tiff", "webp") or not read_image(path).notes
 
 
 def geometry(sample: MultiRaterSample) -> Geometry | None:

@@ -29,7 +29,8 @@ def run(
         typer.Option(
             autocompletion=fusions,
             help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average, "
-            "jaccard-mean, band, outline, or auto: the one that predicts best what a rater left out has drawn.",
+            "jaccard-mean, band, outline, or auto: the one that predicts best what a rater left out has drawn; "
+            "or one of an installed package.",
         ),
     ] = "staple",
     masks: Annotated[bool, typer.Option("--masks", help="PATHS are mask files, one per rater.")] = False,

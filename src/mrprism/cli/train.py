@@ -18,7 +18,9 @@ WITH_RESUME = {"dataset", "resume", "device", "checkpoint_every", "track", "eval
 def run(
     dataset: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
-    method: Annotated[str, typer.Option(help="What to train.", autocompletion=methods)] = "mrprism",
+    method: Annotated[
+        str, typer.Option(help="What to train; those of installed packages too.", autocompletion=methods)
+    ] = "mrprism",
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method as NAME=VALUE; may be given several times.")
     ] = None,

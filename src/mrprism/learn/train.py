@@ -82,7 +82,7 @@ def train(
         precision: "auto": bf16 on a GPU that has it, else float32.
         checkpoint_every: Seconds after which a step is followed by a checkpoint; Ctrl-C writes one too.
         track: Also log to this tracker, beside the run's own log.
-        resume: If the run is there already, go on with it by `mrprism.train.resume`.
+        resume: If the run is there already, go on with it by `mrprism.resume`.
 
     Raises:
         InputError: Anything about the input or the settings, or the loss is no longer a number (see `nan`).

@@ -28,7 +28,7 @@ OPEN_CASES, KEPT_PREDICTIONS = 3, 24
 
 @runtime_checkable
 class Predicts(Protocol):
-    """A run that is ready to predict; `mrprism.predict.Predictor` is one."""
+    """A run that is ready to predict; `mrprism.learn.predictor.Predictor` is one."""
 
     @property
     def task(self) -> Task: ...

@@ -21,6 +21,7 @@ from mrprism.learn.batch import Batch
 from mrprism.learn.cases import Cases
 from mrprism.learn.methods import METHODS
 from mrprism.learn.run import Run
+from mrprism.learn.settings import Select
 from mrprism.learn.train import resume, train
 from mrprism.learn.validation import validate
 
@@ -61,7 +62,9 @@ def test_what_chooses_the_weights(tmp_path: Path) -> None:
     referenced = train(dataset(), "toy", tmp_path / "a", epochs=1, **SMALL)  # type: ignore[arg-type]
     assert referenced.config.select == "val-reference"
     bare = train(dataset(reference=False), "toy", tmp_path / "b", epochs=1, **SMALL)  # type: ignore[arg-type]
-    assert bare.config.select == "val"
+    assert bare.config.select == "val-consensus"
+    resting = train(dataset(), "toy", tmp_path / "e", epochs=1, schedule="cosine", **SMALL)  # type: ignore[arg-type]
+    assert resting.config.select == "last"
     last = train(dataset(), "toy", tmp_path / "c", epochs=3, select="last", **SMALL)  # type: ignore[arg-type]
     result = last.result()
     assert result is not None
@@ -71,13 +74,14 @@ def test_what_chooses_the_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
-def test_selection_by_raters_never_reads_the_reference(tmp_path: Path) -> None:
+@pytest.mark.parametrize("select", ["val", "val-consensus"])
+def test_selection_by_raters_never_reads_the_reference(tmp_path: Path, select: Select) -> None:
     """References turned upside down change nothing where they are not asked for."""
     other = [dataclasses.replace(s, reference=~s.reference) for s in samples(12) if s.reference is not None]
     upside_down = Dataset.from_samples("squares", TASK, other)
     logs = []
     for name, data in (("a", dataset()), ("b", upside_down)):
-        run = train(data, "toy", tmp_path / name, epochs=3, select="val", **SMALL)  # type: ignore[arg-type]
+        run = train(data, "toy", tmp_path / name, epochs=3, select=select, **SMALL)  # type: ignore[arg-type]
         logs.append([line["validation"] for line in run.log() if "validation" in line])
     assert logs[0] == logs[1]
 

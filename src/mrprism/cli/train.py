@@ -55,10 +55,11 @@ def run(
         typer.Option(help="What becomes of a batch whose loss is no number: stop, or skip and count it."),
     ] = "stop",
     select: Annotated[
-        Literal["last", "val", "val-reference"] | None,
+        Literal["last", "val", "val-consensus", "val-reference"] | None,
         typer.Option(
-            help="Epoch to keep: the last; the best against the mean of raters, or against the reference, "
-            "of the validation cases. Unless told: val-reference where every one has a reference, else val."
+            help="Epoch to keep: the last; the best on the validation cases against the mean of raters, the method's "
+            "own consensus, or the reference. Unless told: last with --schedule cosine, else val-reference where "
+            "every validation case has a reference, else val-consensus."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,

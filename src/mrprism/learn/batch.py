@@ -33,3 +33,11 @@ class Batch:
         if reads == "masks":
             return replace(hidden, image=None, as_taken=None)
         return hidden
+
+
+def mean_of_raters(batch: Batch) -> Float[Tensor, "B C H W"]:
+    """Share of those who rated that marked a pixel; NaN where nobody rated the structure."""
+    assert batch.masks is not None
+    assert batch.rated is not None
+    rated = batch.rated[..., None, None].float()
+    return (batch.masks * rated).sum(1) / rated.sum(1)

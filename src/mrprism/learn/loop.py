@@ -38,6 +38,8 @@ from mrprism.output.commands import command
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.progress import Display
 
+TARGETS: dict[str, Target] = {"val-reference": "reference", "val-consensus": "own consensus"}  # by `select`
+
 
 class Training:
     """One training under way: the loop, and what it carries from step to step."""
@@ -267,7 +269,7 @@ class Training:
             self.accelerator.wait_for_everyone()
             return None
         config, progress = self.config, self.progress
-        target: Target = "reference" if config.select == "val-reference" else "mean of raters"
+        target = TARGETS.get(config.select, "mean of raters")
         probe = self.val if len(self.val) else self.cases.first(8)  # no score, but a collapse shows
         torch.manual_seed(seed_of(config.seed, "validation", epoch))
         with training_advice(config):

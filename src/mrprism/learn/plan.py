@@ -58,7 +58,8 @@ def make_plan(dataset: Dataset, settings: Mapping[str, Any], select: Select | No
     build_method(config.method, config.network_task, config.backbone, config.options)
     cases, val = _cases(dataset, config)
     images = {**cases.marks, **val.marks, **marks_of(dataset, split.test)}
-    config = _config(whole, dataset_hash=_hash(cases, val), select=_select(select, val), images=images)
+    chosen = _select(select, val, config.schedule)
+    config = _config(whole, dataset_hash=_hash(cases, val), select=chosen, images=images)
     return Plan(config, cases, val)
 
 
@@ -94,10 +95,12 @@ def _config(settings: Mapping[str, Any], **more: Any) -> RunConfig:
         raise InputError(fault_of(error)) from error
 
 
-def _select(select: Select | None, val: Cases) -> Select:
+def _select(select: Select | None, val: Cases, schedule: str) -> Select:
     lacking = val.lacking("reference")
     if select is None:
-        return "last" if not len(val) else "val" if lacking else "val-reference"
+        if not len(val) or schedule == "cosine":
+            return "last"
+        return "val-consensus" if lacking else "val-reference"
     if select == "val-reference" and lacking:
         raise InputError(
             f"selecting by the reference needs one for every validation case; '{lacking[0]}' has none"

@@ -28,7 +28,7 @@ from mrprism.learn.bounds import (
 )
 
 Augment = Literal["full", "light", "none"]
-Select = Literal["last", "val", "val-reference"]
+Select = Literal["last", "val", "val-consensus", "val-reference"]
 
 
 class RunConfig(BaseModel):

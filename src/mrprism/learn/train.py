@@ -77,7 +77,9 @@ def train(
             is logged and counted. An epoch of which nothing is left stops the training all the same.
         select: Which epoch's weights the run keeps: "last"; "val", the best soft Dice against the mean
             of raters on the validation cases; "val-reference", the best Dice at 0.5 against their
-            reference. None: "val-reference" if every validation case has a reference, else "val".
+            reference; "val-consensus", the best Dice at 0.5 against the method's own consensus of their masks,
+            which needs no reference. None: "last" under a cosine schedule, which ends at rest; otherwise
+            "val-reference" if every validation case has a reference, else "val-consensus".
         device: "cpu", "cuda", "cuda:1"; None: a GPU if there is one.
         precision: "auto": bf16 on a GPU that has it, else float32.
         checkpoint_every: Seconds after which a step is followed by a checkpoint; Ctrl-C writes one too.

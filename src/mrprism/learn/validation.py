@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,20 +14,21 @@ from torch import Tensor
 
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, mean_of_raters
 from mrprism.learn.batches import plain_batches
 from mrprism.learn.cases import Cases
 from mrprism.learn.methods.method import Method
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
-Target = Literal["mean of raters", "reference"]
+Target = Literal["mean of raters", "own consensus", "reference"]
 
 
 @dataclass(frozen=True)
 class Validation:
     """Scores in [0, 1], and what is wrong with the answers as a whole.
 
-    Against the reference the score is Dice at 0.5; against the mean of raters it is soft Dice.
+    Against the reference and the method's own consensus the score is Dice at 0.5; against the mean of raters it
+    is soft Dice.
     """
 
     score: float  # mean over structures of their mean over cases; NaN if no case has a target
@@ -56,6 +57,8 @@ def validate(
             prediction = method.predict(batch.only(method.reads))
             probability = prediction.probability.float()
             _refuse_not_finite(prediction, batch)
+            if target == "own consensus":  # takes the place of the reference
+                batch = replace(batch, reference=method.consensus_of(batch).float())
             scores.append(_score(probability, batch, target))
             steps.append([_score(step.float(), batch, target) for step in prediction.steps])
             watch.see(prediction, mean_of_raters(batch))
@@ -81,16 +84,8 @@ def _refuse_not_finite(prediction: Prediction, batch: Batch) -> None:
         )
 
 
-def mean_of_raters(batch: Batch) -> Float[Tensor, "B C H W"]:
-    """Share of those who rated that marked a pixel; NaN where nobody rated the structure."""
-    assert batch.masks is not None
-    assert batch.rated is not None
-    rated = batch.rated[..., None, None].float()
-    return (batch.masks * rated).sum(1) / rated.sum(1)
-
-
 def _score(probability: Tensor, batch: Batch, target: Target) -> Float[Tensor, "B C"]:
-    if target == "reference":
+    if target != "mean of raters":
         assert batch.reference is not None
         absent = batch.reference.isnan().any(-1).any(-1)
         return _dice(probability > 0.5, batch.reference > 0.5).masked_fill(absent, math.nan)

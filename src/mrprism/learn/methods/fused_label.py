@@ -113,6 +113,13 @@ class FusedLabel(Method):
             each = self.unet(batch.image)[known][:, None], target[known][:, None]
             yield {self.loss: LOSSES[self.loss](*each)}
 
+    def consensus_of(self, batch: Batch) -> Tensor:
+        """The label; the majority vote for a label that is one rater's or the reference, which not all cases have."""
+        if self.label in ("reference", "label-sampling") or self.rater is not None:
+            return super().consensus_of(batch)
+        target, known = self.targets(batch)
+        return target.masked_fill(~known[..., None, None], float("nan"))
+
     def predict(self, batch: Batch) -> Prediction:
         return Prediction(probability=self.unet(batch.image).sigmoid())
 

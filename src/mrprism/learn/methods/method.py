@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.learn.batch import Batch, Reads
+from mrprism.learn.batch import Batch, Reads, mean_of_raters
 from mrprism.learn.networks.unet import RAREST, start_heads
 
 
@@ -53,6 +53,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def predict(self, batch: Batch) -> Prediction:
         """Tensors with B in front; called under ``torch.inference_mode`` and in eval mode."""
+
+    def consensus_of(self, batch: Batch) -> Tensor:
+        """What this method takes the masks of a batch to say, (B, C, H, W); NaN where nobody rated the structure.
+
+        It is what `select="val-consensus"` chooses an epoch by: the majority vote, unless a method fuses masks itself.
+        """
+        share = mean_of_raters(batch)
+        return (share > 0.5 + 1e-6).float().masked_fill(share.isnan(), float("nan"))
 
     @property
     def device(self) -> torch.device:

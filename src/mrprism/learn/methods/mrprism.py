@@ -243,6 +243,11 @@ class MrPrism(Method):
         *_, last = self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences)
         return self._fusion(last, batch.masks, batch.rated, batch.given).sigmoid()
 
+    def consensus_of(self, batch: Batch) -> Tensor:
+        """The fusion of the given masks."""
+        assert batch.rated is not None
+        return self.fuse_given(batch).masked_fill(~batch.rated.any(1)[..., None, None], float("nan"))
+
     def _read(
         self,
         agreed: Float[Tensor, "B R C H W"],

@@ -27,6 +27,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
 from mrprism.metrics.claims import stated
 
+AT_ONCE = 50  # permutations of thousands of patients that are drawn together
 NULL_MARGIN = (
     "the candidate's mean Dice to the readers is lower than the readers' mean Dice among themselves by "
     "{margin:g} or more; rejected when the 95 % interval of the difference (whole patients resampled) "
@@ -255,9 +256,11 @@ def _exchange(
     np.add.at(of_patient, index, differences)  # NaN: this reader misses a case of the patient
     known = ~np.isnan(of_patient)
     places = np.argsort(~known, axis=1, kind="stable")  # those who can stand in come first
-    random = np.random.default_rng(seed).random((permutations, len(names)))
-    picked = places[np.arange(len(names)), (random * known.sum(axis=1)).astype(int)]
-    permuted = of_patient[np.arange(len(names)), picked].sum(axis=1)
+    generator, everyone, permuted = np.random.default_rng(seed), np.arange(len(names)), []
+    for start in range(0, permutations, AT_ONCE):
+        random = generator.random((min(AT_ONCE, permutations - start), len(names)))
+        picked = places[everyone, (random * known.sum(axis=1)).astype(int)]
+        permuted += of_patient[everyone, picked].sum(axis=1).tolist()
     seen = of_patient[:, candidate].sum()
-    as_low = permuted <= seen + 1e-12 * len(differences)
+    as_low = np.array(permuted) <= seen + 1e-12 * len(differences)
     return float((1 + as_low.sum()) / (1 + permutations))

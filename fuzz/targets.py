@@ -42,6 +42,8 @@ from mrprism.layouts.label_studio import unpack_brush
 from mrprism.layouts.shapes import ellipse, polygon, rectangle
 from mrprism.layouts.table import read_table
 from mrprism.metrics.scores import read_example
+from mrprism.output.tables import as_meant, to_csv
+from mrprism.output.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -275,6 +277,72 @@ def _run_seeds() -> list[bytes]:
     return [struct.pack("<Q", len(header)) + header + bytes(4), config]
 
 
+def _report(data: bytes) -> None:
+    """The files of a run as a report reads them: each in turn is these bytes."""
+    from mrprism.report.reading import read_run
+
+    folder = scratch() / "report"
+    if not folder.exists():
+        _fabricated(folder)
+    kept = {
+        name: (folder / name).read_bytes()
+        for name in ("config.json", "result.json", "log.jsonl", "table.csv")
+    }
+    refused = 0
+    for name, content in kept.items():
+        (folder / name).write_bytes(data)
+        try:
+            read_run(folder)
+        except InputError as error:
+            refused += 1
+            assert str(error).isprintable() or "\n" not in str(error)
+        finally:
+            (folder / name).write_bytes(content)
+    if refused == len(kept):
+        raise InputError("by all")
+
+
+def _fabricated(folder: Path) -> Path:
+    from report.fabricate import fabricate_run
+
+    return fabricate_run(folder, cases=2, size=40)
+
+
+def _report_seeds() -> list[bytes]:
+    folder = scratch() / "report-seed"
+    if not folder.exists():
+        _fabricated(folder)
+    return [
+        (folder / name).read_bytes()[:20_000]
+        for name in ("config.json", "result.json", "log.jsonl", "table.csv")
+    ]
+
+
+def _printed(data: bytes) -> None:
+    """Any text is printed harmlessly on any terminal, and comes back from a CSV file as it was."""
+    import csv
+    import json
+
+    text = data.decode("utf-8", "surrogatepass" if data[:1] > b"\x7f" else "surrogateescape")
+    for encoding in ("utf-8", "ascii", "cp1252"):
+        shown = printable(text, encoding)
+        shown.encode(encoding)
+        assert not any((ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0 for c in shown)
+        if not set(text) & set('"\\\n\t') and encoding == "utf-8":
+            assert json.loads(f'"{shown}"') == text
+    rows = list(csv.reader(io.StringIO(to_csv(["a", "b"], [[text, "x"]]), newline="")))
+    assert rows[0] == ["a", "b"]
+    assert [as_meant(cell) for cell in rows[1]] == [text, "x"]
+
+
+def _printed_seeds() -> list[bytes]:
+    return [
+        b"=cmd|' /C calc'!A0",
+        "\x1b[31m\u202eGr\u00f6\u00dfe \u00d7 1".encode(),
+        b"\xed\xa0\x80\xff,\r\n'-1",
+    ]
+
+
 BRUSH = bytes.fromhex("00000010391bfce013ff80")  # eight values of 0, eight of 255
 
 TARGETS: dict[str, Target] = {
@@ -308,4 +376,6 @@ TARGETS: dict[str, Target] = {
     "table": Target(lambda: [b"a,b\n1,2\n", "a,b\n\u56fe,2\n".encode("gbk")], _table),
     "example": Target(_example_seeds, _example),
     "run-folder": Target(_run_seeds, _run_folder),
+    "report": Target(_report_seeds, _report),
+    "printed": Target(_printed_seeds, _printed),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -24,6 +25,7 @@ from faults import inputs
 
 TESTS = Path(__file__).parents[1]
 KILLS = {"train": 14, "fuse": 12, "predict": 10, "import": 12, "export": 6, "compare": 6}
+OVER = {"agree": 12, "evaluate": 10, "fuse --masks": 8}  # over an older result of the same command
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -279,8 +281,107 @@ def test_compare(forks: Forks, squares: Path, tmp_path: Path) -> None:
     torment(forks, Case(arguments, result, done, whole, with_children=True), KILLS["compare"], tmp_path, 6)
 
 
-def test_they_are_at_least_fifty() -> None:
-    assert sum(KILLS.values()) >= 50
+def over_an_older_one(
+    forks: Forks,
+    older: list[str],
+    newer: list[str],
+    out: Path,
+    key: str,
+    result: Callable[[Path], dict[str, bytes]],
+    kills: int,
+) -> None:
+    """Killed while it replaces an older result: what is there is the old one, the new one, or is taken for none.
+
+    Args:
+        key: The file by which readers know a result; without it there may be a part of one, and never a mixture.
+    """
+    forks.finish(older)
+    old = result(out)
+    kept = out.with_name("kept")
+    shutil.copytree(out, kept)
+    seconds = forks.finish(newer)
+    new = result(out)
+    assert old != new
+    moments = random.Random(kills)
+    hits = 0
+    for _ in range(20 * kills):
+        shutil.rmtree(out)
+        shutil.copytree(kept, out)
+        moment = seconds * (1 - moments.random() ** 3)  # late moments more often: that is when it writes
+        code, _ = forks.run(newer, moment)
+        assert code in (0, -9), forks.log.read_text()
+        found = result(out)
+        if key in found:
+            assert found in (old, new)
+        else:
+            assert any(found.items() <= whole.items() for whole in (old, new)), "a mixture"
+        hits += code != 0
+        if hits == kills:
+            break
+    assert hits == kills
+    forks.finish(newer)
+    assert result(out) == new
+    assert [path for path in out.rglob(".*") if path.name.endswith((".unfinished", ".tmp"))] == []
+
+
+def turned(data: Path, to: Path) -> Path:
+    """The same data set, its raters' masks exchanged: cases, raters and structures have the same names."""
+    shutil.copytree(data, to)
+    for mask in (to / "masks/ann").glob("*.png"):
+        other = to / "masks/cy" / mask.name
+        content = mask.read_bytes()
+        mask.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+    return to
+
+
+def test_agree_over_an_older_agreement(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    def command(data: Path) -> list[str]:
+        some = ["--resamples", "20", "--no-distances", "--pictures", "1"]
+        return ["agree", str(data), "--out", str(tmp_path / "out"), *some]
+
+    def result(out: Path) -> dict[str, bytes]:
+        found = everything(out, but=("agreement.html",))
+        return {name: content for name, content in found.items() if "unfinished" not in name}
+
+    other = turned(squares, tmp_path / "other")
+    out = tmp_path / "out"
+    over_an_older_one(forks, command(squares), command(other), out, "agreement.json", result, OVER["agree"])
+
+
+def test_evaluate_over_an_older_table(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", turned(squares, tmp_path / "other")
+    arguments = ["train", str(squares), "--out", str(run), "--method", "toy", "--epochs", "1", "--size", "20"]
+    forks.finish([*arguments, "--device", "cpu", "--quiet", "--no-evaluate"])
+
+    def command(data: Path) -> list[str]:
+        return ["evaluate", str(run), "--dataset", str(data), "--device", "cpu", "--quiet"]
+
+    def result(run: Path) -> dict[str, bytes]:
+        found = {"table.csv": (run / "table.csv").read_bytes()} if (run / "table.csv").is_file() else {}
+        for file in (run / "examples").glob("*.npz"):
+            with np.load(file) as arrays:
+                found[file.name] = arrays["masks"].tobytes()
+        return found
+
+    over_an_older_one(forks, command(squares), command(other), run, "table.csv", result, OVER["evaluate"])
+
+
+def test_fuse_masks_over_an_older_fusion(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    def command(case: int) -> list[str]:
+        masks = [str(squares / f"masks/{rater}/case{case}_disc.png") for rater in ("ann", "bob", "cy")]
+        return ["fuse", "--masks", *masks, "--method", "staple", "--out", str(tmp_path / "out")]
+
+    def result(out: Path) -> dict[str, bytes]:
+        return {name: content for name, content in everything(out).items() if "unfinished" not in name}
+
+    over_an_older_one(
+        forks, command(0), command(1), tmp_path / "out", "skill.json", result, OVER["fuse --masks"]
+    )
+
+
+def test_they_are_at_least_ninety() -> None:
+    assert sum(KILLS.values()) + sum(OVER.values()) >= 90
 
 
 def test_a_run_of_a_comparison_that_dies_is_no_success(forks: Forks, squares: Path, tmp_path: Path) -> None:

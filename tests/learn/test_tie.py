@@ -183,6 +183,14 @@ def test_runs_of_0_1_still_open_and_it_is_said(
         shutil.copytree(made / kind, tmp_path / kind)
         as_of_0_1(tmp_path / kind)
     assert load(tmp_path / "finished", "cpu").predict(samples(1)[0]).probability.shape == (2, 20, 20)
+    PIL.Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
+    run = str(tmp_path / "finished")
+    for command in (
+        ["predict", run, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--device", "cpu"],
+        ["evaluate", run, "--dataset", str(made / "squares"), "--device", "cpu", "--json"],
+    ):
+        assert call(command) == 0
+        assert "note: the run is of mrprism 0.1.0, which kept neither" in capsys.readouterr().err
     assert call(["train", "--resume", str(tmp_path / "stopped"), "--device", "cpu", "--no-evaluate"]) == 0
     assert "which kept neither its settings beside the weights" in " ".join(capsys.readouterr().err.split())
     one, other = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -49,8 +50,12 @@ def show_scores(
     from rich.progress import Progress
 
     from mrprism.learn.evaluate import evaluate
+    from mrprism.learn.run import Run
     from mrprism.output.console import console
 
+    config = (run if isinstance(run, Run) else Run.open(run)).config
+    if config.note is not None:
+        print(f"note: {config.note}", file=sys.stderr)
     out = console(stderr=True)
     with Progress(console=out, transient=True, disable=quiet or not out.is_terminal) as progress:
         task = progress.add_task("scoring", total=None)

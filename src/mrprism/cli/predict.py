@@ -40,10 +40,13 @@ def run(
     """
     from mrprism.layouts.source import parse_window
     from mrprism.learn.predict import predict_files
+    from mrprism.learn.run import Run
 
     def each(folder: Path, skipped: bool) -> None:
         print(f"{folder}{'  (done already)' if skipped else ''}", file=sys.stderr if as_json else sys.stdout)
 
+    if (note := Run.open(run).config.note) is not None:
+        print(f"note: {note}", file=sys.stderr)
     folders = predict_files(run, files, out, window=parse_window(window), device=device, each=each)
     if as_json:
         print(json.dumps([str(folder) for folder in folders]))

@@ -47,11 +47,8 @@ def what_is_lost(config: RunConfig, device: torch.device) -> str | None:
 
     Never None on a GPU, where nothing of the kind is promised, unless the run was begun on one.
     """
-    if not config.tied:
-        return (
-            f"the run is of mrprism {config.mrprism}, which kept neither its settings beside the weights nor what it "
-            "was begun with: whether config.json was edited since, nobody can tell"
-        )
+    if config.note is not None:
+        return config.note
     now = machine_of(device)
     if config.machine.get("device", "cpu") != "cpu" and device.type != "cpu":
         return None

@@ -84,6 +84,16 @@ class RunConfig(BaseModel):
         return bool(self.machine)
 
     @property
+    def note(self) -> str | None:
+        """What is to be said of a run that cannot be compared with its weights; None: nothing."""
+        if self.tied:
+            return None
+        return (
+            f"the run is of mrprism {self.mrprism}, which kept neither its settings beside the weights nor what it "
+            "was begun with: whether config.json was edited since, nobody can tell"
+        )
+
+    @property
     def slicing(self) -> Slicing | None:
         """How volumes are cut; None for a run on images."""
         return None if self.slices is None else Slicing(self.slices, self.neighbours, self.drawn_only)

@@ -21,7 +21,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive
 from mrprism.metrics import METRICS
-from mrprism.output.files import write_file
+from mrprism.output.files import replacing, write_file
 from mrprism.output.tables import as_meant, to_csv
 
 REFERENCE = "reference"  # the arbitrated mask
@@ -237,7 +237,12 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
 
 def write_table(rows: Iterable[Row], path: str | Path) -> None:
     """Write rows as CSV, whole or not at all; numbers and names come back exactly."""
-    write_file(path, to_csv(Row._fields, ([*row[:6], float(row.value), row.reads] for row in rows)))
+    cells: Iterator[list[str | float]] = ([*row[:6], float(row.value), row.reads] for row in rows)
+    head = to_csv(Row._fields, [])
+    with replacing(Path(path)) as file:
+        file.write(head.encode())
+        while some := list(itertools.islice(cells, 10_000)):  # never the text of all of them
+            file.write(to_csv(Row._fields, some).removeprefix(head).encode())
 
 
 def read_table(path: str | Path) -> list[Row]:

@@ -497,3 +497,18 @@ def test_a_folder_of_a_rater_that_is_none(tmp_path: Path) -> None:
     assert source.task.raters == ("ann", "bob", "cy")
     assert len(cases(source)) == 3
     assert left(source) == {}
+
+
+def test_labels_kept_with_a_slope_are_rounded_and_said_to_be(tmp_path: Path) -> None:
+    """As nibabel writes floats into 8 bits: 1 becomes 0.996."""
+    import nibabel as nib
+
+    root = nnunet(tmp_path, labels={"background": 0, "liver": 1, "tumour": 2})
+    labels = np.zeros(SHAPE, np.float32)
+    labels[1:3], labels[4:] = 1, 2
+    image = nib.Nifti1Image(labels, np.eye(4))
+    image.set_data_dtype(np.uint8)
+    image.to_filename(root / "labelsTr_ann/c1.nii.gz")
+    source = DATASETS["nnunet"](root)
+    np.testing.assert_array_equal(cases(source)["c1"].masks[0].sum((1, 2, 3)), [40, 40])
+    assert source.notes == ["'c1.nii.gz' keeps its labels with a slope, and was rounded to whole numbers"]

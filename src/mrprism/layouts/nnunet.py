@@ -25,7 +25,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.tree import matching, natural, needed
-from mrprism.images import ImageFile, read_image, read_labels
+from mrprism.images import ImageFile, LabelFile, read_image, read_labels, read_values
 from mrprism.layouts.fields import entry, name_of, of_kind, whole
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
@@ -72,7 +72,7 @@ def read(source: Path, ledger: Ledger, *, rater: str = "", window: str = "", res
             f"{', '.join(about.channels)}; expected as many"
         )
     task = Task(count, tuple(about.labels), tuple(raters))
-    reading = _Reading(task, about.labels, about.ignored, parse_window(window), resample)
+    reading = _Reading(task, about.labels, about.ignored, parse_window(window), resample, ledger)
     samples = reading.samples(images, drawn, references)
     kind = "nifti" if first.format == "nifti" else "png"
     named = about.channels if len(about.channels) == count else None
@@ -136,6 +136,7 @@ def _cases(images: dict[str, list[Path]], drawn: Files, references: dict[str, Pa
     ]
 
 
+_STEP = 0.005  # how far rounding to 255 steps of up to 2 moves a label
 _NO_LABELS = (
     "imagesTs", "labelsTs", "splits_final.json", "dataset_fingerprint.json", "plans.json", "nnUNetPlans.json",
 )  # fmt: skip
@@ -262,7 +263,9 @@ class _Reading:
         ignored: int | None,
         window: tuple[float, float] | None,
         resample: str,
+        ledger: Ledger,
     ) -> None:
+        self.ledger = ledger
         self.task, self.labels, self.ignored, self.window = task, labels, ignored, window
         self.resample = resample
 
@@ -280,8 +283,21 @@ class _Reading:
             reference = self._structures(references[case], parts[0]) if case in references else None
             yield assemble(self.task, case, image.array, masks, reference, like=image)
 
+    def _read(self, path: Path) -> LabelFile:
+        """A label map; one that was saved as 8 bits with a slope is rounded, which is noted."""
+        try:
+            return read_labels(path)
+        except InputError:
+            values = read_values(path)
+            whole_ = np.round(values.array)
+            if values.format != "nifti" or np.abs(values.array - whole_).max(initial=0) > _STEP:
+                raise
+        self.ledger.note(f"'{path.name}' keeps its labels with a slope, and was rounded to whole numbers")
+        labels = np.ascontiguousarray(whole_, dtype=np.int64)
+        return LabelFile(labels, values.spacing_mm, values.geometry, values.format, path)
+
     def _structures(self, path: Path, image: ImageFile) -> dict[str, np.ndarray]:
-        file = read_labels(path)
+        file = self._read(path)
         array = aligned(file, image, resample=self.resample)
         if self.ignored is not None and (array == self.ignored).any():
             raise InputError(f"label map '{path}' marks pixels to ignore, which cannot be kept")

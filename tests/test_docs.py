@@ -97,6 +97,32 @@ def test_the_readme_works_on_a_folder_of_ones_own(
         )
 
 
+def test_the_reader_study_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from mrprism.images import write_mask
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    drawn = {"ann": (1, 2, 3), "ann.2": (1, 3), "bob": (1, 2, 3), "bob.2": (3,), "cy": (1, 2)}
+    for folder, cases in drawn.items():
+        for case in cases:
+            mask = np.zeros((32, 32), bool)
+            mask[8 : 16 + rng.integers(6), 8 : 18 + rng.integers(6)] = True
+            write_mask(Path("study", folder, f"{case:04d}.png"), mask)
+    told = commands("docs/how-to/reader-study.md")
+    assert len(told) == 6
+    for arguments in told:
+        code = call(quickened(arguments))
+        assert code in (0, 1), f"mrprism {shlex.join(arguments)}: {capsys.readouterr().err}"
+    assert Path("agreement/again.csv").is_file()
+    assert Path("handed-on/ann.2/lesion/0003.png").is_file()
+    for code_ in blocks("docs/how-to/reader-study.md"):
+        exec(compile(code_, "docs/how-to/reader-study.md", "exec"), {})
+
+
 def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, line, test = blocks("CONTRIBUTING.md")
     module = ModuleType("mrprism.learn.methods.agreed_pixels")

@@ -199,9 +199,9 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
                 [_middle(displaced[there & (who == r)]) if linked[r] else 0.0 for r in range(raters)]
             )
             for group in groups:
-                bias[group] -= common_bias(
-                    bias[group], np.sqrt(variance[group]), EXACT / 2 * float(np.median(sights.pixel))
-                )
+                spread = np.sqrt(variance[group])
+                bias[group] -= common_bias(bias[group], spread, EXACT / 2 * float(np.median(sights.pixel)))
+                bias[group] *= _believed(bias[group], variance[group] / everyone[group])
         likely = _likelihood(sights, scatter, own)
         if settled:
             break
@@ -287,6 +287,15 @@ def common_bias(bias: Float[np.ndarray, " R"], spread: Float[np.ndarray, " R"], 
         pull = 1 / (2 * variance + (bias - best) ** 2)
         best = float(pull @ bias / pull.sum())
     return best
+
+
+def _believed(bias: Float[np.ndarray, " R"], doubt: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+    """What share of each bias to believe, by how far raters differ and in how much doubt each one's bias is.
+
+    Of a rater seen on three images little is known; somebody with hundreds is believed.
+    """
+    differ = max(float(np.mean(bias**2 - doubt)), 0.0)
+    return np.asarray(differ / (differ + doubt)) if differ > 0 else np.zeros(len(bias))
 
 
 def _middle(values: NDArray[np.floating]) -> float:

@@ -86,8 +86,8 @@ class MrPrismOutline(Method):
             raise InputError(f"recurrences must be at least 1, not {recurrences}")
         self.recurrences, self.by_image, self.loss = recurrences, by_image, loss
         self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
-        self.average = copy.deepcopy(self.unet).requires_grad_(False)  # of the weights; predicts
-        self.observer = copy.deepcopy(self.unet).requires_grad_(False)  # that at the last recurrence
+        self.average = copy.deepcopy(self.unet).requires_grad_(False).eval()  # of the weights; predicts
+        self.observer = copy.deepcopy(self.unet).requires_grad_(False).eval()  # that at the last recurrence
         self.cases: Sequence[MultiRaterSample] = ()
         self.round: Tensor
         self.register_buffer("round", torch.tensor(0))

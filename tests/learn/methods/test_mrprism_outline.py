@@ -1,0 +1,81 @@
+"""The network as one more observer: recurrences come in time, and a training that was stopped goes on alike."""
+
+from __future__ import annotations
+
+import torch
+
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.batches import collate
+from mrprism.learn.contract import samples, task, whole
+from mrprism.learn.methods.mrprism_outline import MrPrismOutline
+
+
+def method(**options: object) -> MrPrismOutline:
+    torch.manual_seed(0)
+    made = MrPrismOutline(task(), backbone="tiny", **options)  # type: ignore[arg-type]
+    made.prepare(samples(32, 32))
+    return made
+
+
+def step(method: MrPrismOutline, batch: Batch) -> None:
+    optimiser = torch.optim.SGD(method.unet.parameters(), 0.1)
+    method.train()
+    for terms in method.losses(batch):
+        optimiser.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
+def test_recurrences_divide_the_training_after_its_first_part() -> None:
+    made, rounds = method(recurrences=3), []
+    for epoch in range(10):
+        made.begin_epoch(epoch, 10)
+        rounds.append(int(made.round))
+    assert rounds == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_before_the_first_recurrence_and_with_many_masks_the_label_is_the_vote() -> None:
+    made, batch = method(), whole(32, 32)
+    assert batch.masks is not None and batch.rated is not None
+    vote = 2 * (batch.masks * batch.rated[..., None, None]).sum(1) > batch.rated.sum(1)[..., None, None]
+    assert (made.targets(batch)[0] == vote).all()
+    made._weigh()
+    assert not (made.targets(batch)[0] == vote).all()
+    twice = Task(1, ("disc", "cup"), tuple("abcdef"))
+    many = MrPrismOutline(twice, backbone="tiny")
+    few = samples(32, 32, raters=6)
+    many.prepare(few)
+    many._weigh()
+    batch = collate(few[:1])
+    assert batch.masks is not None
+    assert (many.targets(batch)[0] == (2 * batch.masks.sum(1) > 6)).all()
+
+
+def test_a_training_that_was_stopped_goes_on_alike() -> None:
+    made, batch = method(), whole(32, 32)
+    step(made, batch)
+    made._weigh()
+    step(made, batch)
+    again = method()
+    again.load_state_dict(made.state_dict())
+    assert torch.equal(made.targets(batch)[0], again.targets(batch)[0])
+    for one in (made, again):
+        step(one, batch)
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_the_observer_sees_images_before_their_brightness_was_changed() -> None:
+    made, batch = method(), whole(32, 32)
+    made._weigh()
+    assert batch.image is not None
+    darker = Batch(batch.names, 0.5 * batch.image, as_taken=batch.image, masks=batch.masks, rated=batch.rated)
+    assert torch.equal(made.targets(darker)[0], made.targets(batch)[0])
+
+
+def test_only_the_network_itself_learns() -> None:
+    made = method()
+    (group,) = made.parameter_groups(1e-3)
+    learned = {id(p) for p in group["params"]}  # type: ignore[attr-defined]
+    assert learned == {id(p) for p in made.parameters() if p.requires_grad}

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mrprism.core.errors import InputError
 from mrprism.output.lock import alone, beside
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FLUSHED_TOGETHER = 8  # files
 
 
 @contextmanager
@@ -166,11 +168,19 @@ def _failing(place: Path, out: str) -> Iterator[Path]:
 
 
 def flush(folder: Path) -> None:
-    """Bring every file to the disk; far quicker after writing than file by file."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    """Bring every file to the disk; far quicker after writing than file by file.
+
+    Several at a time: a journal takes what waits for it in one go.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    with ThreadPoolExecutor(FLUSHED_TOGETHER) as pool:
+        for _ in pool.map(_flush, files):
+            pass
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,6 +12,7 @@ import mrprism
 from mrprism.agreement.rereading import GAP, OTHER, SAME, reread
 from mrprism.cli import call
 from mrprism.core.sample import MultiRaterSample, Reading, Task
+from mrprism.datasets.outlined import outlined
 
 TASK = Task(0, ("spot",), ("ann", "bob", "cy"))
 
@@ -48,9 +49,9 @@ def data() -> mrprism.Dataset:
 
 
 def test_one_case_by_hand() -> None:
-    np.testing.assert_allclose(reread(CASES[0], 0), [[2 / 3, np.nan, np.nan]] * 2)
-    np.testing.assert_allclose(reread(CASES[1], 0), [[1, 3 / 4, np.nan], [np.nan, 3 / 4, np.nan]])
-    assert np.isnan(reread(CASES[2], 0)).all()
+    np.testing.assert_allclose(reread(outlined(CASES[0]), 0), [[2 / 3, np.nan, np.nan]] * 2)
+    np.testing.assert_allclose(reread(outlined(CASES[1]), 0), [[1, 3 / 4, np.nan], [np.nan, 3 / 4, np.nan]])
+    assert np.isnan(reread(outlined(CASES[2]), 0)).all()
 
 
 def test_all_cases_by_hand() -> None:

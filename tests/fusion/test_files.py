@@ -13,7 +13,8 @@ from mrprism.cli import call
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
 from mrprism.fusion import BY_DISTANCE, FUSIONS
-from mrprism.fusion.files import RULES, NiftiMask, fuse_files
+from mrprism.fusion.files import RULES, fuse_files
+from mrprism.images.streams import NiftiMask
 
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.7, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1]])
 

@@ -6,13 +6,12 @@ import numpy as np
 
 from mrprism.agreement.bootstrap import resample
 from mrprism.agreement.case import CaseMeasures, combine, measure
-from mrprism.agreement.cases import Cases, patient
+from mrprism.agreement.cases import Cases, outlined_case, patient
 from mrprism.agreement.rereading import reread, summarise_rereading
 from mrprism.agreement.result import Agreement
 from mrprism.agreement.structure import summarise
 from mrprism.core.errors import InputError
-from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.pieces import piece_of
+from mrprism.core.sample import Task
 from mrprism.datasets.suspicions import Corrections, look_at
 
 MOST_COPIED = 60  # raters up to which every two outlines are compared for copies
@@ -46,20 +45,19 @@ def agree(
     dimensions = set()
     copies = Corrections()
     for index in range(len(dataset)):
-        sample = dataset[index]
-        _check(sample, task)
-        names.append(sample.name)
-        groups.append(patient(sample))
-        patients.append(sample.group)
-        dimensions.add(sample.masks.ndim - 2)
+        seen = outlined_case(dataset, index)
+        names.append(seen.name)
+        groups.append(patient(seen))
+        patients.append(seen.group)
+        dimensions.add(len(seen.space))
         for c in range(len(task.structures)):
-            measures[c].append(
-                measure(sample.masks[:, c], sample.rated[:, c], sample.spacing_mm, distances=distances)
-            )
-            again[c].append(reread(sample, c))
+            masks, outside = seen.on_box(c)
+            rated = seen.rated[:, c]
+            measures[c].append(measure(masks, rated, seen.spacing_mm, distances=distances, outside=outside))
+            again[c].append(reread(seen, c))
             if not task.anonymous and len(task.raters) <= MOST_COPIED:
-                pieces = {int(r): piece_of(sample.masks[r, c]) for r in np.flatnonzero(sample.rated[:, c])}
-                if (at := look_at(sample.name, "", c, pieces, None)) is not None:
+                pieces = {int(r): seen.pieces[int(r), c] for r in np.flatnonzero(rated)}
+                if (at := look_at(seen.name, "", c, pieces, None)) is not None:
                     copies.look(at)
     if not any(case.rated.sum() > 1 for cases in measures for case in cases):
         raise InputError(f"no case of {dataset.name} was outlined by two raters; there is nothing to compare")
@@ -102,12 +100,3 @@ def _copies(seen: Corrections, task: Task) -> tuple[str, ...]:
         f"{sentence}. Corrections of one mask are no second opinion: they raise Dice, and STAPLE trusts them"
         for sentence in seen.say(task.raters, task.structures)
     )
-
-
-def _check(sample: MultiRaterSample, task: Task) -> None:
-    expected = (len(task.raters), len(task.structures))
-    if sample.masks.shape[:2] != expected or sample.rated.shape != expected:
-        raise InputError(
-            f"case '{sample.name}' has masks of {sample.masks.shape[:2]} raters and structures and "
-            f"{sample.rated.shape} marks of who rated; the data set has {expected}"
-        )

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from mrprism.agreement.chance import Tally, tally
 from mrprism.agreement.ratio import ratio
-from mrprism.core.patterns import PatternTable, count_patterns
+from mrprism.core.patterns import ABSENT, PatternTable, count_patterns, merge
 from mrprism.metrics.distance import hd95, pairwise_hd95
 
 Spacing = tuple[float, ...] | None
@@ -46,6 +46,7 @@ def measure(
     spacing_mm: Spacing = None,
     *,
     distances: bool = True,
+    outside: int = 0,
 ) -> CaseMeasures:
     """Measure one structure of one image.
 
@@ -54,8 +55,12 @@ def measure(
         rated: Which raters did this structure.
         spacing_mm: Size of a pixel along each axis of space.
         distances: Also HD95, by far the slowest part.
+        outside: Pixels of the image that `masks` were cut free of; nobody drew there.
     """
     table = count_patterns(masks, rated) if rated.any() else _nobody(len(rated))
+    if outside and rated.any():
+        empty = np.where(rated, 0, ABSENT).astype(np.int32)[None]
+        table = merge([table, PatternTable(empty, np.array([outside]), table.labels)])
     first, second = pairs(len(rated))
     both = rated[first] & rated[second]
     confusion = table.pairs()[first, second]

@@ -22,11 +22,13 @@ from mrprism.agreement.charts import (
     words,
 )
 from mrprism.agreement.findings import answer, caution, finding, identical, rests
-from mrprism.agreement.pictures import Panel, panel
+from mrprism.agreement.pictures import Panel, most_disputed, panel
 from mrprism.agreement.rereading import GAP, OTHER, SAME, STATISTICS, Rereading, said
 from mrprism.agreement.result import WITHOUT_PERSONS, Agreement
 from mrprism.agreement.spread import NULL_MARGIN, Spread
 from mrprism.agreement.structure import StructureAgreement
+from mrprism.datasets import Dataset
+from mrprism.datasets.outlined import outlined_files, slice_of
 from mrprism.metrics.bootstrap import FEW
 from mrprism.metrics.claims import ENOUGH
 from mrprism.output.colours import rater_colour
@@ -252,13 +254,12 @@ def _case_row(agreement: Agreement, place: int) -> dict[str, Any]:
 
 
 def _shown(agreement: Agreement, dataset: Cases, place: int) -> dict[str, Any]:
-    sample = dataset[place]
     scores = [float(part.cases["dice"][place]) for part in agreement.structures]
     order = [int(c) for c in np.argsort(scores, kind="stable") if not np.isnan(scores[c])][:PANELS]
-    panels: list[Panel] = [panel(sample, c, agreement.structures[c].structure) for c in sorted(order)]
+    panels = _panels(agreement, dataset, place, sorted(order))
     return {
-        "case": sample.name,
-        "patient": sample.group,
+        "case": agreement.cases[place],
+        "patient": agreement.patients[place],
         "panels": [
             {
                 "panel": one,
@@ -269,6 +270,21 @@ def _shown(agreement: Agreement, dataset: Cases, place: int) -> dict[str, Any]:
             for one in panels
         ],
     }
+
+
+def _panels(agreement: Agreement, dataset: Cases, place: int, structures: Sequence[int]) -> list[Panel]:
+    large = outlined_files(dataset, place) if isinstance(dataset, Dataset) else None
+    names = agreement.task.structures
+    if large is None or not isinstance(dataset, Dataset):
+        sample = dataset[place]
+        return [panel(sample, c, names[c]) for c in structures]
+    panels = []
+    for c in structures:
+        masks, start = large.on_box(c)[0], large.box(c)[0].start
+        where = start + most_disputed(masks, large.rated[:, c])
+        shown = panel(slice_of(dataset, place, large, c, where), c, names[c])
+        panels.append(replace(shown, slice=where))
+    return panels
 
 
 def _empty(agreement: Agreement, shown: Panel) -> str:

@@ -53,9 +53,7 @@ def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
     if image is None:
         image = np.broadcast_to(np.float32(BLANK), (3, *sample.space))  # three channels: shown as it is
     if masks.ndim == 4:
-        votes = masks.sum(axis=0)
-        disputed = np.minimum(votes, rated.sum() - votes).sum(axis=(1, 2))
-        where = int(disputed.argmax())
+        where = most_disputed(masks, rated)
         masks, image = masks[:, where], image[:, where]
     rows, columns = _window(masks)
     masks, image = masks[:, rows, columns], image[:, rows, columns]
@@ -73,6 +71,12 @@ def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
         empty=tuple(int(r) for r in np.flatnonzero(rated) if not masks[r].any()),
         slice=where,
     )
+
+
+def most_disputed(masks: Bool[np.ndarray, "R D H W"], rated: Bool[np.ndarray, "R"]) -> int:
+    """The slice that raters disagree most about; the first where they nowhere do."""
+    votes = masks[rated].sum(axis=0, dtype=np.int16)
+    return int(np.minimum(votes, rated.sum() - votes).sum(axis=(1, 2)).argmax())
 
 
 def disagreement(masks: Bool[np.ndarray, "R H W"], rated: Bool[np.ndarray, "R"]) -> Float[np.ndarray, "H W"]:

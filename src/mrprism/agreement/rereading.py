@@ -18,7 +18,8 @@ import numpy as np
 from mrprism.agreement.bootstrap import Estimate, Resampling, estimate, mean
 from mrprism.agreement.case import CaseMeasures, combine
 from mrprism.agreement.ratio import row_mean
-from mrprism.core.sample import MultiRaterSample
+from mrprism.datasets.outlined import Outlined
+from mrprism.datasets.pieces import shared
 
 ZERO_TO_ONE, DIFFERENCES = (0.0, 1.0), (-1.0, 1.0)
 SAME, OTHER, GAP = "the same rater", "different raters", "difference"
@@ -40,18 +41,19 @@ class Rereading:
         return f"Rereading('{self.structure}', Dice {same} of {SAME}, {other} of {OTHER}, {same.cases} cases)"
 
 
-def reread(sample: MultiRaterSample, structure: int) -> np.ndarray:
+def reread(case: Outlined, structure: int) -> np.ndarray:
     """(2, R): Dice of each rater's further readings with the first, mean over them; then where anything is marked.
 
     NaN: the rater read once, or marked nothing at any time.
     """
-    first, rated = sample.masks[:, structure], sample.rated[:, structure]
-    found = np.full((2, len(rated), max(1, len(sample.readings))), np.nan)
-    for number, again in enumerate(sample.readings):
-        for r in np.flatnonzero(rated & again.rated[:, structure]).tolist():
-            one, other = first[r], again.masks[r, structure]
-            total = int(one.sum()) + int(other.sum())
-            dice = 2 * int((one & other).sum()) / total if total else 1.0
+    found = np.full((2, len(case.rated), max(1, len(case.readings))), np.nan)
+    for number, again in enumerate(case.readings):
+        for r in range(len(case.rated)):
+            one, other = case.pieces.get((r, structure)), again.get((r, structure))
+            if one is None or other is None:
+                continue
+            total = int(one.inside.sum()) + int(other.inside.sum())
+            dice = 2 * shared(one, other) / total if total else 1.0
             found[:, r, number] = dice, dice if total else np.nan
     return np.stack([row_mean(part) for part in found])
 

@@ -128,6 +128,13 @@ class Dataset(Samples):
             return None
         return read_case_image(case.root, case.manifest, case.case, resample=case.resample)[0]
 
+    def on_disk(self, name: str) -> tuple[Path, Manifest, Case] | None:
+        """The folder of a case, and what the manifest says; None in memory, or where masks are to be resampled."""
+        entry = self._case(name)
+        if isinstance(entry, MultiRaterSample) or entry.resample:
+            return None
+        return entry.root, entry.manifest, entry.case
+
     def mask_files(self, name: str) -> tuple[Path | None, dict[tuple[int, int], Path]] | None:
         """The file of a case's image, if it has one, and that of each mask by rater and structure.
 

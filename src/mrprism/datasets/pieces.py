@@ -49,7 +49,7 @@ def piece_of(mask: np.ndarray) -> Piece:
     for axis in range(mask.ndim):
         line = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
         if not len(line):
-            return _nothing(mask.shape)
+            return nothing(mask.shape)
         box.append(slice(int(line[0]), int(line[-1]) + 1))
     return Piece(mask.shape, tuple(box), np.ascontiguousarray(mask[tuple(box)]))
 
@@ -74,12 +74,20 @@ def pieces_of(labels: np.ndarray, values: Mapping[str, Sequence[int]]) -> Iterat
             continue
         found = [box for value in own if (box := boxes.get(value)) is not None]
         if not found:
-            yield structure, _nothing(labels.shape)
+            yield structure, nothing(labels.shape)
             continue
         box = joined(found)
         part = labels[box]
         inside = part == own[0] if len(own) == 1 else np.isin(part, list(own))
         yield structure, Piece(labels.shape, box, inside)
+
+
+def shared(one: Piece, other: Piece) -> int:
+    """Pixels that both hold."""
+    if one.empty or other.empty:
+        return 0
+    box = joined((one.box, other.box))
+    return int(np.count_nonzero(one.on(box) & other.on(box)))
 
 
 def joined(boxes: Iterable[Box]) -> Box:
@@ -97,5 +105,5 @@ def widened(box: Box, shape: Sequence[int]) -> Box:
     return tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))
 
 
-def _nothing(shape: tuple[int, ...]) -> Piece:
+def nothing(shape: tuple[int, ...]) -> Piece:
     return Piece(shape, tuple(slice(0, 0) for _ in shape), np.zeros((0,) * len(shape), bool))

@@ -6,9 +6,6 @@ the same way, so a 512 x 512 x 1024 volume of five raters needs tens of megabyte
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -30,10 +27,8 @@ from mrprism.fusion.simple import simple_rule
 from mrprism.fusion.staple import staple_rule
 from mrprism.fusion.voting import best_rater_rule, majority_rule, soft_vote_rule, weighted_rule
 from mrprism.images import NiftiWriter, format_of, read_mask, write_mask, write_probability
-from mrprism.images.grids import one_grid, reordering
-from mrprism.images.limits import exhaust
-from mrprism.images.nifti import place
-from mrprism.images.reading import WHOLE
+from mrprism.images.grids import one_grid
+from mrprism.images.streams import NiftiMask, same_order
 
 RULES: dict[str, Callable[..., PatternFusion]] = {  # fusions that need the pattern table alone
     "soft-vote": soft_vote_rule,
@@ -87,122 +82,6 @@ def fuse_files(
                 written = out / f"consensus{suffix}", out / f"probability{suffix}"
                 return fuse_streams(streams, lambda table: RULES[method](table, **options), *written, margin)
     return _fuse_arrays(paths, method, out, margin, options)
-
-
-class NiftiMask:
-    """A NIfTI mask that is read front to back, a block at a time, as true and false.
-
-    It stands for an array (x, y, z): it has a shape and is sliced, each slice further on in the file than
-    the last one, or from the start again. The one value besides 0 may be any.
-    """
-
-    dtype = np.dtype(bool)
-    order = "F"
-
-    def __init__(self, path: Path) -> None:
-        import nibabel
-
-        if not path.is_file():
-            raise InputError(f"file '{path}' does not exist")
-        try:
-            image: Any = nibabel.load(path)
-            self.stored = np.dtype(image.header.get_data_dtype())
-            shape = tuple(int(n) for n in image.shape)
-            offset = int(image.dataobj.offset)
-            slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-            self.geometry, _, _ = place(path, image.header)
-        except InputError:
-            raise
-        except Exception as error:  # decoders raise what they like on broken files
-            raise InputError(f"'{path}' is broken or not a NIfTI file: {error}") from error
-        if self.stored.names is not None:
-            raise InputError(
-                f"mask '{path}' holds red, green and blue in one value; expected one number a voxel, such as one of the three"
-            )
-        if self.stored.kind not in "iuf":
-            raise InputError(f"mask '{path}' holds {self.stored} values; expected whole numbers")
-        if any(n != 1 for n in shape[3:]):
-            raise InputError(f"mask '{path}' has the shape {shape}; expected a volume of one structure")
-        self.path, self.shape, self.offset = path, shape[:3], offset
-        self.slope, self.intercept = slope, intercept
-        self.value: float | None = None  # the one besides 0, once seen
-        with path.open("rb") as file:
-            self.packed = file.read(2) == b"\x1f\x8b"
-        self.file: Any = None
-        self.position = 0
-
-    def __getitem__(self, where: Region) -> NDArray[np.bool_]:
-        start = math.prod(self.shape)
-        strides = [math.prod(self.shape[:axis]) for axis in range(len(self.shape))]
-        start = sum(s.start * stride for s, stride in zip(where, strides, strict=True))
-        shape = tuple(s.stop - s.start for s in where)
-        values = np.frombuffer(self._bytes(start, math.prod(shape)), self.stored)
-        return self._marked(values).reshape(shape, order="F")
-
-    def _bytes(self, start: int, count: int) -> bytes:
-        size = self.stored.itemsize
-        try:
-            if self.file is None or start < self.position:
-                self.close()
-                self.file = gzip.GzipFile(self.path) if self.packed else self.path.open("rb")
-            self.file.seek(self.offset + start * size)
-            content: bytes = self.file.read(count * size)
-            self.position = start + count
-            if len(content) == count * size and self.position == math.prod(self.shape):
-                exhaust(self.file, self.path)  # only at the end gzip compares its checksum
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"'{self.path}' is broken or cut short: {error}") from error
-        if len(content) < count * size:
-            raise InputError(f"'{self.path}' is cut short: it ends before its {self.shape} voxels do")
-        return content
-
-    def _marked(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        if (self.slope, self.intercept) != (1.0, 0.0):
-            values = values * self.slope + self.intercept
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InputError(f"mask '{self.path}' has NaN or infinite voxels; expected whole numbers")
-        marked = np.abs(values) > WHOLE if values.dtype.kind == "f" else values != 0
-        if marked.any():
-            if self.value is None:
-                self.value = float(values[marked.argmax()])
-                if not abs(self.value - round(self.value)) <= WHOLE:
-                    raise InputError(f"mask '{self.path}' holds {self.value:g}, which is not a whole number")
-            same = (
-                values == self.value if values.dtype.kind != "f" else np.abs(values - self.value) <= 2 * WHOLE
-            )
-            odd = marked & ~same
-            if odd.any():
-                raise InputError(
-                    f"mask '{self.path}' holds the values {self.value:g} and {float(values[odd.argmax()]):g} "
-                    "besides 0; expected one value for the structure"
-                )
-        return np.asarray(marked)
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-            self.file = None
-
-
-def same_order(streams: Sequence[NiftiMask]) -> bool:
-    """Whether all keep the same voxels in the same order; False: the same in another order.
-
-    Raises:
-        InputError: They do not have the same voxels.
-    """
-    first, ordered = streams[0], True
-    for other in streams[1:]:
-        difference = first.geometry.differs(other.geometry)
-        if (other.shape != first.shape or difference) and reordering(other.geometry, first.geometry):
-            ordered = False
-            continue
-        if other.shape != first.shape:
-            raise InputError(
-                f"masks differ in shape: '{first.path}' has {first.shape}, '{other.path}' has {other.shape}"
-            )
-        if difference is not None:
-            raise InputError(f"masks '{first.path}' and '{other.path}' lie on different grids: {difference}")
-    return ordered
 
 
 def fuse_streams(

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Samples, Task
 from mrprism.datasets.dataset import Dataset
-from mrprism.fusion.files import RULES, NiftiMask, fuse_streams, same_order
+from mrprism.datasets.outlined import LARGE
+from mrprism.fusion.files import RULES, fuse_streams
 from mrprism.images import format_of
-
-LARGE = 1 << 24  # voxels from which on a volume is not held: 256 × 256 × 256
+from mrprism.images.streams import NiftiMask, same_order
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from mrprism.agreement import spread_test, within_spread
+from mrprism.agreement.candidate import candidate_folder
 from mrprism.agreement.findings import answer
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
+from mrprism.images import write_mask
 
 from .cases import Shelf, disc, drawn_by, shelf
 
@@ -106,3 +108,20 @@ def test_a_model_beside_anonymous_readers():
 def test_bad_candidates(candidate, sentence):
     with pytest.raises(InputError, match=sentence):
         within_spread(shelf([[5, 6, 7]]), candidate)
+
+
+def test_masks_of_a_model_are_found_as_names_are_spoken(tmp_path):
+    small = disc(4)
+    for name in ("P1_Cup.png", "p2/mask_cup.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_mask(tmp_path / name, small)
+    (tmp_path / "p2/prediction.json").write_text('{"split": "train"}')
+    found = candidate_folder(tmp_path, ["p1", "P2"], ["cup"])
+    assert (list(found), found.seen) == (["p1"], {"P2": "train"})
+    np.testing.assert_array_equal(found["p1"][0], small)
+    write_mask(tmp_path / "p1_cup .png", small)
+    with pytest.raises(InputError, match="may both be 'p1_cup'; expected one of them"):
+        candidate_folder(tmp_path, ["p1"], ["cup"])
+    write_mask(tmp_path / "P1_Cup.tif", small)
+    with pytest.raises(InputError, match="have the same name but for the ending"):
+        candidate_folder(tmp_path, ["p1"], ["cup"])

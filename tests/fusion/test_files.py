@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mrprism.cli import call
+from mrprism.cli.calls import fuse_masks
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
 from mrprism.fusion import BY_DISTANCE, FUSIONS
@@ -164,3 +165,10 @@ def test_command(tmp_path, saved, capsys):
     assert "one rater only" in capsys.readouterr().err
     assert call(["fuse", "--masks", *names, "--method", "vote", "--out", out]) == 2
     assert "unknown method 'vote'" in capsys.readouterr().err
+
+
+def test_a_mask_given_twice_and_dicom(saved, tmp_path):
+    with pytest.raises(InputError, match=r"a.nii.gz' is given twice"):
+        fuse_masks([saved[0], saved[1], saved[0]], "majority", tmp_path / "out")
+    with pytest.raises(InputError, match=r"is DICOM, .* mrprism import dicom-seg"):
+        fuse_files([saved[0], tmp_path / "ann.dcm"], "majority", tmp_path)

@@ -159,6 +159,26 @@ def test_soft_masks_by_threshold(tmp_path: Path) -> None:
         cases(DATASETS["folder"](tmp_path, threshold="5", labels="x:1"))
 
 
+@pytest.mark.parametrize(
+    ("threshold", "says"),
+    [
+        ("0", "0 to 255, which all reach the threshold 0"),
+        ("128", "0 to 1, which do not reach the threshold 128"),
+    ],
+)
+def test_a_threshold_of_another_scale(tmp_path: Path, threshold: str, says: str) -> None:
+    folder(tmp_path)
+    png(tmp_path / "bob/b.png", blob(11).astype(np.uint8))  # 0 and 1, the others 0 and 255
+    with pytest.raises(InputError, match=says):
+        cases(DATASETS["folder"](tmp_path, threshold=threshold))
+
+
+@pytest.mark.parametrize("labels", ["cup:1,cup:2", ":1"])
+def test_labels_name_each_structure_once(tmp_path: Path, labels: str) -> None:
+    with pytest.raises(InputError, match="each structure once"):
+        DATASETS["folder"](folder(tmp_path), labels=labels)
+
+
 def painted(red: np.ndarray, green: np.ndarray, ground: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     pixels = np.zeros((*red.shape, 3), np.uint8)
     pixels[:] = ground
@@ -261,6 +281,25 @@ def test_bids_in_another_order_and_with_seg(tmp_path: Path) -> None:
     }
 
 
+def test_a_drawing_by_an_old_suffix_is_no_image(tmp_path: Path) -> None:
+    root = bids(tmp_path, "sub-01_label-lesion_desc-ann_mask", "sub-01_label-lesion_desc-bob_roi")
+    source = DATASETS["bids"](root, suffix="T2w")
+    ((name, found),) = cases(source).items()
+    assert (name, source.task.raters) == ("sub-01", ("ann",))
+    np.testing.assert_allclose(found.image[0].T, picture(1, SHAPE) / 255, atol=1e-6)
+    assert left(source) == {
+        "sub-01/anat/sub-01_label-lesion_desc-bob_roi.nii.gz": "'roi' is none of mask, seg, dseg"
+    }
+
+
+@pytest.mark.parametrize("said", [{"Rater": ["ann"]}, {"Case": {"id": 5}}, {"Structure": {"a": 1}}])
+def test_side_files_hold_names(tmp_path: Path, said: dict[str, Any]) -> None:
+    root = bids(tmp_path, "sub-01_label-lesion_desc-ann_mask")
+    (root / "sub-01/anat/sub-01_label-lesion_desc-ann_mask.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match=f"'{next(iter(said))}' in the side file of .* expected a name"):
+        DATASETS["bids"](root)
+
+
 def test_bids_without_a_drawing_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"there is 'sub-01/anat/sub-01_T1w.nii.gz'; expected names such as sub-01_label"
@@ -315,6 +354,11 @@ def test_channels_of_two_names_of_a_case_are_not_mixed(tmp_path: Path) -> None:
         ({"labels": [0, 1]}, "'labels' of .* expected an object"),
         ({"channel_names": {"0": "CT", "2": "PET"}}, "has the channels 0, 2; expected 0, 1, ... each once"),
         ({"channel_names": ["CT"]}, "'channel_names' of .* expected an object"),
+        (
+            {"labels": {"background": 0, "liver": 1, "spleen": 1}},
+            "the label with the id 1: 'liver' and 'spleen'",
+        ),
+        ({"labels": {"background": 0, "liver": 1, "rest": []}}, "'rest' of .* lists no value"),
         ({"file_ending": 5}, "'file_ending' of .* is 5; expected a text"),
         (
             {"labels": {"background": 0, "liver": 1, "Liver": 2}},

@@ -120,3 +120,20 @@ def test_channels_and_label_maps_of_volumes(tmp_path: Path) -> None:
 def test_faults(tmp_path: Path, document: dict[str, Any], options: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         read(tree(tmp_path, **document), **options)
+
+
+def test_what_was_told_and_is_not_there(tmp_path: Path) -> None:
+    both = {"label_ann": "labelsTr/a_ann.png", "label_bob": "labelsTr/a_bob.png"}
+    path = tree(tmp_path, training=[item("a", patient={"id": 1}, **both)], testing=[item("b", **both)])
+    with pytest.raises(InputError, match="has no item with 'pateint'"):
+        read(path, raters="label_*", group="pateint")
+    with pytest.raises(InputError, match=r"'patient' of an item in .* expected a name"):
+        read(path, raters="label_*", group="patient")
+    ledger = read(path, raters="label_*").ledger
+    assert ledger is not None
+    assert [(left.what, left.why) for left in ledger.left] == [
+        ("'testing' of 'dataset.json'", "is none of training, validation, test")
+    ]
+    items = [item("a", label="labelsTr/a_ann.png", reader={"id": 1})]
+    with pytest.raises(InputError, match=r"'reader' of an item in .* expected a name"):
+        read(tree(tmp_path, training=items), rater="reader")

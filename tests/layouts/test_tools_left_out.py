@@ -577,3 +577,29 @@ def test_labels_that_a_job_does_not_have_were_not_looked_for(tmp_path: Path) -> 
     (found,) = cases(source).values()
     assert source.task.structures == ("cell", "cup")
     np.testing.assert_array_equal(found.rated, [[True, False], [True, True]])
+
+
+# --- files and persons that would vanish -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", [1, {"id": 1, "email": "ann@new.org"}])
+def test_a_person_of_an_export_has_one_name(tmp_path: Path, one: Any) -> None:
+    first = done({"id": 1, "email": "ann@old.org"}, mark("polygonlabels", points=POINTS))
+    second = done(one, mark("polygonlabels", points=POINTS))
+    root = studio(tmp_path, task(first), task(second, image="/data/upload/1/b.png"))
+    png(root / "images/b.png", picture(1))
+    with pytest.raises(InputError, match=r"two things of the person with the id 1: 'ann@old.org' and"):
+        read(root)
+
+
+def test_a_file_without_a_picture_is_no_rater_who_vanishes(tmp_path: Path) -> None:
+    png(tmp_path / "cvat/images/a.png", picture(0))
+    (tmp_path / "cvat/ann.xml").write_text(cvat('<box label="cell" xtl="1" ytl="1" xbr="5" ybr="4"/>'))
+    (tmp_path / "cvat/bob.xml").write_text("<annotations><version>1.1</version></annotations>")
+    with pytest.raises(InputError, match=r"bob.xml' lists no picture; .* -o without=bob"):
+        DATASETS["cvat"](tmp_path / "cvat")
+    assert DATASETS["cvat"](tmp_path / "cvat", without="bob").task.raters == ("ann",)
+    png(tmp_path / "coco/images/a.png", picture(0))
+    (tmp_path / "coco/bob.json").write_text(json.dumps({"images": [], "categories": [], "annotations": []}))
+    with pytest.raises(InputError, match=r"bob.json' lists no picture; .* -o without=bob"):
+        DATASETS["coco"](tmp_path / "coco")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from mrprism.agreement.cases import Cases
 from mrprism.core.errors import InputError
+from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample
 from mrprism.images import Geometry, MaskFile, format_of, read_mask
 from mrprism.images.grids import in_order_of
@@ -80,16 +82,19 @@ def candidate_folder(
     if not folder.is_dir():
         raise InputError(f"no folder '{folder}'; expected masks of a model, or a data set with one rater")
     readers: dict[str, Callable[[Geometry | None], np.ndarray]] = {}
-    beside = _masks_by_stem(folder)
+    beside = _Masks(folder)
+    places: dict[str, Path] = {}
+    within = {spoken(part.name): part for part in sorted(folder.iterdir()) if part.is_dir()}
     for case in cases:
-        inside = _masks_by_stem(folder / case)
+        exact = folder / case
+        places[case] = exact if exact.is_dir() else within.get(spoken(case), exact)
+        inside = _Masks(places[case])
         files = []
         for structure in structures:
-            file = (
-                inside.get(f"mask_{structure}") or inside.get(structure) or beside.get(f"{case}_{structure}")
-            )
-            if file is None and len(structures) == 1:
-                file = beside.get(case)
+            names = [(inside, f"mask_{structure}"), (inside, structure), (beside, f"{case}_{structure}")]
+            if len(structures) == 1:
+                names.append((beside, case))
+            file = next((path for masks, name in names if (path := masks.of(name)) is not None), None)
             if file is not None:
                 files.append(file)
         if len(files) == len(structures):
@@ -99,7 +104,7 @@ def candidate_folder(
             f"'{folder}' holds no masks of these cases; expected for example "
             f"{cases[0]}/mask_{structures[0]}.png or {cases[0]}_{structures[0]}.png"
         )
-    splits = {} if with_training_cases else {case: _split(folder / case) for case in readers}
+    splits = {} if with_training_cases else {case: _split(places[case]) for case in readers}
     found = CandidateMasks(readers, {case: split for case, split in splits.items() if split in SEEN})
     if not len(found):
         raise InputError(
@@ -162,8 +167,32 @@ def _masks_of(dataset: Cases, index: int, lies: Geometry | None) -> np.ndarray:
     return np.stack([_placed(mask, lies) for mask in masks])
 
 
-def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    files = (file for file in sorted(folder.iterdir()) if format_of(file) and file.is_file())
-    return {file.name.removesuffix(".gz").rsplit(".", 1)[0]: file for file in files}
+class _Masks:
+    """The masks of a folder by name; as it is written, else as it is spoken."""
+
+    def __init__(self, folder: Path) -> None:
+        self._written: dict[str, Path] = {}
+        self._spoken: defaultdict[str, set[str]] = defaultdict(set)
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if format_of(file) and file.is_file():
+                name = file.name.removesuffix(".gz").rsplit(".", 1)[0]
+                first = self._written.setdefault(name, file)
+                if first is not file:
+                    raise InputError(
+                        f"'{first}' and '{file.name}' have the same name but for the ending; expected one of them"
+                    )
+                self._spoken[spoken(name)].add(name)
+
+    def of(self, name: str) -> Path | None:
+        """The mask of this name, if there is one.
+
+        Raises:
+            InputError: Two names differ from it in case, blanks or the form of an accent only.
+        """
+        if name in self._written:
+            return self._written[name]
+        alike = sorted(self._spoken.get(spoken(name), ()))
+        if len(alike) > 1:
+            one, other = (self._written[each] for each in alike[:2])
+            raise InputError(f"'{one}' and '{other.name}' may both be '{name}'; expected one of them")
+        return self._written[alike[0]] if alike else None

@@ -236,6 +236,8 @@ def fuse_masks(
     from mrprism.output.lock import alone
 
     files, place = [Path(path) for path in paths], Path(out)
+    if twice := next((path for at, path in enumerate(files) if path in files[:at]), None):
+        raise InputError(f"'{twice}' is given twice; expected each rater's mask once")
     with alone(place):
         if (place / CLAIM).exists():
             raise InputError(f"'{place}' holds the fusion of a data set; expected a new folder")

@@ -74,6 +74,11 @@ def fuse_files(
     if len(paths) < 2:
         raise InputError(f"one rater only ({paths[0]}): fusing needs the masks of two or more")
     kinds = {path: format_of(path) for path in paths}
+    if packed := next((path for path in paths if path.suffix.lower() in (".dcm", ".dicom")), None):
+        raise InputError(
+            f"'{packed}' is DICOM, which is not fused file by file; expected other formats, or a folder for "
+            "mrprism import dicom-seg, and mrprism fuse of what that writes"
+        )
     if all(kind == "nifti" for kind in kinds.values()):
         with ExitStack() as stack:
             streams = [stack.enter_context(closing(NiftiMask(path))) for path in paths]

@@ -134,7 +134,8 @@ def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colou
 
     Raises:
         InputError: As `read_labels`, or there are grey values besides 0 and one other, and neither of the
-            options says what they mean; both options are given; a colour is asked of a grey file.
+            options says what they mean; both options are given; a colour is asked of a grey file; the
+            threshold is plainly of another scale.
     """
     if threshold is not None and colour is not None:
         raise InputError(
@@ -142,7 +143,7 @@ def read_mask(path: str | Path, *, threshold: float | None = None, colour: Colou
         )
     if threshold is not None:
         raw = decode(Path(path), mask=True)
-        return _of(MaskFile, raw, _brightness(raw) >= _finite(threshold, "threshold"))
+        return _of(MaskFile, raw, _bright(raw, _finite(threshold, "threshold")))
     if colour is not None:
         raw = decode(Path(path))
         return _of(MaskFile, raw, _of_colour(raw, colour))
@@ -282,6 +283,24 @@ def _brightness(raw: Raw) -> np.ndarray:
     """One value a pixel: of colours their mean."""
     channels = raw.pixels
     return np.asarray(channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64))
+
+
+def _bright(raw: Raw, threshold: float) -> np.ndarray:
+    """Where a mask reaches the threshold.
+
+    Raises:
+        InputError: All of its values do, or it has two values and neither does: the threshold is of another scale.
+    """
+    values = _brightness(raw)
+    low, high = float(values.min()), float(values.max())
+    crisp = high < threshold and bool(((values == low) | (values == high)).all())
+    if low < high and (low >= threshold or crisp):
+        which = "do not reach" if crisp else "all reach"
+        raise InputError(
+            f"mask '{raw.path}' has values from {low:g} to {high:g}, which {which} the threshold {threshold:g}; expected "
+            "one between them"
+        )
+    return np.asarray(values >= threshold)
 
 
 def _of_colour(raw: Raw, colour: Colour) -> np.ndarray:

@@ -23,7 +23,7 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.tree import entries, folders, natural, subfolder
 from mrprism.images import ImageFile, format_of, read_image
-from mrprism.layouts.fields import Ids
+from mrprism.layouts.fields import Ids, name_of
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import Spelling, read_json
 from mrprism.layouts.source import InPlace, Source, assemble, parse_window, structures_of
@@ -61,6 +61,9 @@ def read(
         resample: "yes" brings masks that lie on another grid onto that of their image.
     """
     files = list(_files(source, ledger))
+    for file in [file for file in files if _named_as_drawn(file)]:
+        ledger.leave(file.path, f"'{file.suffix}' is none of {', '.join(_DRAWN[:3])}")
+        files.remove(file)
     asked = _Asked(source, rater, structure, ledger, Spelling(ledger))
     drawings = [found for file in files if (found := _drawing(file, asked))]
     if not drawings:
@@ -73,7 +76,9 @@ def read(
         ledger.note(f"{len(odd)} names have their parts in another order than BIDS wants, such as '{odd[0]}'")
     root = _raw(source, images)
     own = root.resolve() == source.resolve()
-    pictures = [f for f in (files if own else _files(root, None)) if f.suffix not in _DRAWN]
+    pictures = [
+        f for f in (files if own else _files(root, None)) if f.suffix not in _DRAWN and not _named_as_drawn(f)
+    ]
     if not own:
         for file in files:
             if file.suffix not in _DRAWN:
@@ -194,12 +199,17 @@ def _drawing(file: _File, asked: _Asked) -> _Drawing | None:
         )
     beside = _side(file.path, ledger)
     if file.suffix != "dseg":
-        name = str(beside.get("Structure") or file.get("label") or asked.structure)
+        name = _said(beside, "Structure", file) or file.get("label") or asked.structure
         labels: dict[str, tuple[int, ...]] = {asked.spelling.of(name, file.path): ()}
     else:
         named = _table(file, asked)
         labels = {asked.spelling.of(name, file.path): values for name, values in named.items()}
-    return _Drawing(file, str(beside.get("Rater") or rater), labels, beside.get("Case"))
+    return _Drawing(file, _said(beside, "Rater", file) or rater, labels, _said(beside, "Case", file))
+
+
+def _named_as_drawn(file: _File) -> bool:
+    """Whether this may be somebody's drawing by another suffix, as the old `roi`, and so is no image."""
+    return file.suffix not in _DRAWN and (file.suffix == "roi" or file.get("label") is not None)
 
 
 def _is_last(file: _File) -> bool:
@@ -213,6 +223,12 @@ def _side(path: Path, ledger: Ledger) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"'{beside}' is not a side file: expected an object")
     return content
+
+
+def _said(beside: dict[str, Any], key: str, file: _File) -> str | None:
+    """A name in a side file; None where it says nothing."""
+    found = beside.get(key)
+    return None if found in (None, "") else name_of(found, f"'{key}' in the side file of '{file.path}'")
 
 
 def _table(file: _File, asked: _Asked) -> dict[str, tuple[int, ...]]:

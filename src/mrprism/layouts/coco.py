@@ -8,7 +8,7 @@ and its category is then not known for that rater and picture; `-o boxes=yes` dr
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,8 @@ def _collect(file: Path, key: str, boxes: bool, marks: Marks) -> set[str]:
         about = f"picture {shown(of_kind(image, dict, f'a picture of {where}').get('id'))} in {where}"
         size = whole(image, "height", about), whole(image, "width", about)
         pictures.add(image.get("id"), _Picture(entry(image, "file_name", str, about), *size))
+    if not pictures:
+        raise InputError(f"{where} lists no picture; {marks.nothing_of(file)}")
     names: Ids[str] = Ids("category", file)
     for category in entry(document, "categories", list, where):
         about = f"category {shown(of_kind(category, dict, f'a category of {where}').get('id'))} in {where}"
@@ -126,9 +128,9 @@ def _note(annotations: list[dict[str, Any]], file: Path, marks: Marks) -> None:
     name = marks.ledger.named(file)
     if crowds:
         marks.ledger.note(f"'{name}' has crowds (iscrowd), each drawn as one region: {crowds}")
-    ids = [shown(annotation["id"]) for annotation in annotations if annotation.get("id") is not None]
-    if len(set(ids)) < len(ids):
-        again = next(id_ for id_ in ids if ids.count(id_) > 1)
+    ids = Counter(shown(annotation["id"]) for annotation in annotations if annotation.get("id") is not None)
+    again = next((id_ for id_, count in ids.items() if count > 1), None)
+    if again is not None:
         marks.ledger.note(f"'{name}' has several annotations of one id, such as {again}; all are drawn")
 
 

@@ -87,6 +87,8 @@ def _collect(content: bytes, path: Path, marks: Marks) -> None:
         if name.strip() and name.strip().lower() != _HOLE
     }
     looked_for = frozenset(spelt.values()) if root.find("meta//labels/label/name") is not None else None
+    if root.find("image") is None:
+        raise InputError(f"'{path}' lists no picture; {marks.nothing_of(path)}")
     for image in root.iter("image"):
         name = image.get("name")
         if not name:

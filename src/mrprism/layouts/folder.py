@@ -266,6 +266,6 @@ def _group(pattern: str, name: str) -> str | None:
         found = re.search(pattern, name)
     except re.error as error:
         raise InputError(f"group '{pattern}' is not a regular expression: {error}") from error
-    if not found or not found.groups():
+    if not found or not found.groups() or found[1] is None:
         raise InputError(f"group '{pattern}' finds no patient in the case '{name}'; expected one bracket")
     return found[1]

@@ -25,7 +25,7 @@ import numpy as np
 from mrprism.core.errors import InputError
 from mrprism.datasets.tree import needed
 from mrprism.images import format_of
-from mrprism.layouts.fields import entry, name_of, number, of_kind, pairs, shown, whole
+from mrprism.layouts.fields import Ids, entry, name_of, number, of_kind, pairs, shown, whole
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import Canvas, Marks, Pass, json_files, read_json
 from mrprism.layouts.shapes import ellipse, polygon, rectangle
@@ -88,6 +88,7 @@ class _Export:
         self.file, self.marks, self.asks = file, marks, asks
         self.counts: dict[str, int] = {}  # of what is nobody's work
         self.urls: dict[Path, str] = {}  # picture: the address that a task gave for it
+        self.persons: Ids[str] = Ids("person", file)
 
     def collect(self, task: Any, place: int) -> None:
         """One task: its picture, and the pass that counts of each rater."""
@@ -102,7 +103,7 @@ class _Export:
             if annotation.get("was_cancelled"):
                 self._count("cancelled passes", [annotation])
                 continue
-            passes.setdefault(_rater(annotation, about), []).append(annotation)
+            passes.setdefault(_rater(annotation, about, self.persons), []).append(annotation)
         if not passes:
             self._count("tasks that nobody annotated", [task])
             return
@@ -264,7 +265,7 @@ class _Export:
         labels = list(dict.fromkeys(labels))
         article = "an" if kind[:1] in "aeiou" else "a"
         what = "labels without a mark" if kind == "labels" else f"{article} {kind}"
-        what = what if "type" in shape else "a mark of no stated kind"
+        what = what if isinstance(shape.get("type"), str) else "a mark of no stated kind"
         what += f" of '{', '.join(labels)}'" if labels else ""
         if to and tag != to:
             self.marks.ledger.leave(what, f"on another picture than '{to}'", "mark", rater=rater, case=case)
@@ -313,15 +314,16 @@ def _labels(item: dict[str, Any], where: str) -> list[str]:
     ]
 
 
-def _rater(annotation: dict[str, Any], about: str) -> str:
+def _rater(annotation: dict[str, Any], about: str, persons: Ids[str]) -> str:
     who = annotation.get("completed_by")
     if isinstance(who, dict):
         known = who.get("email") or who.get("username") or who.get("id")
-        return name_of(known, f"'completed_by' of {about}").strip()
+        name = name_of(known, f"'completed_by' of {about}").strip()
+        return name if who.get("id") is None else persons.add(who["id"], name)
     if who is None:
         raise InputError(f"{about} has no 'completed_by'; expected {_EXPORT}, which names who made it")
     named = name_of(who, f"'completed_by' of {about}")
-    return f"user {named}"
+    return persons.add(who, f"user {named}")
 
 
 def _when(annotation: dict[str, Any]) -> str:

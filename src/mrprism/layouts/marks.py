@@ -19,6 +19,7 @@ from mrprism.datasets.tree import entries, folders, natural
 from mrprism.images import format_of, limit_text, read_image
 from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.source import Source, assemble
+from mrprism.output.commands import option
 
 _ALL = ""  # stands for every structure
 
@@ -81,6 +82,10 @@ class Marks:
     def structure(self, name: str, where: str) -> str:
         """A structure that may be marked."""
         return self.spelling.of(name, where)
+
+    def nothing_of(self, file: Path) -> str:
+        """What helps where a file holds no picture at all, so that its rater would vanish."""
+        return f"expected the pictures of a rater; take the file out, or give {option('without', file.stem)}"
 
     def add(self, picture: Path, rater: str, done: Pass, file: Path) -> None:
         """One rater's whole pass over one picture."""

@@ -22,6 +22,7 @@ from mrprism.datasets.manifest import OWN, Case
 from mrprism.datasets.tree import matching, natural, stem
 from mrprism.images import format_of, read_image
 from mrprism.layouts import colours as how
+from mrprism.layouts.fields import name_of
 from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import (
@@ -81,7 +82,7 @@ def read(
         paths = tuple(inside(file.parent, text, file) for text in _texts(item.get(image), file))
         if not paths:
             raise InputError(f"'{file}' has an item without '{image}': {sorted(item)}")
-        patient = str(item[group]) if item.get(group) is not None else None
+        patient = _patient(item, group, file)
         case = cases.setdefault(paths, _Case(split, patient))
         if case.group != patient:
             raise InputError(f"'{file}' has '{paths[0]}' of the patient '{case.group}' and of '{patient}'")
@@ -98,6 +99,10 @@ def read(
     found = sorted(named_raters, key=natural)
     if not any(case.masks for case in cases.values()):
         raise InputError(f"'{file}' has no mask under '{raters or label}'")
+    if group and all(case.group is None for case in cases.values()):
+        raise InputError(
+            f"'{file}' has no item with '{group}'; expected under it the patient, as -o group= says"
+        )
     values = parse_labels(labels) if labels else {}
     first = next(iter(cases))
     channels = sum(len(read_image(path).array) for path in first)
@@ -129,6 +134,11 @@ def _items(file: Path, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
     document = read_json(file)
     if not isinstance(document, dict) or not any(key in document for key in _SPLITS):
         raise InputError(f"'{file}' is no MONAI datalist: expected 'training', 'validation' or 'test' in it")
+    for key, value in document.items():
+        if key not in _SPLITS and isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            ledger.leave(
+                f"'{key}' of '{ledger.named(file)}'", f"is none of {', '.join(_SPLITS)}", "annotation"
+            )
     for key, split in _SPLITS.items():
         listed = document.get(key, [])
         if not isinstance(listed, list):
@@ -145,6 +155,12 @@ def _items(file: Path, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise InputError(f"'{file}' has '{item}' under '{key}'; expected an image with its labels")
 
 
+def _patient(item: dict[str, Any], group: str, file: Path) -> str | None:
+    """The patient under the key that was told, if he is known."""
+    found = item.get(group)
+    return None if found is None else name_of(found, f"'{group}' of an item in '{file}'")
+
+
 def _texts(value: Any, file: Path) -> list[str]:
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(text, str) and text for text in listed):
@@ -159,7 +175,7 @@ def _drawn(
     if rater:
         if item.get(rater) in (None, ""):
             raise InputError(f"'{file}' has an item without '{rater}': {sorted(item)}")
-        found = {str(item[rater]): item.get(label)}
+        found = {name_of(item[rater], f"'{rater}' of an item in '{file}'"): item.get(label)}
     elif "*" in raters:
         pattern = "(.+)".join(re.escape(part) for part in raters.split("*", 1))
         found = {m[1]: value for key, value in item.items() if (m := re.fullmatch(pattern, key))}

@@ -26,7 +26,7 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.tree import matching, natural, needed
 from mrprism.images import ImageFile, LabelFile, read_image, read_labels, read_values
-from mrprism.layouts.fields import entry, name_of, of_kind, whole
+from mrprism.layouts.fields import Ids, entry, name_of, of_kind, whole
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.source import InPlace, Source, aligned, assemble, parse_window, split_labels, together
@@ -152,6 +152,12 @@ def _labels(listed: dict[str, Any], source: Path) -> tuple[dict[str, tuple[int, 
     if labels.pop("background", None) != (0,):
         raise InputError(f"'{source / 'dataset.json'}' must name the label 0 'background'")
     ignored = labels.pop("ignore", None)
+    meant: Ids[str] = Ids("label", source / "dataset.json")
+    for name, group in labels.items():
+        if not group:
+            raise InputError(f"'{name}' of {where} lists no value; expected one at least")
+        if len(group) == 1:
+            meant.add(group[0], name)
     values = sorted({v for group in labels.values() for v in group} - {0})
     if values != list(range(1, len(values) + 1)):
         raise InputError(f"'{source / 'dataset.json'}' has the labels {values}; expected 1, 2, 3, ...")

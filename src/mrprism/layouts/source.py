@@ -185,9 +185,13 @@ def parse_labels(text: str) -> dict[str, tuple[int, ...]]:
     try:
         for part in text.split(","):
             structure, values = part.rsplit(":", 1)
+            if not structure.strip() or structure.strip() in labels:
+                raise ValueError
             labels[structure.strip()] = tuple(int(v) for v in values.split("+"))
     except ValueError:
-        raise InputError(f"labels '{text}' are not understood; expected such as disc:1+2,cup:2") from None
+        raise InputError(
+            f"labels '{text}' are not understood; expected such as disc:1+2,cup:2, each structure once"
+        ) from None
     return labels
 
 

@@ -179,6 +179,20 @@ def test_a_disk_error_is_no_lock_of_somebody_else(tmp_path: Path, monkeypatch: p
         alone(tmp_path / "out").__enter__()
 
 
+def test_a_place_in_which_no_folder_can_be_made_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc does it, which says "no such file" and not "permission denied"."""
+
+    def mkdir(path: Path, *args: object, **kwargs: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(InputError, match="cannot write '.*out': No such file or directory"):
+        alone(tmp_path / "new" / "out").__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lock_lies_inside_where_nothing_can_be_made_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +389,29 @@ def test_a_set_of_files_that_fails_leaves_the_older_one(
         files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         assert files == {"a.csv": b"old", "index": b"old", "1.png": b"old"}
         assert count > moment
+
+
+def test_a_set_of_files_takes_no_place_of_somebody_elses(tmp_path: Path) -> None:
+    """Such names as cases.csv or consensus.png are others' as well; a killed command's half is not."""
+
+    def write(*, known: bool = False) -> None:
+        with complete_set(tmp_path, "tables", ("a.*",), last=("index",), known=known) as new:
+            for name in ("a.csv", "index"):
+                write_file(new / name, b"new")
+
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(InputError, match="'.*a.txt' would be replaced, and beside it is no index"):
+        write()
+    (tmp_path / ".tables.01234567.unfinished" / "new").mkdir(parents=True)  # killed before the first rename
+    with pytest.raises(InputError, match="name another folder"):
+        write()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "mine")]
+    (tmp_path / ".tables.01234567.unfinished" / "old").mkdir(parents=True)  # killed between two renames
+    write()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "index"]
+    (tmp_path / "index").unlink()
+    write(known=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "index"]
 
 
 def test_a_file_being_written_is_no_leftover(tmp_path: Path) -> None:

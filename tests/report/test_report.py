@@ -349,6 +349,19 @@ def test_runs_of_different_data_are_refused(comparison: list[Path], tmp_path: Pa
         build_report([comparison[0]], tmp_path)
 
 
+def test_only_a_page_is_replaced(comparison: list[Path], tmp_path: Path) -> None:
+    """A slip of the shell's completion names the run's own config, its weights, a data set's manifest."""
+    for name, content in (("config.json", b"{}"), ("weights.safetensors", b"\x08\0\0\0\0\0\0\0{}")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="no HTML page: name another file"):
+            build_report(comparison, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == content
+    page = tmp_path / "page.html"
+    page.touch()
+    for _ in range(2):
+        assert build_report(comparison, page).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
 def test_needs_no_torch() -> None:
     code = "import sys, mrprism.report; sys.exit(not sys.modules.keys().isdisjoint({'torch', 'matplotlib'}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

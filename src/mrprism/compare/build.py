@@ -163,7 +163,7 @@ def write_comparison(out: str | Path) -> tuple[Path, list[Table]]:
     comparison = read_comparison(out)
     tables = make_tables(comparison)
     page = out / "compare.html"
-    with complete_set(out, "tables", WRITTEN, last=(page.name,)) as new:
+    with complete_set(out, "tables", WRITTEN, last=(page.name,), known=True) as new:
         _write(comparison, tables, new)
     return page, tables
 

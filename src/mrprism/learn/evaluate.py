@@ -75,7 +75,8 @@ def evaluate(
     if split != "test":
         write_table(rows, run.path / table)
         return rows
-    with complete_set(run.path, "evaluation", ("table.csv", "examples"), last=("table.csv",)) as new:
+    older = ("table.csv", "examples")
+    with complete_set(run.path, "evaluation", older, last=("table.csv",), known=True) as new:
         write_table(rows, new / table)
         if examples:
             _keep_examples(predictor, data, _spread(names, rows, examples), new / "examples")

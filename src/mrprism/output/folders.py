@@ -66,7 +66,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def complete_set(folder: Path, name: str, older: Sequence[str], last: Sequence[str]) -> Iterator[Path]:
+def complete_set(
+    folder: Path, name: str, older: Sequence[str], last: Sequence[str], *, known: bool = False
+) -> Iterator[Path]:
     """A folder to write into, whose files and folders take their places in ``folder`` all together.
 
     The older ones go first and the new ones come after: whoever is killed in between leaves a part of the one or of the
@@ -77,20 +79,29 @@ def complete_set(folder: Path, name: str, older: Sequence[str], last: Sequence[s
         name: Of the set, for the hidden name of what is not finished.
         older: Patterns of the files and folders that an older set may have.
         last: The files by which readers know the set.
+        known: Something else tells that the folder is ours. Without it, files of such names beside none of ``last`` are
+            somebody else's, unless a command was killed between the two sets.
 
     Raises:
-        InputError: The disk refuses; what was there before is there still.
+        InputError: The disk refuses, or files of these names are somebody else's; what was there before is there
+            still.
     """
+    known = known or any((path / "old").is_dir() for path in _leftovers(folder / name))
     remove_unfinished(folder / name)
     with _gone_if_empty(folder), _failing(folder / name, f"'{folder}'") as unfinished:
         new, old = unfinished / "new", unfinished / "old"
         new.mkdir(parents=True)
         yield new
         flush(new)
-        old.mkdir()
         before = {path.name for pattern in older for path in folder.glob(pattern)}
         names = sorted((path.name for path in new.iterdir()), key=lambda name: name in last)
         before |= {name for name in names if (folder / name).exists()}
+        if before and not (known or before.intersection(last)):
+            raise InputError(
+                f"'{folder / min(before)}' would be replaced, and beside it is no {last[0]} to tell that mrprism "
+                "wrote it; name another folder, or move it away"
+            )
+        old.mkdir()
         away = sorted(before, key=lambda name: name not in last)
         _move(
             [(folder / name, old / name) for name in away] + [(new / name, folder / name) for name in names]
@@ -123,10 +134,13 @@ def _move(moves: Sequence[tuple[Path, Path]]) -> None:
 
 def remove_unfinished(out: Path) -> None:
     """Remove what killed commands left of a folder whose lock the caller holds."""
+    for path in _leftovers(out):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _leftovers(out: Path) -> list[Path]:
     name = re.compile(re.escape(beside(out, "").name) + r"(\.[0-9a-f]{8})?\.unfinished")
-    for path in _entries(out.parent):
-        if name.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    return [path for path in _entries(out.parent) if name.fullmatch(path.name)]
 
 
 def _entries(folder: Path) -> Iterable[Path]:

@@ -31,6 +31,7 @@ _OPEN: set[IO[bytes]] = set()  # the files that are locked
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NOT_HERE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_TRIES = 100
 _NAME = 200  # bytes of a name that leave room for what hidden names add to it, out of 255
 
 
@@ -113,12 +114,16 @@ def _missing(folder: Path) -> list[Path]:
 
 def _acquire(place: Path, out: str | os.PathLike[str], wait: bool) -> tuple[IO[bytes], Path, bool]:
     """A locked file, its name, and whether the lock is sure."""
+    gone = 0
     while True:
         try:
             file, path = _open(place)
-        except FileNotFoundError:  # another command's folder, gone again with its lock
-            continue
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and gone < _TRIES:
+                gone += (
+                    1  # another command's folder, gone again with its lock; /proc says so of every new one
+                )
+                continue
             raise InputError(f"cannot write '{out}': {error.strerror or error}") from error
         try:
             sure = _lock(file, path, out, wait)

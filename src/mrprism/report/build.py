@@ -40,7 +40,7 @@ def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     Args:
         runs: Run folders with at least `config.json` and `table.csv`. Runs that differ in nothing
             but the seed become one line, their mean.
-        out: The HTML file; one that is there is replaced.
+        out: The HTML file; one that is there is replaced, a file of another kind is not.
 
     Returns:
         The path of the page.
@@ -52,9 +52,18 @@ def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     out = Path(out)
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
+    if out.is_file() and not _is_page(out):
+        raise InputError(f"'{out}' is there already and no HTML page: name another file for the report")
     folders = reading.read_runs([Path(run) for run in runs])
     write_file(out, render(folders))
     return out
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is HTML, or empty: a report in the place of a data set or a run's weights would destroy them."""
+    with path.open("rb") as file:
+        start = file.read(1000).lstrip().lower()
+    return not start or start.startswith((b"<!doctype html", b"<html"))
 
 
 def render(folders: Sequence[RunFolder]) -> str:

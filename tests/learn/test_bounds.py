@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -211,6 +212,14 @@ def test_a_header_that_lies_is_refused(run: Path, content: bytes) -> None:
         read_header(file)
     with pytest.raises(InputError, match=r"weights\.safetensors is no whole safetensors file"):
         load_method(Run.open(run))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "weights.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"weights\.safetensors is no whole safetensors file: it is no file"):
+        read_header(pipe)
 
 
 @pytest.mark.parametrize("change", [

@@ -58,6 +58,8 @@ def read_header(file: Path) -> Header:
         InputError: It is no such file, or its header asks for more than the file holds.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe, say, on which opening would wait for ever
+            raise ValueError("it is no file")
         size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")

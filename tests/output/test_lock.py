@@ -188,7 +188,7 @@ def test_a_place_in_which_no_folder_can_be_made_is_said(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    with pytest.raises(InputError, match="cannot write '.*out': No such file or directory"):
+    with pytest.raises(InputError, match=r"cannot write '.*out': No such file or directory"):
         alone(tmp_path / "new" / "out").__enter__()
     assert list(tmp_path.iterdir()) == []
 
@@ -400,7 +400,7 @@ def test_a_set_of_files_takes_no_place_of_somebody_elses(tmp_path: Path) -> None
                 write_file(new / name, b"new")
 
     (tmp_path / "a.txt").write_text("mine")
-    with pytest.raises(InputError, match="'.*a.txt' would be replaced, and beside it is no index"):
+    with pytest.raises(InputError, match=r"'.*a\.txt' would be replaced, and beside it is no index"):
         write()
     (tmp_path / ".tables.01234567.unfinished" / "new").mkdir(parents=True)  # killed before the first rename
     with pytest.raises(InputError, match="name another folder"):

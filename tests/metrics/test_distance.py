@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mrprism.metrics import hd95
 
@@ -63,3 +64,17 @@ def test_never_beyond_simpleitks_hausdorff_distance_in_three_dimensions() -> Non
     largest.Execute(*images)
     ours = hd95(first, second, (2.5, 0.8, 0.8))
     assert 0.4 * largest.GetHausdorffDistance() < ours <= largest.GetHausdorffDistance()
+
+
+def test_distances_are_those_of_the_whole_distance_map() -> None:
+    """SciPy's map over every pixel gives the same numbers to the last bit."""
+    rng = np.random.default_rng(4)
+    masks = np.stack([ndimage.gaussian_filter(rng.random((9, 14, 11)), 1) > 0.5 for _ in range(3)])
+    spacing = [2.5, 0.7, 0.9]
+    outlines = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
+    maps = [ndimage.distance_transform_edt(~line, sampling=spacing) for line in outlines]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        wanted = max(
+            np.percentile(maps[other][outlines[one]], 95), np.percentile(maps[one][outlines[other]], 95)
+        )
+        assert hd95(masks[one], masks[other], spacing) == wanted

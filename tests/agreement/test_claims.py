@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrprism.agreement import agree, within_spread
-from mrprism.agreement.bootstrap import resample
+from mrprism.agreement.bootstrap import estimate, mean, resample
 from mrprism.agreement.chance import kappa_interval
 from mrprism.agreement.charts import figure
 from mrprism.agreement.findings import answer, caution, finding, rests
@@ -87,6 +87,13 @@ def test_every_table_says_how_many_cases_it_rests_on(tmp_path) -> None:
     page = write_agreement(agree(data, resamples=50), data, tmp_path).read_text("utf-8")
     assert page.count("<th>cases</th>") == 4  # all raters, each rater, Bland-Altman, within the spread
     assert "7 patients" in page
+    for said in (
+        "two raters share (7)",
+        "two raters drew (7)",
+        "vote of the others (7 cases)",
+        "over 7 cases.",
+    ):
+        assert said in page
     for table in ("overall", "pairs", "raters", "spread"):
         assert ",cases,patients," in (tmp_path / f"{table}.csv").read_text("utf-8").splitlines()[0]
 
@@ -257,6 +264,15 @@ def test_the_mean_of_few_patients_has_students_interval() -> None:
     assert float(found.overall["dice"].low) == pytest.approx(low, abs=1e-6)
     assert float(found.overall["dice"].high) == pytest.approx(min(high, 1.0), abs=1e-6)
     assert str(found.overall["ICC2"].by) == "F"
+
+
+def test_what_is_equal_in_all_patients_has_no_interval_made_of_rounding() -> None:
+    """Two patients with one distance do not show that it is exactly this one."""
+    distances, there = np.full(3, 2**0.5), np.ones(3, bool)
+    drawn = resample(["a", "b", "c"], 50, 0)
+    assert np.isnan(estimate(lambda weights: mean(distances, weights), drawn, there).low)
+    distances[0] = 1.5
+    assert not np.isnan(estimate(lambda weights: mean(distances, weights), drawn, there).low)
 
 
 def test_intervals_of_eight_patients_hold_the_truth() -> None:

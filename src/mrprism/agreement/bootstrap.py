@@ -25,6 +25,7 @@ from mrprism.metrics.bootstrap import FEW
 LEVEL = 0.95
 STEP = 1e-4  # by which a patient's weight is moved to see what that does; errors are of its square
 AT_ONCE = 64  # patients whose weights are moved together
+NOISE = 1e-8  # of the value: what the numerical slope makes of no change at all
 PERCENTILES, STUDENT, CLASSICAL_F = "percentiles", "Student's t", "F"  # where an interval comes from
 
 Statistic = Callable[[Float[np.ndarray, "resample case"]], np.ndarray]
@@ -124,6 +125,7 @@ def estimate(
         wanted = there & few if there.shape[1:] == shape else there
         moved = np.unique(drawn.patient[wanted.reshape(len(there), -1).any(axis=1)])
         half = _student(statistic, drawn, moved, patients)
+        half = np.where(half > NOISE * np.abs(value), half, np.nan)  # equal in all patients, but for rounding
         low, high = np.where(few, value - half, low), np.where(few, value + half, high)
         by = np.where(few, np.where(np.isnan(low), "", STUDENT), by)
     return Estimate(

@@ -142,7 +142,7 @@ def _dice(part: StructureAgreement) -> float:
 def _score(part: StructureAgreement, before: str = ", ", after: str = "") -> str:
     dice = part.overall["dice"]
     value, low, high = (words(float(number)) for number in (dice.value, dice.low, dice.high))
-    return value if math.isnan(float(dice.low)) else f"{value}{before}95 % interval {low} to {high}{after}"
+    return value if math.isnan(float(dice.low)) else f"{value}{before}95 % interval {low} to {high}{after}"
 
 
 def _apart(agreement: Agreement) -> str:

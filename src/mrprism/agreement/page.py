@@ -149,6 +149,7 @@ def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequenc
     raters = agreement.task.raters
     section: dict[str, Any] = {"structure": part.structure, "unit": agreement.unit, "maps": [], "bias": None}
     overall = part.overall
+    section["extent_cases"] = int(overall["any_rater"].cases)
     section["extents"] = [
         (label, figure(overall[key], unit=agreement.unit))
         for label, key in (
@@ -178,15 +179,24 @@ def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequenc
         ),
         heatmap(
             "HD95",
-            f"mean over cases, {agreement.distance_unit}; dark is agreement",
+            f"mean over the cases in which two raters drew ({_range(part.pairs['hd95'].cases)}), "
+            f"{agreement.distance_unit}; dark is agreement",
             raters,
             matrix["hd95"],
             best=0.0,
             unit=agreement.distance_unit,
         ),
-        heatmap("Cohen’s κ", "over all pixels; dark is agreement", raters, matrix["cohen_kappa"], best=1.0),
+        heatmap(
+            "Cohen’s κ",
+            f"over all pixels of the cases two raters share ({_range(part.pairs['cohen_kappa'].cases)}); "
+            "dark is agreement",
+            raters,
+            matrix["cohen_kappa"],
+            best=1.0,
+        ),
     ]
     section["bias"] = bias_plot(raters, part.raters)
+    section["bias_cases"] = _range(part.raters["bias"].cases)
     section["raters"] = [_rater_row(agreement, part, r) for r in range(len(raters))]
     section["shared"] = _range(part.pairs["size_difference"].cases)
     section["bland_altman"] = _bland_altman_rows(part, raters) if len(raters) <= NAMED else []

@@ -103,9 +103,9 @@ def test_every_table_says_how_many_cases_it_rests_on(tmp_path) -> None:
 
 def test_what_was_not_computed_is_not_called_undefined() -> None:
     found = agree(drawn_by([0, 1, 2], cases=4), resamples=10, distances=False)
-    for estimate in (found["disc"].overall["hd95"], found["disc"].pairs["hd95"][0]):
-        assert figure(estimate).value == "not computed"
-        assert int(estimate.undefined) == 0
+    for missing in (found["disc"].overall["hd95"], found["disc"].pairs["hd95"][0]):
+        assert figure(missing).value == "not computed"
+        assert int(missing.undefined) == 0
     row = next(row for row in found.tables()["overall"] if row["statistic"] == "hd95")
     assert (row["value"], row["undefined"], row["remark"]) == (None, 0, "not computed")
     json.dumps(found.to_json(), allow_nan=False)

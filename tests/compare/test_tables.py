@@ -325,7 +325,7 @@ def test_an_answer_that_is_empty_in_every_test_case_has_collapsed(folder: Path) 
             (folder / "runs" / key / f"seed{seed}").rename(folder / f"away-{key}-{seed}")
             make_run(folder, key, seed, {FINAL: [0.0] * 10 + [1.0] * 2})
     page, tables = write_comparison(folder)
-    assert "every method collapsed: there is nothing to compare" in page.read_text()
+    assert "every network collapsed: there is nothing to compare" in page.read_text()
     assert not any(found.best or found.level for found in tables[0].cells())
     assert "\\textbf" not in (folder / "methods.tex").read_text()
 

@@ -173,10 +173,11 @@ def explanation(table: Table, seeds: int) -> str:
         said.append("Underlined: those at the top that cannot be told apart, the highest mean among them.")
     if table.by_answers:
         said.append("Methods are compared only with those that give as many answers.")
-    said.append(
-        "Seeds' mean scores, signs exchanged patient by patient; corrected for all pairs of methods of a "
-        "column, 5 % level."
-    )
+    if any(cell.best or cell.level for cell in table.cells()):
+        said.append(
+            "Seeds' mean scores, signs exchanged patient by patient; corrected for all pairs of methods of a "
+            "column, 5 % level."
+        )
     if any(column.target == REFERENCE for column in table.columns):
         said.append(
             "Soft Dice against a hard reference rewards sharp answers: read it beside Dice@0.5 and Brier."

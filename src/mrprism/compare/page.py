@@ -127,7 +127,7 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
     start += ", given the raters' masks" if table.masks else ""
     lines = [line for line in table.structures[0].lines if line.entry is not None]
     if lines and all(line.result.collapsed for line in lines):
-        return f"{start}, every method collapsed: there is nothing to compare."
+        return f"{start}, every network collapsed: there is nothing to compare."
     parts: list[str] = []
     first_alone: dict[str, list[tuple[str, str]]] = {}  # method: structures and values
     for part in table.structures:
@@ -209,8 +209,15 @@ def _settings(comparison: Comparison) -> dict[str, str]:
         "patients in test": str(len(set(comparison.groups.values()))),
         "raters": f"{len(plan.task.raters)}{' anonymous' if plan.task.anonymous else ''}",
         "seeds": ", ".join(map(str, plan.seeds)),
-        **{name.replace("_", " "): str(value) for name, value in plan.budget.model_dump().items()},
+        **{name.replace("_", " "): _plain(value) for name, value in plan.budget.model_dump().items()},
         "device": ", ".join(dict.fromkeys(cost.device for cost in costs)) or "–",
         "threads a run": ", ".join(dict.fromkeys(str(cost.threads) for cost in costs)) or "–",
     }
     return said
+
+
+def _plain(value: object) -> str:
+    """A setting in words."""
+    if value is None:
+        return "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

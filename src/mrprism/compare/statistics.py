@@ -59,7 +59,9 @@ class Verdict:
         return suffice(self.patients)
 
     def level(self, name: str) -> bool:
-        """Whether a line is the best, or cannot be told from it."""
+        """Whether a line is the best, or cannot be told from it; of too few patients nothing is said."""
+        if not self.enough:
+            return False
         if name == self.best:
             return not self.alone
         return name in self.others and not self.others[name].significant

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from mrprism import __version__
 from mrprism.core.errors import InputError
 from mrprism.metrics import METRICS
+from mrprism.metrics.claims import suffice
 from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE, pick_examples
 from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.output.files import write_file
@@ -75,6 +76,7 @@ def render(folders: Sequence[RunFolder]) -> str:
     anonymous = reading.anonymous(folders)
     colours = _colours(entries, main)
     cases = _cases(main, entries, structures, raters)
+    patients = len(set(main.groups.values()))
     ranked = [] if anonymous else findings.rank_raters(main, raters, structures)
     environment = templates(HERE)
     environment.filters["number"] = findings.number
@@ -87,9 +89,9 @@ def render(folders: Sequence[RunFolder]) -> str:
         headline=findings.headline(entries, main, structures),
         remarks=findings.remarks(entries, main, structures),
         table=findings.main_table(entries, structures),
-        bold=sum(entry.rival for entry in entries) > 1,
+        bold=sum(entry.rival and not entry.collapsed for entry in entries) > 1 and suffice(patients),
         test_cases=len(main.groups),
-        patients=len(set(main.groups.values())),
+        patients=patients,
         missing=_missing(entries, structures),
         main=main,
         entries=entries,
@@ -106,7 +108,9 @@ def render(folders: Sequence[RunFolder]) -> str:
         ranked=ranked,
         ranked_by=findings.ranked_by(main, raters, structures),
         rank_axes=_rank_axes(ranked),
-        rank_agreement=findings.rank_agreement(ranked),
+        rank_agreement=findings.rank_agreement(ranked)
+        if suffice(patients) and not main.collapsed
+        else math.nan,
         anonymous=anonymous,
         share_colours=SHARE_COLOURS,
         confidence_colours=CONFIDENCE_COLOURS,

@@ -269,7 +269,7 @@ def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) ->
 
 
 def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> list[str]:
-    if len(main.recurrences) < 2:
+    if len(main.recurrences) < 2 or main.collapsed:
         return []
     first, last = main.recurrences[0], main.recurrences[-1]
     parts = []
@@ -284,14 +284,14 @@ def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> l
 
 
 def _calibration_remark(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -> list[str]:
-    rivals = [entry for entry in entries if entry.rival and entry is not main]
+    rivals = [entry for entry in entries if entry.rival and entry is not main and not entry.collapsed]
     keys = [Key(structure, MEAN, "brier") for structure in structures]
 
     def mean_over_structures(entry: Entry) -> float:
         return float(np.mean([mean_of(entry, key) for key in keys]))
 
     rivals = [entry for entry in rivals if not math.isnan(mean_over_structures(entry))]
-    if not rivals or math.isnan(mean_over_structures(main)):
+    if not rivals or main.collapsed or math.isnan(mean_over_structures(main)):
         return []
     together = [main, *rivals]
     p = _all_pairs(together, keys)[0]

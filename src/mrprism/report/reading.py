@@ -304,7 +304,11 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def settings_of(run: RunFolder) -> dict[str, str]:
     """Every setting of a run as text; lists of cases shrink to their number."""
     said = {}
-    for key, value in _flat({k: v for k, v in run.config.items() if k != "task"}).items():
+    checksums = run.config.get("images")
+    if isinstance(checksums, dict) and checksums:
+        said["images"] = f"checksums of {len(checksums)} in config.json"
+    hidden = ("task", "images") if said else ("task",)
+    for key, value in _flat({k: v for k, v in run.config.items() if k not in hidden}).items():
         if isinstance(value, list):
             said[key] = (
                 f"{len(value)} cases" if key in ("train", "val", "test") else ", ".join(map(str, value))

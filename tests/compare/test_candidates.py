@@ -18,7 +18,8 @@ def keys(methods: str, has_reference: bool = False) -> list[str]:
 
 
 def test_the_two_plain_unets_are_always_there_and_the_ceiling_where_there_is_a_reference() -> None:
-    assert keys("mrprism") == [*(candidate.key for candidate in PLAIN), "mrprism"]
+    votes = ["fuse-fusion=majority", "fuse-fusion=staple"]  # the yardsticks of its fusion of given masks
+    assert keys("mrprism") == [*(candidate.key for candidate in PLAIN), *votes, "mrprism"]
     assert "fused-label-label=reference" in keys("mrprism", has_reference=True)
 
 

@@ -17,13 +17,13 @@ class Batch:
 
     names: tuple[str, ...]
     image: Float[Tensor, "B channel H W"] | None = None
-    as_taken: Float[Tensor, "B channel H W"] | None = None  # the image before its brightness was changed
     masks: Float[Tensor, "B R C H W"] | None = None  # 0 or 1; 0 where not rated
     rated: Bool[Tensor, "B R C"] | None = None
     given: Float[Tensor, "B R C h w"] | None = None  # the masks at their own size, for those who fuse them
     reference: Float[Tensor, "B C H W"] | None = None  # NaN where a case has none
     diagnosis: Int64[Tensor, " B"] | None = None  # -1 where a case has none
     index: Int64[Tensor, " B"] | None = None  # position of each case in the training set
+    as_taken: Float[Tensor, "B channel H W"] | None = None  # the image before its brightness was changed
 
     def only(self, reads: Reads) -> Batch:
         """Hide what a method may not look at, so that no network can see test masks."""

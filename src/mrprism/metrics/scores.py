@@ -364,13 +364,13 @@ def read_example(path: str | Path) -> Example:
             for key in ("image", "probability", "raters", "confidence", "steps")
             if key in arrays
         }
-        raters, structures, height, width = arrays["masks"].shape
+        raters, structures, *space = arrays["masks"].shape
         shapes = {
-            "image": (len(arrays["image"]), height, width),
+            "image": (len(arrays["image"]), *space),
             "rated": (raters, structures),
-            "steps": (len(arrays.get("steps", ())), structures, height, width),
-            **dict.fromkeys(("probability", "reference"), (structures, height, width)),
-            **dict.fromkeys(("raters", "confidence"), (raters, structures, height, width)),
+            "steps": (len(arrays.get("steps", ())), structures, *space),
+            **dict.fromkeys(("probability", "reference"), (structures, *space)),
+            **dict.fromkeys(("raters", "confidence"), (raters, structures, *space)),
         }
         for key, shape in shapes.items():
             if key in arrays and (arrays[key].shape != shape or 0 in shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mrprism.fusion.drawing import signed_distance
 from mrprism.learn.outlines import (
     Observers,
     Seen,
@@ -14,7 +15,6 @@ from mrprism.learn.outlines import (
     estimate,
     locate,
     look,
-    signed_distance,
 )
 
 SIZE = 64

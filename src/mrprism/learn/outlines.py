@@ -22,6 +22,8 @@ from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 from scipy.special import ndtr
 
+from mrprism.fusion.drawing import signed_distance
+
 REACH = 1.0  # distances beyond one radius tell nothing more
 NEAR = 1.2  # pixels from an outline at which observers are compared
 OFTEN = 0.6  # no offset is taken for larger than this, no ripple for more than its square
@@ -81,15 +83,6 @@ class Observers:
         each, one = np.full((raters, structures), 0.01), np.full(structures, 0.01)
         presence = np.tile([0.0, 1.0, -1.0, 0.1, -0.1], (structures, 1))
         return cls(0 * each, each, each, 0 * one, one, one, presence)
-
-
-def signed_distance(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """Pixels to the outline, which runs between pixels; positive inside. Of an empty mask minus infinity."""
-    if not mask.any() or mask.all():
-        return np.full(mask.shape, np.inf if mask.any() else -np.inf, np.float32)
-    inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
-    distance: np.ndarray = np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
-    return distance
 
 
 def answered_distance(probability: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

@@ -153,13 +153,13 @@ class MrPrismOutline(Method):
     @torch.no_grad()
     def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"]]:
         """The label, and which cases and structures have one."""
-        assert batch.masks is not None and batch.rated is not None
+        assert batch.rated is not None
         raters = batch.rated.sum(1)
-        votes = (batch.masks * batch.rated[..., None, None]).sum(1)
-        vote = (2 * votes > raters[..., None, None]).float()
-        if self.round == 0:
+        vote = self.consensus_of(batch).nan_to_num()
+        few = (raters > 0) & (raters <= MANY)
+        if self.round == 0 or not few.any():
             return vote, raters > 0
-        return torch.where((raters > MANY)[..., None, None], vote, self.fuse_given(batch)), raters > 0
+        return torch.where(few[..., None, None], self.fuse_given(batch), vote), raters > 0
 
     def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
         """Probability of the consensus of given masks and the image."""

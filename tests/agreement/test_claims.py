@@ -286,3 +286,14 @@ def test_intervals_of_eight_patients_hold_the_truth() -> None:
         found = estimate(lambda w, v=values: mean(v, w), drawn, np.ones(8, bool))
         held += bool(found.low <= 0.8 <= found.high)
     assert held >= 180
+
+
+@pytest.mark.parametrize(
+    "table", [[[0, 0, 3], [0, 6, 0]], [[0, 0, 6], [3, 3, 3]], [[0, 0, 9], [6, 6, 6]], [[0, 6, 3], [6, 0, 3]]]
+)
+def test_icc_intervals_of_raters_who_contradict_each_other_have_their_ends_in_order(
+    table: list[list[int]],
+) -> None:
+    """Spearman's and Brown's formula has a pole, below which its values come from the other side."""
+    for low, high in icc_intervals(np.array(table, float)).values():
+        assert np.isnan(low) or -1 <= low <= high <= 1

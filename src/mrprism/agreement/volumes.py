@@ -91,11 +91,17 @@ def icc_intervals(sizes: Float[np.ndarray, "case R"]) -> dict[str, tuple[float, 
     two = _of_icc2(n, k, msb, msr, mse)
     single = [tuple((f - 1) / (f + k - 1) for f in ends) for ends in (one, three)]
     mean = [tuple(1 - 1 / f for f in ends) for ends in (one, three)]
-    two_mean = tuple(k * end / (1 + (k - 1) * end) for end in two)
+    two_mean = tuple(_of_mean(end, k) for end in two)
     found = (single[0], two, single[1], mean[0], two_mean, mean[1])
     return {
         kind: (max(ends[0], -1.0), max(ends[1], -1.0)) for kind, ends in zip(ICC_KINDS, found, strict=True)
     }
+
+
+def _of_mean(single: float, k: int) -> float:
+    """From one rater's ICC to that of the mean of k (Spearman, Brown): no bound below where it has its pole."""
+    pole = -1 / (k - 1)
+    return k * single / (1 + (k - 1) * single) if single > pole else -np.inf
 
 
 def _of_f(f: float, between: int, rest: int) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from mrprism.core.errors import InputError
 from mrprism.datasets import write_dataset
 from mrprism.datasets.phantom import phantom, phantom_task
 from mrprism.learn.run import Run
+from mrprism.learn.tie import settings_of
 from mrprism.metrics.scores import read_table
 
 VOTES = {"fuse-fusion=majority", "fuse-fusion=staple"}  # the yardsticks of what is given the masks
@@ -114,15 +115,15 @@ def test_a_failing_run_keeps_its_line_and_the_others_go_on(done: Path, data: Pat
     broken = out / "runs" / "mrprism" / "seed0"
     (broken / "result.json").unlink()
     (broken / "checkpoint").mkdir()
-    (broken / "checkpoint" / "state.json").write_text(
-        '{"progress": {}, "files": {"weights-3.safetensors": "?"}}'
-    )
+    settings = settings_of(Run.open(broken).config)
+    state = {"progress": {}, "files": {"weights-3.safetensors": "?"}, "settings": settings}
+    (broken / "checkpoint" / "state.json").write_text(json.dumps(state))
     shutil.rmtree(out / "runs" / "fused-label-label=majority" / "seed0")
     outcome = compare(data, out, methods="mrprism", budget=BUDGET, jobs=2, device="cpu", quiet=True)
     assert list(outcome.failed) == ["mrprism/seed0"]
-    assert "missing or damaged" in outcome.failed["mrprism/seed0"]
+    assert "weights-3.safetensors is missing" in outcome.failed["mrprism/seed0"]
     page = outcome.page.read_text()
-    assert "missing or damaged" in page
+    assert "weights-3.safetensors is missing" in page
     assert "Failed: MrPrism; the tables say why." in page
     assert (out / "runs" / "fused-label-label=majority" / "seed0" / "table.csv").is_file()
     assert len((out / "methods.csv").read_text().splitlines()) == 1 + 2 * 3

@@ -150,5 +150,7 @@ def test_needs_are_said_before_anything_is_trained() -> None:
 
 
 def test_an_unknown_method_is_answered_with_those_known() -> None:
-    with pytest.raises(InputError, match="unknown method 'mrprsm'; known: mrprism, fused-label"):
+    with pytest.raises(
+        InputError, match="unknown method 'mrprsm'; known: mrprism, mrprism-outline, fused-label"
+    ):
         method_class("mrprsm")

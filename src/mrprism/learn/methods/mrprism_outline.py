@@ -96,7 +96,7 @@ class MrPrismOutline(Method):
         raters, structures = len(task.raters), len(task.structures)
         for name, value in vars(Observers.unknown(raters, structures)).items():
             if value is not None:
-                self.register_buffer(f"observed_{name}", torch.from_numpy(value).float())
+                self.register_buffer(f"observed_{name}", torch.tensor(value, dtype=torch.float32))
         width = self.unet.encoder.widths[-1]
         self.register_buffer("image_centre", torch.zeros(width))
         self.register_buffer("image_axes", torch.zeros(width, AXES))

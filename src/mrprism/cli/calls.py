@@ -186,8 +186,8 @@ def fuse_dataset(
     Raises:
         InputError: One rater only, an unknown method, or a folder that holds something else.
     """
+    from mrprism.core.names import safe_name
     from mrprism.datasets.digest import masks_digest
-    from mrprism.datasets.write import safe_name
     from mrprism.fusion.folder import fuse_folder
 
     def file_names(names: Sequence[str]) -> list[str]:

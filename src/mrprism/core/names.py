@@ -1,7 +1,8 @@
-"""Names that people take for the same and computers do not."""
+"""Names that people take for the same and computers do not, and names that files can have."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,3 +23,18 @@ def spoken(name: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     seen = (c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
     return "".join(seen)
+
+
+def safe_name(name: str, taken: set[str]) -> str:
+    """A file name for a case or rater, unlike any in ``taken`` (to which it is added).
+
+    Letters and digits of every script stay; all else becomes a dash. Never more than 80 bytes.
+    """
+    plain = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip(".-")
+    plain = plain.encode()[:80].decode(errors="ignore") or "unnamed"
+    number, candidate = 1, plain
+    while candidate.lower() in taken:
+        number += 1
+        candidate = f"{plain}-{number}"
+    taken.add(candidate.lower())
+    return candidate

@@ -11,7 +11,7 @@ from typing import SupportsIndex, overload
 import numpy as np
 
 from mrprism.core.brief import counted
-from mrprism.core.errors import InputError, OutOfRange, UnknownName, nearest
+from mrprism.core.errors import InputError, OutOfRange, UnknownName, nearest, unknown
 from mrprism.core.sample import MultiRaterSample, Reading, Samples, Task
 from mrprism.core.types import Image, Votes
 from mrprism.datasets.case_files import (
@@ -23,9 +23,14 @@ from mrprism.datasets.case_files import (
     reading_of,
     spacing_of,
 )
+from mrprism.datasets.decisions import with_decisions
 from mrprism.datasets.manifest import Case, Drawn, Manifest, load, manifest_path
 from mrprism.images import Geometry, ImageFile, Window
 from mrprism.output.commands import command
+from mrprism.output.terminal import warn
+
+OWN_REFERENCE, DECISIONS = "dataset", "decisions"
+REFERENCES = (OWN_REFERENCE, DECISIONS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,11 +76,25 @@ class Dataset(Samples):
 
     @property
     def path(self) -> Path | None:
-        """From where another process opens the same cases; None in memory, or where masks are brought onto a grid."""
+        """From where another process opens the same cases.
+
+        None in memory, where masks are brought onto a grid, or where the references are decisions: then see `place`.
+        """
         entry = next((c for c in self._cases.values() if isinstance(c, _Entry)), None)
-        if entry is None or entry.resample:
+        return None if entry is None or entry.resample or entry.decided else self.place
+
+    @property
+    def place(self) -> Path | None:
+        """Its folder, or its manifest where that is not the folder's own; None in memory."""
+        entry = next((c for c in self._cases.values() if isinstance(c, _Entry)), None)
+        if entry is None:
             return None
         return entry.root if manifest_path(entry.root) == entry.file else entry.file
+
+    @property
+    def decided(self) -> bool:
+        """Whether its references are what was decided in the viewer."""
+        return any(isinstance(c, _Entry) and c.decided for c in self._cases.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -196,24 +215,46 @@ class Dataset(Samples):
         return f"Dataset('{self.name}', {counted(len(self), 'case')}, {who})"
 
 
-def open_dataset(path: str | Path, *, resample: bool = False, keep_values: bool = False) -> Dataset:
+def open_dataset(
+    path: str | Path, *, resample: bool = False, keep_values: bool = False, reference: str = OWN_REFERENCE
+) -> Dataset:
     """Open a data set given by its folder or its `dataset.json`; images are read when asked for.
 
     Args:
         resample: Bring masks (nearest) and further channels (linear) that lie on another grid onto the
             grid of their image, instead of refusing them.
         keep_values: Samples keep the values of their image files, too, so that they can be written anew.
+        reference: "dataset": the references its `dataset.json` names; "decisions": what people settled in
+            `mrprism view --adjudicate`, of the cases of which every structure is agreed or final.
 
     Raises:
-        InputError: The manifest is wrong, or names files that are missing or outside its folder.
+        InputError: The manifest is wrong, or names files that are missing or outside its folder; or decisions are asked
+            for and nothing is settled.
     """
+    if reference not in REFERENCES:
+        raise unknown("reference", reference, REFERENCES)
     file = manifest_path(path)
     manifest, faults = load(file)
     if faults or manifest is None:
         more = f" (and {len(faults) - 1} more: see {command('check', path)})" if len(faults) > 1 else ""
         raise InputError(faults[0].sentence + more)
-    entries = [_Entry(file, manifest, case, resample, keep_values) for case in manifest.cases]
+    decided = reference == DECISIONS
+    if decided:
+        manifest = _decided(file.parent, manifest)
+    entries = [_Entry(file, manifest, case, resample, keep_values, decided) for case in manifest.cases]
     return Dataset(manifest.name, task_of(manifest), entries)
+
+
+def _decided(root: Path, manifest: Manifest) -> Manifest:
+
+    found = with_decisions(root, manifest)
+    for count, why in (
+        (found.conflicts, "people decided differently"),
+        (found.partly, "not every structure is settled yet"),
+    ):
+        if count:
+            warn(f"{counted(count, 'case')} of '{manifest.name}' without a reference: {why}")
+    return found.manifest
 
 
 def need_images(dataset: Dataset, what: str) -> None:
@@ -273,6 +314,7 @@ class _Entry:
     case: Case
     resample: bool = False
     keep_values: bool = False
+    decided: bool = False  # its reference is a decision
 
     @property
     def root(self) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from mrprism.core.errors import InputError
+from mrprism.core.names import safe_name
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.dataset import FileSample, check_sample
 from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Drawn, Manifest
@@ -107,21 +106,6 @@ def manifest_text(manifest: Manifest) -> str:
         if not case["readings"]:
             del case["readings"]
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-def safe_name(name: str, taken: set[str]) -> str:
-    """A file name for a case or rater, unlike any in ``taken`` (to which it is added).
-
-    Letters and digits of every script stay; all else becomes a dash. Never more than 80 bytes.
-    """
-    plain = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip(".-")
-    plain = plain.encode()[:80].decode(errors="ignore") or "unnamed"
-    number, candidate = 1, plain
-    while candidate.lower() in taken:
-        number += 1
-        candidate = f"{plain}-{number}"
-    taken.add(candidate.lower())
-    return candidate
 
 
 def _write_cases(

@@ -18,9 +18,9 @@ import numpy as np
 
 from mrprism import __version__
 from mrprism.core.errors import InputError, unknown
+from mrprism.core.names import safe_name
 from mrprism.core.sample import Samples
 from mrprism.datasets import Dataset
-from mrprism.datasets.write import safe_name
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.one_case import fuse_case
 from mrprism.layouts.writers import bids, coco, dicom_seg, folders, nnunet, seg_nrrd

@@ -61,8 +61,18 @@ def test_files(tmp_path):
     page = write_agreement(found, data, tmp_path / "new" / "out")
     assert page.name == "agreement.html"
     numbers = json.loads((page.parent / "agreement.json").read_text("utf-8"))
-    assert sorted(numbers["tables"]) == ["again", "cases", "overall", "pairs", "raters", "sizes", "spread"]
+    assert sorted(numbers["tables"]) == [
+        "again",
+        "cases",
+        "overall",
+        "pairs",
+        "raters",
+        "reference",
+        "sizes",
+        "spread",
+    ]
     assert numbers["tables"].pop("again") == []  # nobody was asked again: no file
+    assert numbers["tables"].pop("reference") == []  # nor was anybody held against references
     assert not (page.parent / "again.csv").exists()
     for name, rows in numbers["tables"].items():
         with (page.parent / f"{name}.csv").open(encoding="utf-8") as file:

@@ -53,6 +53,7 @@ class Agreement:
     groups: int  # patients there are to resample
     candidates: tuple[Spread, ...] = ()  # models that were held against the readers
     again: tuple[Rereading, ...] = ()  # of the structures that somebody read a second time
+    against: tuple[Row, ...] = ()  # each rater against the reference, where that is asked for
     copies: tuple[str, ...] = ()  # raters whose masks seem to be corrections of one another, a sentence each
 
     def __getitem__(self, structure: str) -> StructureAgreement:
@@ -99,7 +100,7 @@ class Agreement:
         return [int(i) for i in order if not np.isnan(score[i])]
 
     def tables(self) -> dict[str, Rows[Row]]:
-        """Tidy tables by name: `overall`, `again`, `pairs`, `raters`, `spread`, `cases`, `sizes`."""
+        """Tidy tables by name: `overall`, `again`, `pairs`, `raters`, `reference`, `spread`, `cases`, `sizes`."""
         return {name: Rows(rows) for name, rows in tables(self).items()}
 
     def to_json(self) -> Row:
@@ -107,7 +108,7 @@ class Agreement:
         return to_json(self)
 
 
-TABLES = ("overall", "again", "pairs", "raters", "spread", "cases", "sizes")
+TABLES = ("overall", "again", "pairs", "raters", "reference", "spread", "cases", "sizes")
 
 
 def tables(agreement: Agreement) -> dict[str, list[Row]]:
@@ -119,6 +120,9 @@ def rows_of(agreement: Agreement, table: str) -> Iterator[Row]:
     """The rows of one of `TABLES`, one after the other: hundreds of raters make hundreds of thousands."""
     if table == "cases":
         yield from _case_rows(agreement)
+        return
+    if table == "reference":
+        yield from agreement.against
         return
     rows = {
         "overall": _overall_rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,12 @@ def run(
             "--with-training-cases", help="Judge a model also on cases that it was trained or chosen on."
         ),
     ] = False,
+    reference: Annotated[
+        Literal["dataset", "decisions"] | None,
+        typer.Option(
+            help="Also hold each rater against the references: those of dataset.json, or what was settled in the viewer."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what agreement.json holds.")] = False,
 ) -> None:
     """Measure how much the raters of a data set differ, and show it.
@@ -46,7 +52,7 @@ def run(
     Writes agreement.html (open it in a browser: it needs nothing else), agreement.json and a CSV for
     each table: overall statistics (Dice, HD95, Fleiss, Cohen, Gwet AC1, Krippendorff, ICC, consensus and
     disputed sizes), pairs of raters (with Bland–Altman), raters (over- and under-drawing, each against
-    the consensus of the others), spread (is this reader, or this model, within the readers' spread?),
+    the consensus of the others), reference (each against the references, with --reference), spread (is this reader, or this model, within the readers' spread?),
     cases (most disputed first) and sizes. Intervals are 95 %, by resampling patients.
 
     A rater who did not do a case is left out of it; one who drew nothing counts as empty. With
@@ -56,6 +62,8 @@ def run(
     Example: mrprism agree fundus --out fundus-agreement
 
     mrprism agree fundus --out fundus-agreement --candidate outlines
+
+    mrprism agree fundus --out fundus-agreement --reference decisions
     """
     from mrprism.agreement.findings import answer, finding
     from mrprism.agreement.page import notes
@@ -73,6 +81,7 @@ def run(
         distances=distances,
         pictures=pictures,
         with_training_cases=with_training_cases,
+        reference=reference,
     )
     tests = found.candidates
     if as_json:
@@ -85,7 +94,25 @@ def run(
     _print_table(found)
     for part in found.again:
         print(f"\n{said(part)}.")
+    if found.against:
+        _print_against(found, "the decisions" if reference == "decisions" else "the references")
     print(f"\n{out / PAGE}")
+
+
+def _print_against(found: Agreement, what: str) -> None:
+    from rich.table import Table
+
+    from mrprism.output.console import console
+
+    table = Table("structure", "rater", "cases", "Dice", "too much", "left out", box=None, pad_edge=False)
+    for row in found.against:
+        shares = [
+            "–" if row[key] is None else f"{100 * row[key]:.1f} %" for key in ("marked_too_much", "left_out")
+        ]
+        table.add_row(row["structure"], row["rater"], str(row["cases"]), f"{row['dice']:.3f}", *shares)
+    out = console()
+    out.print(f"\nEach rater against {what}:")
+    out.print(table)
 
 
 def _print_table(found: Agreement) -> None:

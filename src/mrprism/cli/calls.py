@@ -45,6 +45,25 @@ def opened(dataset: Dataset | AnyPath) -> Dataset:
     return open_dataset(os.fspath(dataset))
 
 
+def referenced(dataset: Dataset | AnyPath, reference: str) -> Dataset:
+    """A data set with the references that are asked for: "dataset", its own, or "decisions".
+
+    Raises:
+        InputError: It cannot be opened, is in memory and has no decisions, or nothing is settled.
+    """
+    from mrprism.datasets import Dataset, open_dataset
+
+    if not isinstance(dataset, Dataset):
+        return open_dataset(os.fspath(dataset), reference=reference)
+    if reference == "dataset" or dataset.decided:
+        return dataset
+    if dataset.place is None:
+        raise InputError(
+            f"data set '{dataset.name}' is in memory; decisions lie beside the masks of one on disk"
+        )
+    return open_dataset(dataset.place, reference=reference).subset(dataset.names)
+
+
 def import_dataset(
     kind: str,
     src: AnyPath,
@@ -112,6 +131,7 @@ def agree(
     distances: bool = True,
     pictures: int = 6,
     with_training_cases: bool = False,
+    reference: str | None = None,
 ) -> Agreement:
     """Measure how much the raters of a data set differ.
 
@@ -125,15 +145,19 @@ def agree(
         distances: Also HD95, which takes most of the time.
         pictures: How many of the cases people most disagree on are shown on the page.
         with_training_cases: Judge a model also on cases that it was trained or chosen on.
+        reference: Also hold each rater against the references: "dataset", those its `dataset.json` names; "decisions",
+            what people settled in the viewer.
 
     Raises:
-        InputError: The data set is empty, or no case was outlined by two raters.
+        InputError: The data set is empty, no case was outlined by two raters, or none has the reference asked for.
     """
     from mrprism.agreement import Cases, within_spread
     from mrprism.agreement import agree as measure
+    from mrprism.agreement.against import against_reference
     from mrprism.agreement.write import write_agreement
 
     data: Any = dataset if isinstance(dataset, Cases) else opened(dataset)
+    against = () if reference is None else against_reference(referenced(data, reference))
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"'{out}' is a file; expected a folder to write to")
     models = [
@@ -141,6 +165,7 @@ def agree(
         for path in candidates
     ]
     found = measure(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
+    found = replace(found, against=against)
     tests = [
         test
         for path, masks in models

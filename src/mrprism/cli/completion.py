@@ -99,6 +99,6 @@ def _scenarios() -> Iterable[str]:
 
 kinds, methods, fusions = _of(_kinds), _of(_methods), _of(_fusions)
 targets, scenarios = _of(_targets), _of(_scenarios)
-masks_of = _of(lambda: ["each", *_fusions()])
+masks_of = _of(lambda: ["each", "decisions", *_fusions()])
 compared = _of(lambda: ["table1", "table2", "table3", "table4", "all", *_methods()])
 backbones = _of(lambda: ["small", "resnet18", "resnet34"])

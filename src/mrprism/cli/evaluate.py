@@ -27,6 +27,13 @@ def run(
         Literal["test", "val", "train", "all"],
         typer.Option(help="Cases to score; all: every case of another data set."),
     ] = "test",
+    reference: Annotated[
+        Literal["dataset", "decisions"] | None,
+        typer.Option(
+            help="The data set's own references, or what was settled in mrprism view --adjudicate; unless told as at "
+            "training."
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print means and spreads as JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print nothing; the table is in the run folder.")] = False,
@@ -40,11 +47,18 @@ def run(
 
     Example: mrprism evaluate runs/prism --json
     """
-    show_scores(run, dataset, split=split, device=device, quiet=quiet, as_json=as_json)
+    show_scores(run, dataset, split=split, device=device, quiet=quiet, as_json=as_json, reference=reference)
 
 
 def show_scores(
-    run: Path | Run, dataset: Path | None, *, split: str, device: str | None, quiet: bool, as_json: bool
+    run: Path | Run,
+    dataset: Path | None,
+    *,
+    split: str,
+    device: str | None,
+    quiet: bool,
+    as_json: bool,
+    reference: str | None = None,
 ) -> None:
     """Evaluate and print."""
     from rich.progress import Progress
@@ -64,6 +78,7 @@ def show_scores(
             dataset,
             split=split,
             device=device,
+            reference=reference,
             each=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:

@@ -27,7 +27,9 @@ def run(
     raters: Annotated[
         str,
         typer.Option(
-            help="each: every rater's own masks; or a fusion: staple, majority, ...", autocompletion=masks_of
+            help="each: every rater's own masks; decisions: what was settled in the viewer; or a fusion: staple, "
+            "majority, ...",
+            autocompletion=masks_of,
         ),
     ] = "each",
     soft: Annotated[
@@ -54,6 +56,8 @@ def run(
         mrprism export fundus --to coco --out fundus-coco
 
         mrprism export fundus --to nnunet --raters staple --out Dataset501_Fundus
+
+        mrprism export fundus --to nnunet --raters decisions --out Dataset502_Settled
 
         mrprism export runs/prism --to onnx --out prism-onnx
     """

@@ -69,6 +69,10 @@ def run(
         Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 on a GPU that has it.")
     ] = "auto",
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
+    reference: Annotated[
+        Literal["dataset", "decisions"],
+        typer.Option(help="The data set's own references, or what was settled in mrprism view --adjudicate."),
+    ] = "dataset",
     track: Annotated[
         Literal["tensorboard", "mlflow", "wandb"] | None, typer.Option(help="Log to this tracker as well.")
     ] = None,
@@ -93,6 +97,7 @@ def run(
 
         mrprism train --resume runs/prism
     """
+    from mrprism.cli.calls import referenced
     from mrprism.cli.evaluate import show_scores
     from mrprism.learn.train import resume as go_on
     from mrprism.learn.train import train
@@ -110,7 +115,7 @@ def run(
         raise InputError("train needs a data set and --out RUN, or --resume RUN")
     else:
         done = train(
-            dataset,
+            dataset if reference == "dataset" else referenced(dataset, reference),
             method,
             out,
             epochs=epochs,

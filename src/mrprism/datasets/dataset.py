@@ -81,13 +81,13 @@ class Dataset(Samples):
         None in memory, where masks are brought onto a grid, or where the references are decisions: then see `place`.
         """
         entry = next((c for c in self._cases.values() if isinstance(c, _Entry)), None)
-        return None if entry is None or entry.resample or entry.decided else self.place
+        return None if entry is None or entry.decided else self.place
 
     @property
     def place(self) -> Path | None:
-        """Its folder, or its manifest where that is not the folder's own; None in memory."""
+        """Its folder, or its manifest where that is not the folder's own; None in memory, or with masks resampled."""
         entry = next((c for c in self._cases.values() if isinstance(c, _Entry)), None)
-        if entry is None:
+        if entry is None or entry.resample:
             return None
         return entry.root if manifest_path(entry.root) == entry.file else entry.file
 

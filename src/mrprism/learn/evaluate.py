@@ -14,7 +14,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset, open_dataset
-from mrprism.datasets.dataset import need_images
+from mrprism.datasets.dataset import OWN_REFERENCE, need_images
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import need_window
@@ -34,6 +34,7 @@ def evaluate(
     metrics: Collection[str] | None = None,
     examples: int = 8,
     each: Callable[[int, int], None] | None = None,
+    reference: str | None = None,
 ) -> Rows[Row]:
     """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
 
@@ -46,6 +47,8 @@ def evaluate(
         split: "test", "val", "train"; or "all" for every case of another data set.
         examples: How many cases to keep for pictures: best, median, worst, then spread evenly.
         each: Called after each case with how many are done, of how many.
+        reference: Of a data set on disk: "dataset", the references it names; "decisions", what people settled in the
+            viewer; None: as at training, or of another data set its own.
 
     Raises:
         InputError: The data set is gone, lacks a case, or has other structures than the run.
@@ -53,7 +56,7 @@ def evaluate(
     predictor = load(run, device)
     run = predictor.run
     remove_leftovers(run.path)
-    data = dataset_of(run, dataset)
+    data = dataset_of(run, dataset, reference)
     names = data.names if split == "all" else _split(run, split)
     if split == "all" and data.name == run.config.dataset:
         raise InputError(
@@ -83,7 +86,7 @@ def evaluate(
     return rows
 
 
-def dataset_of(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
+def dataset_of(run: Run, dataset: Dataset | str | Path | None, reference: str | None = None) -> Dataset:
     """The data set a run was trained on, or another of the same structures.
 
     Raises:
@@ -93,7 +96,16 @@ def dataset_of(run: Run, dataset: Dataset | str | Path | None) -> Dataset:
         if run.config.dataset_path is None:
             raise InputError(f"{run.path} was trained on data given from Python: say which data set to use")
         dataset = run.config.dataset_path
-    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if isinstance(dataset, Dataset):
+        if reference is not None:
+            raise InputError(
+                "reference is for a data set on disk; open this one with the reference that is meant"
+            )
+        data = dataset
+    else:
+        data = open_dataset(dataset, reference=reference or OWN_REFERENCE)
+        if reference is None and data.name == run.config.dataset and run.config.reference != OWN_REFERENCE:
+            data = open_dataset(dataset, reference=run.config.reference)
     if data.task.structures != run.config.task.structures:
         raise InputError(
             f"data set '{data.name}' has the structures {', '.join(data.task.structures)}; "

@@ -44,12 +44,14 @@ def make_plan(dataset: Dataset, settings: Mapping[str, Any], select: Select | No
     if settings["slices"] is None and (settings["neighbours"] or settings["drawn_only"]):
         raise InputError("neighbours and drawn-only are for slices of volumes: say which by --slices")
     split = split_dataset(dataset, settings["split_seed"])
+    place = dataset.place if dataset.decided else dataset.path
     whole = {
         **settings,
         **scaling_of(dataset),
         "task": dataset.task,
         "dataset": dataset.name,
-        "dataset_path": None if dataset.path is None else str(dataset.path.resolve()),
+        "dataset_path": None if place is None else str(place.resolve()),
+        "reference": "decisions" if dataset.decided else "dataset",
         "train": split.train,
         "val": split.val,
         "test": split.test,

@@ -43,6 +43,9 @@ class RunConfig(BaseModel):
     task: BoundedTask
     dataset: Text  # its name
     dataset_path: Folder | None = None  # None: it was given from Python
+    reference: Literal["dataset", "decisions"] = (
+        "dataset"  # whose references: the data set's, or those settled in the viewer
+    )
     window: BoundedWindow = None  # the data set's: file values that become 0 and 1
     several_windows: bool = False  # the images had different ones, so none is remembered
     shares: bool | None = None  # 8 and 16 bit pictures divided by the largest value; None: not known

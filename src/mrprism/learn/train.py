@@ -184,7 +184,8 @@ def _resume(
         if config.dataset_path is None:
             raise InputError(f"{path} was trained on data given from Python: give them again to go on")
         dataset = config.dataset_path
-    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if not isinstance(dataset, Dataset):
+        dataset = open_dataset(dataset, reference=config.reference)
     accelerator = accelerator_for(device, config.precision, track, path)
     if accelerator.num_processes != config.processes:
         raise InputError(

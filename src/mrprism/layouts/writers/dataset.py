@@ -21,6 +21,7 @@ from mrprism.core.errors import InputError, unknown
 from mrprism.core.names import safe_name
 from mrprism.core.sample import Samples
 from mrprism.datasets import Dataset
+from mrprism.datasets.decisions import FOLDER, decisions_of
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.one_case import fuse_case
 from mrprism.layouts.writers import bids, coco, dicom_seg, folders, nnunet, seg_nrrd
@@ -29,6 +30,7 @@ from mrprism.output.files import write_file
 from mrprism.output.folders import complete_folder
 
 EACH = "each"  # every rater's own mask, no fusion
+DECISIONS = "decisions"  # what people settled in the viewer, in the raters' place
 MANIFEST = "manifest.json"
 
 TARGETS: dict[str, Callable[[Cases, Path], None]] = {
@@ -68,7 +70,8 @@ def export_dataset(
     Args:
         target: A name in ``TARGETS``.
         out: A folder that does not exist or is empty.
-        raters: "each", or the name of a fusion whose consensus (above 0.5) takes the raters' place.
+        raters: "each"; or what takes the raters' place: "decisions", what people settled in the viewer, or the name of
+            a fusion, for its consensus (above 0.5).
         soft: Write the consensus's probabilities as well; only for nnunet, with a fusion.
 
     Raises:
@@ -77,9 +80,9 @@ def export_dataset(
     """
     if target not in TARGETS:
         raise unknown("target", target, TARGETS)
-    if raters != EACH and raters not in FUSIONS:
-        raise unknown("raters", raters, [EACH, *FUSIONS])
-    if soft and (target != "nnunet" or raters == EACH):
+    if raters not in (EACH, DECISIONS) and raters not in FUSIONS:
+        raise unknown("raters", raters, [EACH, *FUSIONS, DECISIONS])
+    if soft and (target != "nnunet" or raters in (EACH, DECISIONS)):
         raise InputError(
             f"soft labels are for nnunet with a fusion, not for {target} with raters '{raters}'; expected for "
             "example --to nnunet --raters soft-vote"
@@ -90,12 +93,17 @@ def export_dataset(
         TARGETS[target](cases, unfinished)
         files = _hashes(unfinished)
         write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files))
-    return Exported(out, len(cases), cases.task.raters, len(files), _left_out(dataset, target, cases))
+    return Exported(out, len(cases), cases.task.raters, len(files), _left_out(dataset, target, cases, raters))
 
 
-def _left_out(dataset: Dataset, target: str, cases: Cases) -> tuple[str, ...]:
+def _any_decided(dataset: Dataset) -> bool:
+    return dataset.root is not None and (dataset.root / FOLDER).is_dir()
+
+
+def _left_out(dataset: Dataset, target: str, cases: Cases, raters: str) -> tuple[str, ...]:
     has = {
         "reference": not cases.fused and any(dataset.referenced.values()),
+        "decisions": raters == EACH and not dataset.decided and _any_decided(dataset),
         "readings": not cases.fused and any(dataset.read_again.values()),
         "split": any(cases.splits.values()),
         "patients": any(group != case for case, group in dataset.groups.items()),
@@ -109,7 +117,10 @@ def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:
         raise InputError(f"data set '{dataset.name}' has no raters: there are no masks to export")
     samples: Samples = dataset
     probability = None
-    if raters != EACH:
+    if raters == DECISIONS:
+        task = replace(task, raters=(raters,), anonymous=False)
+        samples = _Decided(dataset)
+    elif raters != EACH:
         task = replace(task, raters=(raters,), anonymous=False)
         samples = fused = _Fused(dataset, raters)
         probability = fused.probability if soft else None
@@ -137,6 +148,31 @@ def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:
 def _safe(names: Sequence[str], taken: set[str] | None = None) -> dict[str, str]:
     used = set(taken or ())
     return {name: safe_name(name, used) for name in names}
+
+
+class _Decided(Samples):
+    """The cases of a data set with what was settled in the raters' place; what was not is a mask that was not done."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._decisions = decisions_of(dataset.manifest, dataset.root, dataset.name)
+        if not any(one.settled for of in self._decisions.all().values() for one in of.values()):
+            raise InputError(
+                f"no decision on data set '{dataset.name}' is agreed or final; settle cases with mrprism view "
+                "--adjudicate --as NAME"
+            )
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: Any) -> Any:
+        case = self._dataset[int(key)]
+        masks = np.zeros((1, *case.masks.shape[1:]), bool)
+        rated = np.zeros((1, masks.shape[1]), bool)
+        for c, one in enumerate(self._decisions.standing(case.name).values()):
+            if one.settled is not None:
+                masks[0, c], rated[0, c] = self._decisions.mask(one.settled), True
+        return replace(case, masks=masks, rated=rated, readings=())
 
 
 class _Fused(Samples):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +37,49 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = sysconfig.get_paths()
     (site / "others.pth").write_text(f"{here['purelib']}\n{here['platlib']}\n")
     return root / "env" / "bin"
+
+
+def test_what_an_index_shows_leads_somewhere(environment: Path) -> None:
+    """The description in the wheel has no link and no picture that needs the repository beside it."""
+    (metadata,) = environment.parent.rglob("mrprism-*.dist-info/METADATA")
+    text = metadata.read_text(encoding="utf-8")
+    assert "Description-Content-Type: text/markdown" in text
+    assert "# mrprism" in text
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) > 5
+    assert all(target.startswith("https://") for target in targets), targets
+
+
+def test_with_an_address_links_and_pictures_are_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(CHECKOUT))
+    described = importlib.import_module("hatch_build").described
+    text = "[a](docs/a.md#b) ![p](docs/p.png)\n\n*Its legend.*\n\n[c](https://c.org) [d](#d)"
+    home = "https://example.org/mrprism"
+    assert described(text, home) == (
+        f"[a]({home}/blob/main/docs/a.md#b) ![p]({home}/raw/main/docs/p.png)\n\n*Its legend.*\n\n"
+        "[c](https://c.org) [d](#d)"
+    )
+    assert described(text, None) == "a \n[c](https://c.org) [d](#d)"
+
+
+def test_the_wheel_from_the_sdist_is_the_same(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever builds from the source distribution gets the same files."""
+    backend = importlib.import_module("hatchling.build")
+    monkeypatch.chdir(CHECKOUT)
+    with tarfile.open(tmp_path / backend.build_sdist(str(tmp_path))) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.glob("mrprism-*/")
+    for needed in ("README.md", "LICENSE", "SECURITY.md", "docs/tutorial.md", "tests/test_docs.py"):
+        assert (source / needed).is_file(), needed
+    monkeypatch.chdir(source)
+    wheel = tmp_path / backend.build_wheel(str(tmp_path))
+    (first,) = environment.parent.parent.glob("mrprism-*.whl")
+    with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(first) as theirs:
+        names = [name for name in ours.namelist() if not name.endswith("RECORD")]
+        assert names
+        assert {name: ours.read(name) for name in names} == {name: theirs.read(name) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,7 @@ def gallery() -> dict[str, str | bytes]:
         said = ast.get_docstring(ast.parse(code)) or file.stem
         printed, pictures = ran(file)
         title, _, more = said.partition("\n")
-        lines += [f"## {title.rstrip('.').split(': ')[0]}", "", f"{title} {more.strip()}".strip(), ""]
+        lines += [f"## {title.rstrip('.').split(': ')[0]}", "", more.strip(), ""]
         for name, content in pictures.items():
             made[f"gallery/{file.stem}-{name}"] = content
             if name.endswith(".png"):

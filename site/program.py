@@ -79,7 +79,7 @@ def names() -> str:
             lines += [f"### mrprism.{name} {{ #mrprism.{name} }}", ""]
             lines += [
                 f"::: {where}",
-                "    options: {heading_level: 4, show_root_heading: true, show_source: false}",
+                "    options: {heading_level: 4, show_root_heading: false, show_root_toc_entry: false}",
                 "",
             ]
     lines += [

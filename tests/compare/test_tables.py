@@ -13,8 +13,9 @@ from markup import Shape
 
 from mrprism.compare import write_comparison
 from mrprism.compare.candidates import TABLES, TableOfContents
+from mrprism.compare.figures import rater_tables
 from mrprism.compare.formats import escape, to_csv, to_latex, to_markdown
-from mrprism.compare.page import outlines_best
+from mrprism.compare.page import outlines_best, remarks
 from mrprism.compare.results import read_comparison
 from mrprism.compare.tables import Table, make_tables
 from mrprism.core.errors import InputError
@@ -354,3 +355,60 @@ def test_equal_methods_are_not_called_highest(folder: Path) -> None:
     said = write_comparison(folder)[0].read_text()
     assert "no method is best on the disc: 4 of 4 cannot be told apart" in said
     assert "highest Dice" not in said
+
+
+def of_three_patients(run: Path) -> None:
+    table = (run / "table.csv").read_text()
+    for i in range(12):
+        table = table.replace(f"case{i:02d},patient{i},", f"case{i:02d},patient{i % 3},")
+    (run / "table.csv").write_text(table)
+
+
+def test_with_few_patients_nobody_is_level_either(tmp_path: Path) -> None:
+    """An underline says "not to be told from the best", which three patients cannot bear."""
+    make_plan(tmp_path, methods=["crowd-layer"], seeds=[0])
+    for key in (SOFT, HARD, "crowd-layer"):
+        of_three_patients(make_run(tmp_path, key, 0, flat(BASE)))
+    page, tables = write_comparison(tmp_path)
+    assert not any(found.level for found in tables[0].cells())
+    assert 'class="level"' not in page.read_text()
+
+
+def test_yardsticks_of_fusions_stand_though_the_method_failed(tmp_path: Path) -> None:
+    make_plan(tmp_path, methods=["mrprism"], seeds=[0])
+    for key in (SOFT, HARD):
+        make_run(tmp_path, key, 0, flat(BASE))
+    for key in ("fuse-fusion=majority", "fuse-fusion=staple"):
+        make_run(tmp_path, key, 0, flat(BASE), reads="masks")
+    failed = tmp_path / "runs" / "mrprism"
+    failed.mkdir()
+    (failed / "seed0.failed").write_text("the disk is full\n")
+    table = the_table(tmp_path, "fusions")
+    found = {line.label: line.why for line in table.structures[0].lines}
+    assert found.pop("DivP (MrPrism)") == "the disk is full"
+    assert set(found.values()) == {""} and len(found) == 2
+
+
+def test_one_training_each_is_said(folder: Path, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.mkdir()
+    make_plan(once, methods=["crowd-layer"], seeds=[0])
+    for key, gain in ((SOFT, 0.0), (HARD, -0.1), ("crowd-layer", 0.05)):
+        make_run(once, key, 0, flat(BASE + gain))
+    assert "each trained once" in write_comparison(once)[0].read_text()
+    assert "each trained once" not in write_comparison(folder)[0].read_text()
+
+
+def test_networks_that_collapsed_alike_are_named_in_one_sentence(folder: Path) -> None:
+    for key in (SOFT, "crowd-layer"):
+        for seed in (0, 1):
+            again(folder, key, seed, collapsed=True)
+    comparison = read_comparison(folder)
+    assert remarks(comparison)[0] == (
+        "U-Net on the soft vote, Crowd layer (MW) collapsed with seeds 0, 1: it is constant. "
+        "They are out of the ranking."
+    )
+    (part,) = rater_tables(comparison, the_table(folder))
+    shades = {name: {cell.shade for cell in cells} for name, cells, *_ in part.lines}
+    assert shades["Crowd layer (MW) (collapsed)"] == {"transparent"}
+    assert "transparent" not in shades["U-Net on the hard vote"]

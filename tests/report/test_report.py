@@ -409,3 +409,33 @@ def test_a_collapsed_method_is_nobodys_rival(tmp_path: Path) -> None:
     entries = entries_of(read_runs(runs))
     assert "collapsed" in headline(entries, entries[0], ["cup"])
     assert "better" not in headline(entries, entries[0], ["cup"])
+
+
+def test_where_every_dice_is_equal_no_case_is_the_best(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    run = fabricate_comparison(root, **SMALL)[0]
+    assert '<span class="role">best</span>' in page_of(run)
+    lines = (run / "table.csv").read_text().splitlines()
+    place = lines[0].split(",").index("value")
+    cells = [line.split(",") for line in lines[1:]]
+    flat = [
+        ",".join([*row[:place], "0", *row[place + 1 :]]) if "dice" in row else ",".join(row) for row in cells
+    ]
+    (run / "table.csv").write_text("\n".join([lines[0], *flat, ""]))
+    assert '<span class="role">' not in page_of(run)
+
+
+def test_settings_read_as_words(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path, {"a": 0.9 + NOISE[0], "b": 0.8 + NOISE[1]})
+    seeds = []
+    for run, flag in zip(runs, (True, False), strict=True):
+        config = json.loads((run / "config.json").read_text())
+        config |= {"options": {"attention": flag}, "dataset_hash": "0123456789abcdef" * 4}
+        (run / "config.json").write_text(json.dumps(config))
+        seeds.append(run.parent / f"{run.name}-runs" / "seed0")
+        seeds[-1].parent.mkdir()
+        run.rename(seeds[-1])
+    said = visible(page_of(*seeds))
+    assert "a-runs, seed0" in said and "b-runs, seed0" in said
+    assert "0123456789ab…" in said and "0123456789abc" not in said
+    assert "yes" in said and "True" not in said

@@ -221,13 +221,13 @@ class Choice:
     def candidates(self, has_reference: bool) -> list[Candidate]:
         """Everything to train, each once, what is always there first."""
         always = [*PLAIN, *([CEILING] if has_reference else [])]
-        if any(_fuses(candidate) for candidate in self.others):
+        if any(fuses(candidate) for candidate in self.others):
             always += FUSIONS
         listed = [slot.candidate for name in self.tables for slot in TABLES[name].slots]
         return list({candidate.key: candidate for candidate in [*always, *listed, *self.others]}.values())
 
 
-def _fuses(candidate: Candidate) -> bool:
+def fuses(candidate: Candidate) -> bool:
     """Whether it is also scored with the masks of the cases at hand."""
     method = method_class(candidate.method)
     return method.reads == "masks" or hasattr(method, "fuse_given")

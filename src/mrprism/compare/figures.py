@@ -131,23 +131,34 @@ def rater_tables(comparison: Comparison, table: Table) -> list[RaterTable]:
     if comparison.plan.task.anonymous:
         return []
     raters = comparison.plan.task.raters
-    entries = {
-        line.label if line.recurrence == FINAL else line.result.candidate.label: line.entry
+    listed = {
+        line.label if line.recurrence == FINAL else line.result.candidate.label: line
         for line in table.structures[0].lines
         if line.entry is not None
     }
+    collapsed = {name for name, line in listed.items() if line.result.collapsed}
     found = []
     for structure in comparison.structures:
         values = {
-            name: [mean_of(entry, Key(structure, RATER + rater, "dice")) for rater in raters]
-            for name, entry in entries.items()
+            name: [mean_of(line.entry, Key(structure, RATER + rater, "dice")) for rater in raters]
+            for name, line in listed.items()
+            if line.entry is not None
         }
-        known = [v for row in values.values() for v in row if not math.isnan(v)]
+        known = [
+            v for name, row in values.items() for v in row if name not in collapsed and not math.isnan(v)
+        ]
         if not known:
             continue
         low, high = min(known), max(known)
         lines = tuple(
-            (name, tuple(RaterCell(number(v, "dice"), shade(v, low, high)) for v in row), *_ends(row))
+            (
+                f"{name} (collapsed)" if name in collapsed else name,
+                tuple(
+                    RaterCell(number(v, "dice"), shade(math.nan if name in collapsed else v, low, high))
+                    for v in row
+                ),
+                *_ends(row),
+            )
             for name, row in values.items()
         )
         found.append(RaterTable(structure, raters, lines))

@@ -148,7 +148,8 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
     parts = [outlines_best(label, found) for label, found in first_alone.items()] + parts
     if not parts:
         return "Too few methods have numbers yet to compare them."
-    return f"{start}, {'; '.join(parts)} (Dice@0.5 with {against})."
+    once = ", each trained once" if len(comparison.plan.seeds) == 1 and not table.masks else ""
+    return f"{start}, {'; '.join(parts)} (Dice@0.5 with {against}{once})."
 
 
 def outlines_best(label: str, found: Sequence[tuple[str, str]]) -> str:
@@ -180,11 +181,13 @@ def _number_of(count: int, what: str) -> str:
 def remarks(comparison: Comparison) -> list[str]:
     """What limits the tables."""
     said = []
+    alike: dict[str, list[str]] = {}  # networks that collapsed in the same way
     for result in comparison.results.values():
-        for seed, why in result.collapsed.items():
-            said.append(
-                f"{result.candidate.label} collapsed with seed {seed}: {why}. It is out of the ranking."
-            )
+        if result.collapsed:
+            alike.setdefault(result.collapse, []).append(result.candidate.label)
+    for how, labels in alike.items():
+        out = "It is" if len(labels) == 1 else "They are"
+        said.append(f"{', '.join(labels)} collapsed {how}. {out} out of the ranking.")
     failed = [r.candidate.label for r in comparison.results.values() if r.failed]
     if failed:
         said.append(f"Failed: {', '.join(failed)}; the tables say why.")

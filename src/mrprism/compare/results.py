@@ -17,6 +17,7 @@ from mrprism.compare.candidates import (
     Given,
     Slot,
     TableOfContents,
+    fuses,
 )
 from mrprism.compare.plan import Cost, Plan, read_plan
 from mrprism.core.errors import InputError
@@ -64,7 +65,13 @@ class Result:
     @property
     def collapse(self) -> str:
         """What is wrong with which seeds; empty where nothing is."""
-        return "; ".join(f"with seed {seed}: {why}" for seed, why in self.collapsed.items())
+        alike: dict[str, list[int]] = {}
+        for seed, why in self.collapsed.items():
+            alike.setdefault(why, []).append(seed)
+        return "; ".join(
+            f"with seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {why}"
+            for why, seeds in alike.items()
+        )
 
     @cached_property
     def _entries(self) -> dict[str, tuple[Entry, tuple[Entry, ...]]]:
@@ -170,7 +177,11 @@ class Comparison:
         chosen = [table for name, table in TABLES.items() if name in self.plan.tables]
         others = [self.results[c.key] for c in self.plan.choice.others]
         image = [_own_slot(r.candidate, "image") for r in others if r.entry("image") or not r.runs]
-        masks = [_own_slot(r.candidate, "masks") for r in others if r.entry("masks")]
+        masks = [
+            _own_slot(r.candidate, "masks")
+            for r in others
+            if r.entry("masks") or (not r.runs and fuses(r.candidate))
+        ]
         if image or not chosen:
             chosen.append(TableOfContents("methods", "Other methods" if chosen else "Methods", tuple(image)))
         if masks and "table3" not in self.plan.tables:

@@ -278,16 +278,11 @@ def _check_value(metric: str, value: float) -> None:
         raise ValueError(f"{metric} is {value}")
 
 
-def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
-    """The best, the median and the worst case of a table by Dice of the final answer, and the first.
+def dice_of_cases(rows: Sequence[Row]) -> dict[str, float]:
+    """Dice of the final answer in each case, the mean over structures.
 
-    The mean over structures counts, against the reference where there is one and the mean of
-    raters elsewhere; of a method scored in two ways, the answer from the image. The first by
-    name is the same for every method, so pictures of it can be laid side by side. Small tables
-    give fewer cases.
-
-    Returns:
-        "best", "median", "worst" and "first" to the names of cases.
+    Against the reference where there is one and the mean of raters elsewhere; of a method scored in two ways,
+    of its answer from the image.
     """
     seen = {row.reads for row in rows}
     reads = "image" if "image" in seen else next(iter(sorted(seen)), "image")
@@ -297,7 +292,20 @@ def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
     for row in reference or [row for row in final if row.target == MEAN]:
         if not math.isnan(row.value):
             dices.setdefault(row.case, []).append(row.value)
-    ranked = sorted(dices, key=lambda case: (-float(np.mean(dices[case])), case))
+    return {case: float(np.mean(values)) for case, values in dices.items()}
+
+
+def pick_examples(rows: Sequence[Row]) -> dict[str, str]:
+    """The best, the median and the worst case of a table by Dice of the final answer, and the first.
+
+    What counts is `dice_of_cases`. The first by name is the same for every method, so pictures of
+    it can be laid side by side. Small tables give fewer cases.
+
+    Returns:
+        "best", "median", "worst" and "first" to the names of cases.
+    """
+    dices = dice_of_cases(rows)
+    ranked = sorted(dices, key=lambda case: (-dices[case], case))
     if not ranked:
         return {}
     roles = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1], "first": min(ranked)}

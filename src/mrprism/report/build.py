@@ -14,7 +14,7 @@ from mrprism import __version__
 from mrprism.core.errors import InputError
 from mrprism.metrics import METRICS
 from mrprism.metrics.claims import suffice
-from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE, pick_examples
+from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE, dice_of_cases, pick_examples
 from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
 from mrprism.output.files import write_file
 from mrprism.output.lock import alone_in
@@ -165,8 +165,11 @@ def _cases(
 ) -> list[Case]:
     """Best, median and worst as far as the run kept pictures of them, then others it kept."""
     kept = {name: example for run in main.runs for name, example in run.examples.items()}
-    picked = pick_examples([row for run in main.runs for row in run.rows if row.reads == main.reads])
-    roles = {case: role for role, case in picked.items() if role in ROLES and case in kept}
+    rows = [row for run in main.runs for row in run.rows if row.reads == main.reads]
+    dices = dice_of_cases(rows)
+    apart = not main.collapsed and len(set(dices.values())) > 1  # else none is better or worse than another
+    picked = pick_examples(rows)
+    roles = {case: role for role, case in picked.items() if apart and role in ROLES and case in kept}
     order = [*roles, *(name for name in kept if name not in roles)][:MOST_CASES]
     return [
         _case(
@@ -314,7 +317,7 @@ def _settings(folders: Sequence[RunFolder]) -> Settings:
     rows = {key: tuple(settings.get(key, findings.DASH) for settings in each) for key in keys}
     return Settings(
         {key: values[0] for key, values in rows.items() if len(set(values)) == 1},
-        tuple(run.path.resolve().name for run in folders),
+        tuple(run.name for run in folders),
         {key: values for key, values in rows.items() if len(set(values)) > 1},
     )
 

@@ -254,10 +254,13 @@ def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) ->
     target = REFERENCE if REFERENCE in main.targets else MEAN
     said = [*_recurrence_remark(main, structures, target), *_calibration_remark(entries, main, structures)]
     for entry in entries:
+        if entry.reads != "image" and any(_same_runs(entry, other) for other in entries):
+            continue  # said of what the same runs answer from the image; how they fuse masks is in the table
         for run in entry.runs:
             if run.result.get("collapsed"):
                 why = "; ".join(map(str, run.result.get("collapse", ()))) or "its answer is constant"
-                said.append(f"{entry.name} collapsed in {run.path.name}: {why}. Its numbers mean nothing.")
+                numbers = "Its numbers from the image" if entry.reads == "image" else "Its numbers"
+                said.append(f"{entry.name} collapsed in {run.name}: {why}. {numbers} mean nothing.")
     cases = [frozenset(entry.groups) for entry in entries]
     if len(set(cases)) > 1:
         shared = len(frozenset.intersection(*cases))
@@ -266,6 +269,12 @@ def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) ->
             "only the intervals, which use the cases both methods share, are."
         )
     return list(dict.fromkeys(said))
+
+
+def _same_runs(entry: Entry, other: Entry) -> bool:
+    """Whether another line is of what the same runs answer from the image."""
+    alike = [run.path for run in entry.runs] == [run.path for run in other.runs]
+    return alike and other is not entry and other.reads == "image"
 
 
 def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> list[str]:

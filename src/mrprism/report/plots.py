@@ -20,6 +20,7 @@ from mrprism.report.reading import Entry, Key
 
 INK, MUTED, GRID = "#1c2430", "#5d6778", "#e3e7ed"
 METHOD_COLOURS = ("#30638e", "#c98a06", "#00798c", "#7a4988", "#6a8d3a", "#8d6a4f", "#4a5568", "#b0578d")
+LEGEND_LINES = 12  # beside a plot, in letters of full size
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mrprism",  # the same page from the same runs
@@ -181,10 +182,13 @@ def reliability_plot(
         handles, labels = (list(reversed(part)) for part in panels[0].get_legend_handles_labels())
         if not handles:
             return None
-        figure.subplots_adjust(left=0.05, right=0.05 + 0.25 * len(shown), top=0.9, bottom=0.15, wspace=0.3)
+        width = min(0.25, 0.66 / len(shown))  # the rest is the legend's
+        figure.subplots_adjust(left=0.05, right=0.05 + width * len(shown), top=0.9, bottom=0.15, wspace=0.3)
+        tight = len(labels) > LEGEND_LINES
         figure.legend(
             handles, [name if len(name) <= 30 else name[:29] + "…" for name in labels], frameon=False,
-            loc="upper left", bbox_to_anchor=(0.06 + 0.25 * len(shown), 0.92), fontsize=12, labelspacing=0.7,
+            loc="upper left", bbox_to_anchor=(0.06 + width * len(shown), 0.98 if tight else 0.92),
+            fontsize=10 if tight else 12, labelspacing=0.25 if tight else 0.7,
         )  # fmt: skip
         return _svg(figure, "Reliability: share of votes against predicted probability")
 

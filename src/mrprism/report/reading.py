@@ -76,6 +76,12 @@ class RunFolder:
     log: list[dict[str, Any]]
     examples: dict[str, Example]  # by the name of the case
 
+    @property
+    def name(self) -> str:
+        """What people call it: its folder's name, with the one above where that is only a seed's."""
+        path = self.path.resolve()
+        return f"{path.parent.name}, {path.name}" if re.fullmatch(r"seed\d+", path.name) else path.name
+
 
 @dataclass(frozen=True)
 class Key:
@@ -314,8 +320,17 @@ def settings_of(run: RunFolder) -> dict[str, str]:
                 f"{len(value)} cases" if key in ("train", "val", "test") else ", ".join(map(str, value))
             )
         elif value is not None:
-            said[key] = f"{value:g}" if isinstance(value, float) else str(value)
+            said[key] = _plain(value)
     return said
+
+
+def _plain(value: Any) -> str:
+    """A setting as people read it; of a checksum, as much as tells two apart."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{32,}", value):
+        return f"{value[:12]}…"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:

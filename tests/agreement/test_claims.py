@@ -297,3 +297,19 @@ def test_icc_intervals_of_raters_who_contradict_each_other_have_their_ends_in_or
     """Spearman's and Brown's formula has a pole, below which its values come from the other side."""
     for low, high in icc_intervals(np.array(table, float)).values():
         assert np.isnan(low) or -1 <= low <= high <= 1
+
+
+def test_twenty_times_as_much_is_no_per_cent() -> None:
+    from types import SimpleNamespace
+
+    from mrprism.agreement.findings import _apart
+
+    bias = SimpleNamespace(
+        value=np.array([19.64, 0.0]),
+        low=np.array([12.0, -0.1]),
+        high=np.array([25.0, 0.1]),
+        patients=[20, 20],
+    )
+    part = SimpleNamespace(bias_p=np.array([1e-4, 1.0]), raters={"bias": bias}, structure="plaque")
+    found = SimpleNamespace(structures=[part], task=SimpleNamespace(raters=["ann", "bob"]))
+    assert _apart(found) == "ann draws 20.6 times as much as the others’ vote"  # type: ignore[arg-type]

@@ -54,8 +54,8 @@ class Estimate:
         """The value and its interval; of many values how many there are."""
         if self.value.ndim:
             return repr(self)
-        interval = "" if np.isnan(self.low) else f" ({self.low:.2f} to {self.high:.2f})"
-        return f"{self.value:.2f}{interval}"
+        interval = "" if np.isnan(self.low) else f" ({self.low:z.2f} to {self.high:z.2f})"
+        return f"{self.value:z.2f}{interval}"
 
     def __getitem__(self, place: Any) -> Estimate:
         """The estimate at a place of the arrays."""

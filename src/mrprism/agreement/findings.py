@@ -160,8 +160,10 @@ def _apart(agreement: Agreement) -> str:
     if not found or max(found)[0] < 0.01:
         return ""
     _, value, rater, structure = max(found)
-    more = "more" if value > 0 else "less"
     area = f" of the {structure}" if len(agreement.structures) > 1 else ""
+    if value > 1:
+        return f"{rater} draws {1 + value:.1f} times as much{area} as the others’ vote"
+    more = "more" if value > 0 else "less"
     return f"{rater} draws {percent(abs(value))} {more}{area} than the others’ vote"
 
 

@@ -174,7 +174,7 @@ def test_png_gives_png_of_the_same_size(runs: dict[str, Run], predictor: Predict
     confidence = read_image(folder / "confidence" / "bob_disc.png").array
     assert np.allclose(confidence[0], prediction.confidence[1, 0], atol=1e-4)
     names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-    assert len(names) == 1 + 2 * (2 + 3 + 3 + 2)
+    assert len(names) == 1 + 2 * (3 + 3 + 3 + 2)
     assert "recurrences/rec1_cup.png" in names
     assert "raters/cy_cup.png" in names
     about = json.loads((folder / "prediction.json").read_text())

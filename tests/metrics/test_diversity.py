@@ -8,10 +8,13 @@ import pytest
 from scipy.stats import energy_distance
 
 from mrprism.metrics import (
+    coverage,
     dice,
     dice_match,
     dice_max,
+    diversity_of_raters,
     generalised_energy_distance,
+    hm_iou,
     iou,
     variance_correlation,
     volume_crps,
@@ -110,3 +113,57 @@ def test_estimates_from_draws_by_hand() -> None:
     assert volume_crps(np.array([1.0, 5.0]), np.array([3.0]), sampled=True) == pytest.approx(2 - 0.5 * 4)
     assert math.isnan(generalised_energy_distance(LEFT[None], masks, sampled=True))
     assert math.isnan(volume_crps(np.array([1.0]), np.array([3.0]), sampled=True))
+
+
+def test_hm_iou_by_hand() -> None:
+    # two draws, three raters: six of each; LEFT pairs with LEFT three times, RIGHT with RIGHT twice, LEFT once
+    draws, masks = np.stack([LEFT, RIGHT]), np.stack([LEFT, LEFT, RIGHT])
+    assert hm_iou(draws, masks) == pytest.approx(5 / 6)
+    assert dice_match(draws, masks) == 1  # which leaves the surplus unpaired
+    assert hm_iou(masks, masks) == 1
+    assert hm_iou(np.stack([NONE]), np.stack([NONE, LEFT])) == pytest.approx(0.5)
+
+
+def test_hm_iou_by_every_pairing() -> None:
+    """Two draws and three raters have six each when repeated: all 720 pairings."""
+    draws, masks = DRAWS[:2], MASKS
+    scores = np.array([[iou(a, b) for b in np.repeat(masks, 2, axis=0)] for a in np.repeat(draws, 3, axis=0)])
+    best = max(scores[range(6), order].mean() for order in map(list, itertools.permutations(range(6))))
+    assert hm_iou(draws, masks) == pytest.approx(best)
+
+
+def test_hm_iou_of_weighted_draws() -> None:
+    assert hm_iou(DRAWS, MASKS, weights=np.full(5, 0.2)) == pytest.approx(hm_iou(DRAWS, MASKS))
+    # chances 1/5 and 4/5 are the draw once and the other four times
+    weights = np.array([0.2, 0.8])
+    repeated = hm_iou(DRAWS[[0, 1, 1, 1, 1]], MASKS)
+    assert hm_iou(DRAWS[:2], MASKS, weights=weights) == pytest.approx(repeated)
+    # one LEFT draw of chance 1/4 can serve half of the rater who drew LEFT
+    assert hm_iou(
+        np.stack([LEFT, RIGHT]), np.stack([LEFT, RIGHT]), weights=np.array([0.25, 0.75])
+    ) == pytest.approx(0.75)
+
+
+def test_weights_are_repetitions() -> None:
+    weights, repeated = np.array([0.2, 0.8]), DRAWS[[0, 1, 1, 1, 1]]
+    assert generalised_energy_distance(DRAWS[:2], MASKS, weights=weights) == pytest.approx(
+        generalised_energy_distance(repeated, MASKS)
+    )
+    sizes, rated = np.array([7.0, 3.0]), np.array([4.0, 6.0, 6.0])
+    assert volume_crps(sizes, rated, weights=weights) == pytest.approx(
+        volume_crps(np.array([7.0, 3.0, 3.0, 3.0, 3.0]), rated)
+    )
+
+
+def test_diversity_of_raters_by_hand() -> None:
+    assert diversity_of_raters(np.stack([LEFT, RIGHT])) == pytest.approx(0.5)  # of four pairs two are apart
+    assert diversity_of_raters(MASKS) == pytest.approx(mean_distance(MASKS, MASKS))
+    assert diversity_of_raters(LEFT[None]) == 0
+
+
+def test_coverage_by_hand() -> None:
+    wide = np.array([1, 1, 1, 0], bool)
+    assert coverage(np.stack([LEFT, LEFT]), np.stack([LEFT, wide])) == 0
+    assert coverage(np.stack([LEFT, wide]), np.stack([NONE, wide])) == pytest.approx(1 / 3)
+    assert coverage(np.stack([NONE, np.ones(4, bool)]), np.stack([NONE, wide])) == 1
+    assert coverage(LEFT[None], np.stack([wide, wide])) == 1  # nothing is disputed

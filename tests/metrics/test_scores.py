@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.metrics import METRICS
+from mrprism.metrics import METRICS, generalised_energy_distance
 from mrprism.metrics.scores import (
     Row,
     pick_examples,
@@ -52,6 +53,9 @@ def make_prediction(sample: MultiRaterSample, *, full: bool = True) -> Predictio
         raters=sample.masks.astype(np.float32),
         confidence=np.stack([np.full_like(probability, level) for level in (0.9, 0.7, 0.6)]),
         steps=(np.zeros_like(probability), probability),
+        calibrated=probability,
+        inner=probability == 1,
+        outer=probability > 0,
     )
 
 
@@ -226,3 +230,33 @@ def test_damaged_example(tmp_path: Path) -> None:
     (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(InputError, match="no example case"):
         read_example(tmp_path / "0.npz")
+
+
+def test_weights_of_draws_are_respected() -> None:
+    """Draws without a chance are none; those alike are all there are; others weigh as told."""
+    sample = make_sample()
+    draws = sample.masks.astype(np.float32)
+    weights = sample.rated / np.maximum(sample.rated.sum(0), 1)
+    alike = Prediction(probability=draws.mean(0), draws=draws, draw_weights=weights)
+    rows = score(alike, sample, TASK, targets=["raters"])
+    assert {row.value for row in rows if row.metric in ("ged", "ged_v")} == {pytest.approx(0)}
+    assert {row.value for row in rows if row.metric == "hm_iou"} == {pytest.approx(1)}
+    assert {row.value for row in rows if row.metric == "answers"} == set(sample.rated.sum(0).astype(float))
+    c = int(np.flatnonzero(sample.rated.sum(0) > 1)[0])
+    first, second = np.flatnonzero(sample.rated[:, c])[:2]
+    chances = np.zeros_like(weights)
+    chances[[first, second], c] = 0.25, 0.75
+    rows = score(replace(alike, draw_weights=chances), sample, TASK, targets=["raters"])
+    found = value(rows, metric="ged", structure=TASK.structures[c])
+    four = (draws[[first, second, second, second], c] > 0.5).astype(bool)
+    masks = sample.masks[sample.rated[:, c], c]
+    assert found == pytest.approx(generalised_energy_distance(four, masks))
+
+
+def test_bounds_hold_or_not() -> None:
+    sample = make_sample()
+    prediction = make_prediction(sample)
+    rows = score(prediction, sample, TASK)
+    assert {row.value for row in rows if row.metric.endswith("_holds")} == {1}
+    wrong = replace(prediction, outer=prediction.inner, inner=prediction.outer)
+    assert 0 in {row.value for row in score(wrong, sample, TASK) if row.metric.endswith("_holds")}

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mrprism.learn.run import Run
     from mrprism.metrics.scores import Row, Summary
 
+SPREAD = ("ged", "ged_v", "hm_iou", "coverage", "diversity")
 SHOWN = ("soft_dice", "dice", "ece", "brier", "hd95")
 
 
@@ -35,6 +38,12 @@ def run(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Outlines drawn of each case, on which GED depends; unless told as many as the run was trained with."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print means and spreads as JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print nothing; the table is in the run folder.")] = False,
 ) -> None:
@@ -47,7 +56,16 @@ def run(
 
     Example: mrprism evaluate runs/prism --json
     """
-    show_scores(run, dataset, split=split, device=device, quiet=quiet, as_json=as_json, reference=reference)
+    show_scores(
+        run,
+        dataset,
+        split=split,
+        device=device,
+        draws=draws,
+        quiet=quiet,
+        as_json=as_json,
+        reference=reference,
+    )
 
 
 def show_scores(
@@ -59,6 +77,7 @@ def show_scores(
     quiet: bool,
     as_json: bool,
     reference: str | None = None,
+    draws: int | None = None,
 ) -> None:
     """Evaluate and print."""
     from rich.progress import Progress
@@ -79,6 +98,7 @@ def show_scores(
             split=split,
             device=device,
             reference=reference,
+            draws=draws,
             each=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:
@@ -121,7 +141,34 @@ def _print_table(rows: Sequence[Row]) -> None:
             continue  # it is the last recurrence
         table.add_row(structure, answer, target, *(values.get(name, "–") for name in SHOWN))
     out = console()
-    (out if out.is_terminal else console(width=140)).print(table)
+    wide = out if out.is_terminal else console(width=140)
+    wide.print(table)
+    if (spread := _spread_table(rows)) is not None:
+        wide.print(spread)
+
+
+def _spread_table(rows: Sequence[Row]) -> Table | None:
+    """Of a method that gives several outlines: how they spread, with their number beside it."""
+    from rich.table import Table
+
+    from mrprism.metrics import METRICS
+    from mrprism.metrics.scores import ANSWERS, RATERS, summarise
+
+    found = {
+        (s.structure, s.metric): s for s in summarise(rows) if s.target == RATERS and s.reads == rows[0].reads
+    }
+    counts = {structure: s.mean for (structure, metric), s in found.items() if metric == ANSWERS}
+    if not counts or max(counts.values()) <= 1:
+        return None
+    table = Table(title="The outlines it gives beside those of the raters")
+    for heading in ("structure", "outlines"):
+        table.add_column(heading)
+    for name in SPREAD:
+        better = {"diversity": ""}.get(name, " ↑" if METRICS[name].better == "higher" else " ↓")
+        table.add_column(f"{METRICS[name].label}{better}", justify="right")
+    for structure, count in counts.items():
+        table.add_row(structure, f"{count:g}", *(_cell(found[structure, name]) for name in SPREAD))
+    return table
 
 
 def _cell(summary: Summary) -> str:

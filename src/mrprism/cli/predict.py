@@ -20,6 +20,10 @@ def run(
         str, typer.Option(help="LOW:HIGH in the files' own values, for CT; unless told the data set's own.")
     ] = "",
     device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Outlines drawn of each image; unless told as many as the run was trained with."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folders written as JSON.")] = False,
 ) -> None:
     """Outline new images with a run: a folder for each image.
@@ -36,6 +40,8 @@ def run(
 
         mrprism predict runs/prism photos/*.png --out outlines
 
+        mrprism predict runs/ssn photos --out outlines --draws 50
+
         mrprism predict runs/ct scan.nii.gz series/ --window -160:240 --out outlines
     """
     from mrprism.layouts.source import parse_window
@@ -47,6 +53,8 @@ def run(
 
     if (note := Run.open(run).config.note) is not None:
         print(f"note: {note}", file=sys.stderr)
-    folders = predict_files(run, files, out, window=parse_window(window), device=device, each=each)
+    folders = predict_files(
+        run, files, out, window=parse_window(window), device=device, draws=draws, each=each
+    )
     if as_json:
         print(json.dumps([str(folder) for folder in folders]))

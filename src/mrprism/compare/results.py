@@ -22,7 +22,17 @@ from mrprism.compare.candidates import (
 from mrprism.compare.plan import Cost, Plan, read_plan
 from mrprism.core.errors import InputError
 from mrprism.learn.run import read_model
-from mrprism.metrics.scores import ANSWERS, FINAL, MEAN, RATERS, REFERENCE, Example, Row, read_example
+from mrprism.metrics.scores import (
+    ANSWERS,
+    DIVERSITY,
+    FINAL,
+    MEAN,
+    RATERS,
+    REFERENCE,
+    Example,
+    Row,
+    read_example,
+)
 from mrprism.report.reading import Entry, RunFolder, read_run
 
 
@@ -196,8 +206,20 @@ class Comparison:
                 "GED² and CRPS take away what the number of draws adds to them; the others grow with it, so that "
                 "methods are compared only with those that give as many."
             )
+            remark += "".join(f" {sentence}" for sentence in self.diversity())
             chosen.append(TableOfContents(SPREAD, "Several answers", tuple(several), remark))
         return chosen
+
+    def diversity(self) -> list[str]:
+        """How far the raters are from each other, a sentence for each structure: without it no GED can be read."""
+        values: dict[str, dict[str, float]] = {}
+        for result in self.results.values():
+            for row in (row for run in result.runs.values() for row in run.rows if row.metric == DIVERSITY):
+                values.setdefault(row.structure, {})[row.case] = row.value
+        return [
+            f"Raters among themselves, {structure}: mean 1 − IoU {_mean(list(of.values())):.3f} over {len(of)} cases."
+            for structure, of in values.items()
+        ]
 
     def vote_slots(self) -> list[Slot]:
         """The two fusions that stand in every table of what is given the raters' masks."""

@@ -17,7 +17,7 @@ from mrprism.report.reading import Entry, Key
 COLUMNS = {
     REFERENCE: ("soft_dice", "dice"),
     MEAN: ("soft_dice", "dice", "ece", "brier"),
-    RATERS: (ANSWERS, "ged", "dice_max", "dice_match", "ncc", "volume_crps"),
+    RATERS: (ANSWERS, "ged", "ged_v", "hm_iou", "coverage", "dice_max", "dice_match", "ncc", "volume_crps"),
 }
 CEILING_LABEL = "U-Net on the reference (a ceiling)"
 

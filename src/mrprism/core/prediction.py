@@ -33,6 +33,13 @@ class Prediction:
     # (R, C) the chance of agreeing that each rater's mask of the image has when masks are fused: the weight that
     # acts, one number where `confidence` is a map; of a volume the mean over its slices
     weights: Any | None = None
+    # (S, C) the chance of each draw, where they are not alike: sums to 1, or is 0 for what cannot be drawn
+    draw_weights: Any | None = None
+    # (C, *space) the probability read as a share of votes, by what validation cases taught; and bool: outlines that
+    # lie within, and hold, all raters' masks with a stated probability over patients
+    calibrated: Any | None = None
+    inner: Any | None = None
+    outer: Any | None = None
 
     __repr__ = brief
 

@@ -31,6 +31,7 @@ def evaluate(
     *,
     split: str = "test",
     device: str | None = None,
+    draws: int | None = None,
     metrics: Collection[str] | None = None,
     examples: int = 8,
     each: Callable[[int, int], None] | None = None,
@@ -45,6 +46,7 @@ def evaluate(
     Args:
         dataset: Where the data are now; None: where they were.
         split: "test", "val", "train"; or "all" for every case of another data set.
+        draws: Outlines drawn of each case, by a method that draws; None: as many as the run was trained with.
         examples: How many cases to keep for pictures: best, median, worst, then spread evenly.
         each: Called after each case with how many are done, of how many.
         reference: Of a data set on disk: "dataset", the references it names; "decisions", what people settled in the
@@ -53,7 +55,7 @@ def evaluate(
     Raises:
         InputError: The data set is gone, lacks a case, or has other structures than the run.
     """
-    predictor = load(run, device)
+    predictor = load(run, device, draws)
     run = predictor.run
     remove_leftovers(run.path)
     data = dataset_of(run, dataset, reference)

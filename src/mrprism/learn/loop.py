@@ -24,6 +24,7 @@ from mrprism.learn.accelerator import Tracker
 from mrprism.learn.advice import training_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import training_batches
+from mrprism.learn.calibration import calibrate
 from mrprism.learn.cases import Cases
 from mrprism.learn.checkpoint import Progress, check_place, kept_checkpoint, load_checkpoint, save_checkpoint
 from mrprism.learn.devices import device_name
@@ -34,6 +35,7 @@ from mrprism.learn.settings import steps_per_epoch
 from mrprism.learn.stopping import stop_asked
 from mrprism.learn.synchronised import synchronise
 from mrprism.learn.validation import Target, validate
+from mrprism.learn.weights import load_method
 from mrprism.output.commands import command
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.progress import Display
@@ -98,6 +100,7 @@ class Training:
                 if not self.epochs:
                     self._validate(0)
                 self._save()
+                self._calibrate()
             self._finish()
         except OSError as error:
             raise InputError(f"cannot write to {self.run.path}: {error.strerror or error}") from error
@@ -345,6 +348,11 @@ class Training:
         save_checkpoint(self.run, self.progress, self.method, self.optimiser, self.chosen)
         self.chosen = None
         self.saved = time.monotonic()
+
+    def _calibrate(self) -> None:
+        """Read from the validation cases what the chosen weights' probabilities mean."""
+        if self.accelerator.is_main_process and self.epochs and len(self.val):
+            calibrate(self.run, load_method(self.run, self.accelerator.device), self.val)
 
     def _finish(self) -> None:
         if self.accelerator.is_main_process:

@@ -37,12 +37,15 @@ def predict_files(
     *,
     window: Window | None = None,
     device: str | None = None,
+    draws: int | None = None,
     each: Callable[[Path, bool], None] | None = None,
 ) -> list[Path]:
     """Outline images: a folder for each, in the image's size, geometry and format.
 
-    A folder holds for each structure `probability_*` and `mask_*` (above 0.5), and where the method
-    gives them `raters/` (each rater's predicted mask), `confidence/` (in each rater), `recurrences/`
+    A folder holds for each structure `probability_*` and `mask_*` (above 0.5); where the run had validation
+    cases `calibrated_*`, the probability read as a share of the raters, and where it had enough patients among
+    them `inner_*` and `outer_*`, masks that lie within, and hold, all raters' masks with the probability over
+    patients that `prediction.json` states; and where the method gives them `raters/` (each rater's predicted mask), `confidence/` (in each rater), `recurrences/`
     and `draws/`. `cases.csv` beside the folders says which of the run's splits each image belongs to: "train"
     (learned from), "val" (chosen on), "test", or "new". PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
     gives TIFF and NIfTI, NRRD and DICOM give NIfTI, probabilities as float32. `prediction.json` says which
@@ -55,6 +58,7 @@ def predict_files(
         files: Images, folders of images, or folders that each hold a DICOM series.
         window: The file values that become 0 and 1; unless told the window of the data set that the run
             was trained on, where its manifest has one.
+        draws: Outlines drawn of each image, by a method that draws; None: as many as the run was trained with.
         each: Called after each image with its folder, and whether it was skipped.
 
     Returns:
@@ -63,7 +67,7 @@ def predict_files(
     Raises:
         InputError: No image, two images of one name, an unreadable image; what is done stays.
     """
-    predictor = run if isinstance(run, Predictor) else load(run, device)
+    predictor = run if isinstance(run, Predictor) else load(run, device, draws)
     if predictor.method.reads != "image":
         name = predictor.run.config.method
         raise InputError(f"method '{name}' reads masks and cannot outline images alone: use mrprism fuse")
@@ -78,7 +82,7 @@ def predict_files(
     weights = hashlib.sha256(predictor.run.weights_file.read_bytes()).hexdigest()
     for stem, file in folders.items():
         folder = out / stem
-        skip = _finished(folder, weights, file, window or predictor.run.config.window)
+        skip = _finished(folder, weights, file, window or predictor.run.config.window, predictor.method.draws)
         if not skip:
             _predict_file(predictor, file, folder, weights, window)
         if each:
@@ -104,6 +108,9 @@ def _predict_file(
         "raters": predictor.task.raters,
         "split": split_of(predictor.run.config, _stem(file), predictor.bare(image).image) or NEW,
         "weights": _weights(prediction, predictor.task),
+        "draws": predictor.method.draws,
+        "draw_weights": _draw_weights(prediction, predictor.task),
+        "coverage": predictor.coverage if prediction.inner is not None else None,
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
@@ -136,6 +143,14 @@ def _weights(prediction: Prediction, task: Task) -> dict[str, dict[str, float]] 
     }
 
 
+def _draw_weights(prediction: Prediction, task: Task) -> dict[str, list[float]] | None:
+    """The chance of each draw by structure, where they are not alike."""
+    if prediction.draw_weights is None:
+        return None
+    chances = np.asarray(prediction.draw_weights, np.float64)
+    return {structure: chances[:, c].round(6).tolist() for c, structure in enumerate(task.structures)}
+
+
 def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFile, suffix: str) -> None:
     def probability(name: str, array: np.ndarray) -> None:
         write_probability(folder / f"{name}{suffix}", array, like=image, spacing_mm=image.spacing_mm)
@@ -147,6 +162,11 @@ def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFi
     for c, structure in enumerate(structures):
         probability(f"probability_{structure}", prediction.probability[c])
         mask(f"mask_{structure}", prediction.probability[c])
+        if prediction.calibrated is not None:
+            probability(f"calibrated_{structure}", prediction.calibrated[c])
+        for bound in ("inner", "outer"):
+            if (outline := getattr(prediction, bound)) is not None:
+                mask(f"{bound}_{structure}", outline[c])
         for r, rater in enumerate(raters):
             if prediction.raters is not None:
                 mask(f"raters/{rater}_{structure}", prediction.raters[r, c])
@@ -172,7 +192,7 @@ def _images(files: Iterable[str | Path]) -> Iterator[Path]:
         raise InputError(f"there is no image to predict in {where}; folders inside are not looked into")
 
 
-def _finished(folder: Path, weights: str, image: Path, window: Window | None) -> bool:
+def _finished(folder: Path, weights: str, image: Path, window: Window | None, draws: int | None) -> bool:
     """Whether a folder holds this very answer already.
 
     Raises:
@@ -182,14 +202,19 @@ def _finished(folder: Path, weights: str, image: Path, window: Window | None) ->
         return False
     try:
         about = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
-        made_from = about["weights_sha256"], about["image_sha256"], about.get("window")
+        made_from = (
+            about["weights_sha256"],
+            about["image_sha256"],
+            about.get("window"),
+            about.get("draws", draws),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"'{folder}' is there already and holds no prediction; expected a new folder"
         ) from None
     if not image.exists():
         return False
-    return made_from == (weights, _sha256(image), None if window is None else list(window))
+    return made_from == (weights, _sha256(image), None if window is None else list(window), draws)
 
 
 def _sha256(image: Path) -> str:

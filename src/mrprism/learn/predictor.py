@@ -22,6 +22,7 @@ from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.learn.advice import predicting_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
+from mrprism.learn.calibration import COVERAGE, Calibration, read_calibration
 from mrprism.learn.devices import check_device, keep_thread_limit
 from mrprism.learn.finite import check_answer
 from mrprism.learn.methods.method import Method
@@ -29,21 +30,49 @@ from mrprism.learn.resize import resize, resize_sample
 from mrprism.learn.run import Run
 from mrprism.learn.weights import load_method
 
-MAPS = ("probability", "raters", "confidence", "draws", "steps")  # fields of a Prediction with pixel axes
+MOST_DRAWS = 1000
+MAPS = (
+    "probability",
+    "raters",
+    "confidence",
+    "draws",
+    "steps",
+    "calibrated",
+    "inner",
+    "outer",
+)  # fields of a Prediction with pixel axes
 
 
-def load(run: str | Path | Run, device: str | None = None) -> Predictor:
+def load(run: str | Path | Run, device: str | None = None, draws: int | None = None) -> Predictor:
     """Load a run for predicting.
 
     Args:
         device: "cpu", "cuda"; None: a GPU if there is one.
+        draws: Outlines drawn for a case; None: as many as the run was trained with.
+
+    Raises:
+        InputError: No such run, its weights are not its own, or its method does not draw.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
     keep_thread_limit()
-    return Predictor(run, load_method(run, device))
+    method = load_method(run, device)
+    if draws is not None:
+        _draw(method, draws, run.config.method)
+    return Predictor(run, method, read_calibration(run))
+
+
+def _draw(method: Method, draws: int, name: str) -> None:
+    if method.draws is None:
+        raise InputError(
+            f"method '{name}' does not draw outlines, so that no number of draws can be asked of it; those of "
+            "ssn, prob-unet, pionono and mc-dropout, for instance, do"
+        )
+    if not 1 <= draws <= MOST_DRAWS:
+        raise InputError(f"the number of draws is {draws}; expected 1 to {MOST_DRAWS}")
+    method.draws = draws
 
 
 @dataclass(frozen=True)
@@ -52,6 +81,8 @@ class Predictor:
 
     run: Run
     method: Method
+    calibration: Calibration | None = None
+    coverage: float = COVERAGE  # of inner and outer outlines
 
     @property
     def task(self) -> Task:
@@ -122,7 +153,7 @@ class Predictor:
         cut = self.slicing.cut(sample)
         volume = cut_volume(sample, cut)
         maps: dict[str, Stack] = {}
-        weights = []
+        weights, chances = [], []
         for index in range(volume.space[0]):
             plane = of(slice_of(volume, index, self.slicing))
             for name, array in _named_maps(plane):
@@ -132,11 +163,14 @@ class Predictor:
                     maps[name] = Stack(array, cut)
             if plane.weights is not None:
                 weights.append(plane.weights)
+            if plane.draw_weights is not None:
+                chances.append(plane.draw_weights)
         steps = tuple(stack for name, stack in maps.items() if name.startswith("steps"))
         return Prediction(
             **{name: maps.get(name) for name in MAPS if name != "steps"},
             steps=steps,
             weights=np.mean(weights, axis=0) if weights else None,
+            draw_weights=np.mean(chances, axis=0) if chances else None,
         )
 
     def _alone(self, sample: MultiRaterSample) -> MultiRaterSample:
@@ -172,6 +206,8 @@ class Predictor:
             prediction = self.method.predict(batch)
             maps = {name: sized(getattr(prediction, name), height, width) for name in MAPS}
             (case,) = replace(prediction, **maps).cases()
+        if self.calibration is not None:
+            case = self.calibration.apply(case, self.coverage)
         check_answer(case, sample.name, self.run.config.method)
         return case
 
@@ -244,4 +280,4 @@ def _in_memory(prediction: Prediction) -> Prediction:
             return tuple(np.asarray(stack) for stack in value)
         return None if value is None else np.asarray(value)
 
-    return Prediction(**{name: read(getattr(prediction, name)) for name in MAPS}, weights=prediction.weights)
+    return replace(prediction, **{name: read(getattr(prediction, name)) for name in MAPS})

@@ -2,6 +2,7 @@
 
     config.json          what was trained, on what, how (`RunConfig`)
     weights.safetensors  the chosen weights
+    calibration.json     what validation cases taught of its probabilities (`mrprism.learn.calibration`)
     result.json          how it ended (`RunResult`)
     log.jsonl            one line a step, one line a validation
     checkpoint/          where to go on after an interruption

@@ -14,12 +14,15 @@ import numpy as np
 
 from mrprism.core.registry import Registry
 from mrprism.metrics.bootstrap import Difference, paired_difference
-from mrprism.metrics.calibration import Reliability, brier, ece, reliability
+from mrprism.metrics.calibration import Reliability, brier, contains, ece, ece_in_region, reliability
 from mrprism.metrics.distance import hd95
 from mrprism.metrics.diversity import (
+    coverage,
     dice_match,
     dice_max,
+    diversity_of_raters,
     generalised_energy_distance,
+    hm_iou,
     variance_correlation,
     volume_crps,
 )
@@ -43,12 +46,17 @@ __all__ = [
     "Reliability",
     "above",
     "brier",
+    "contains",
+    "coverage",
     "dice",
     "dice_match",
     "dice_max",
+    "diversity_of_raters",
     "ece",
+    "ece_in_region",
     "generalised_energy_distance",
     "hd95",
+    "hm_iou",
     "iou",
     "paired_difference",
     "qubiq_score",
@@ -67,8 +75,11 @@ class Metric:
     `function` is called for one structure of one case with arguments that follow from `needs`:
 
     - "probability": (probability, votes, raters, spacing_mm), the target being a count of votes;
+    - "calibrated": as "probability", with the probability read as a share of votes;
+    - "bounds": (inner outline, outer outline, the masks of those who did the structure);
     - "draws": (draws, masks, sampled), the first two with the set of outlines as first axis; sampled says
-      whether the draws are some of many there could be (unless told: no);
+      whether the draws are some of many there could be (unless told: no). Draws with chances of their own come
+      with a fourth argument, those chances, to a metric that is `weighted`; the others get all draws that have any;
     - "raters": (what the method thinks this rater draws, what the rater drew), as masks;
     - "confidence": (the map of confidence in this rater,);
     - "weight": (the weight of this rater's mask when masks are fused,);
@@ -79,8 +90,11 @@ class Metric:
     better: Literal["higher", "lower"]
     label: str
     unit: Literal["%", "mm", "px", "count", ""]  # "%": a fraction that tables show times 100
-    needs: Literal["probability", "draws", "raters", "confidence", "weight", "masks"] = "probability"
+    needs: Literal[
+        "probability", "calibrated", "bounds", "draws", "raters", "confidence", "weight", "masks"
+    ] = "probability"
     each_rater: bool = False  # of "probability" metrics: also against each rater alone
+    weighted: bool = False  # of "draws" metrics: respects the chances of draws
     undefined: bool = False  # NaN where it is not defined, such as a distance to an empty outline
 
     def allows(self, value: float) -> bool:
@@ -103,6 +117,29 @@ METRICS: Registry[Metric] = Registry("metric", {
     ),
     "ece": Metric(lambda p, votes, raters, spacing: ece(p, votes, raters), "lower", "ECE", "%"),
     "brier": Metric(lambda p, votes, raters, spacing: brier(p, votes, raters), "lower", "Brier", ""),
+    "ece_region": Metric(
+        lambda p, votes, raters, spacing: ece_in_region(p, votes, raters), "lower", "ECE in the region", "%"
+    ),
+    "soft_dice_after": Metric(
+        lambda p, votes, raters, spacing: soft_dice(p, votes, raters),
+        "higher", "soft Dice, calibrated", "%", needs="calibrated",
+    ),
+    "brier_after": Metric(
+        lambda p, votes, raters, spacing: brier(p, votes, raters),
+        "lower", "Brier, calibrated", "", needs="calibrated",
+    ),
+    "ece_region_after": Metric(
+        lambda p, votes, raters, spacing: ece_in_region(p, votes, raters),
+        "lower", "ECE in the region, calibrated", "%", needs="calibrated",
+    ),
+    "inner_holds": Metric(
+        lambda inner, outer, masks: contains(masks.all(axis=0), inner),
+        "higher", "inner outline within all masks", "%", needs="bounds",
+    ),
+    "outer_holds": Metric(
+        lambda inner, outer, masks: contains(outer, masks.any(axis=0)),
+        "higher", "outer outline around all masks", "%", needs="bounds",
+    ),
     "hd95": Metric(
         lambda p, votes, raters, spacing: hd95(above(p, 0.5), voted_above(votes, raters, 0.5), spacing),
         "lower", "HD95", "mm", undefined=True,
@@ -115,10 +152,28 @@ METRICS: Registry[Metric] = Registry("metric", {
         lambda draws, masks, sampled=False: float(len(draws)), "higher", "answers", "count", needs="draws"
     ),
     "ged": Metric(
-        lambda draws, masks, sampled=False: generalised_energy_distance(
-            above(draws, 0.5), masks, sampled=sampled
+        lambda draws, masks, sampled=False, weights=None: generalised_energy_distance(
+            above(draws, 0.5), masks, sampled=sampled, weights=weights
         ),
-        "lower", "GED²", "", needs="draws", undefined=True,
+        "lower", "GED²", "", needs="draws", weighted=True, undefined=True,
+    ),
+    "ged_v": Metric(
+        lambda draws, masks, sampled=False, weights=None: generalised_energy_distance(
+            above(draws, 0.5), masks, weights=weights
+        ),
+        "lower", "GED² as printed", "", needs="draws", weighted=True,
+    ),
+    "hm_iou": Metric(
+        lambda draws, masks, sampled=False, weights=None: hm_iou(above(draws, 0.5), masks, weights=weights),
+        "higher", "HM-IoU", "%", needs="draws", weighted=True,
+    ),
+    "coverage": Metric(
+        lambda draws, masks, sampled=False: coverage(above(draws, 0.5), masks),
+        "higher", "disputed pixels covered", "%", needs="draws",
+    ),
+    "diversity": Metric(
+        lambda draws, masks, sampled=False: diversity_of_raters(masks),
+        "higher", "diversity of the raters", "", needs="draws",
     ),
     "dice_max": Metric(
         lambda draws, masks, sampled=False: dice_max(above(draws, 0.5), masks),
@@ -133,10 +188,10 @@ METRICS: Registry[Metric] = Registry("metric", {
         "higher", "NCC of variance", "", needs="draws", undefined=True,
     ),
     "volume_crps": Metric(
-        lambda draws, masks, sampled=False: volume_crps(
-            _sizes(above(draws, 0.5)), _sizes(masks), sampled=sampled
+        lambda draws, masks, sampled=False, weights=None: volume_crps(
+            _sizes(above(draws, 0.5)), _sizes(masks), sampled=sampled, weights=weights
         ),
-        "lower", "CRPS of volume", "px", needs="draws", undefined=True,
+        "lower", "CRPS of volume", "px", needs="draws", weighted=True, undefined=True,
     ),
     "rater_dice": Metric(dice, "higher", "Dice of the imitated rater", "%", needs="raters"),
     "confidence": Metric(

@@ -7,7 +7,8 @@ A hard reference is one vote out of one.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Bool, Float, Int64, Integer
+from scipy.ndimage import maximum_filter
 
 from mrprism.metrics.pieces import pieces
 
@@ -69,3 +70,35 @@ def brier(
         np.sum((flat[part].astype(np.float64) - voted[part] / raters) ** 2) for part in pieces(flat.size)
     ]
     return float(sum(squares) / flat.size)
+
+
+def around(marked: Bool[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:
+    """The region of interest: all within a margin of what is marked; the whole image where nothing is.
+
+    The margin is a twentieth of the image's side, along each axis by itself, and at least 3 pixels (along an axis
+    of slices one).
+    """
+    if not marked.any():
+        return np.ones_like(marked)
+    margins = [
+        max(1 if marked.ndim == 3 and axis == 0 else 3, round(side / 20))
+        for axis, side in enumerate(marked.shape)
+    ]
+    return np.asarray(maximum_filter(marked, size=[2 * margin + 1 for margin in margins], mode="constant"))
+
+
+def ece_in_region(
+    probability: Float[np.ndarray, "*space"],
+    votes: Integer[np.ndarray, "*space"],
+    raters: int,
+    *,
+    bins: int = 15,
+) -> float:
+    """`ece` in the region around what any rater marked, so that plain background does not drown it."""
+    inside = around(votes > 0)
+    return ece(probability[inside], votes[inside], raters, bins=bins)
+
+
+def contains(outer: Bool[np.ndarray, "*space"], inner: Bool[np.ndarray, "*space"]) -> float:
+    """1 where one mask holds all of the other, else 0: its mean over cases is a coverage."""
+    return float(not bool((inner & ~outer).any()))

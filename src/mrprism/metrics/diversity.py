@@ -4,15 +4,21 @@
 outline for each rater a method imitates), `masks` those of the R raters who did the structure.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
 
 from mrprism.metrics.pieces import pieces
 
 
 def generalised_energy_distance(
-    draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"], *, sampled: bool = False
+    draws: Bool[np.ndarray, "S *space"],
+    masks: Bool[np.ndarray, "R *space"],
+    *,
+    sampled: bool = False,
+    weights: Float[np.ndarray, " S"] | None = None,
 ) -> float:
     """Squared energy distance of two sets of outlines under 1 - IoU; 0 when they spread alike.
 
@@ -23,16 +29,81 @@ def generalised_energy_distance(
             estimated, whatever their number: only pairs of different draws count (U-statistic), so a single
             case may come out a little below 0, and with one draw nothing is known (NaN). Otherwise the draws
             are all there are, and a mask with itself counts too (V-statistic, never negative).
+        weights: The chance of each draw, which sum to 1, where they are not alike. Such draws are all there are.
 
     Source: Kohl et al., "A probabilistic U-Net for segmentation of ambiguous images",
     NeurIPS 2018, arXiv:1806.05034; the two statistics: Székely, Rizzo, "Energy statistics", Journal of
     Statistical Planning and Inference 143(8), 2013.
     """
-    across = 1 - _iou_matrix(draws, masks).mean()
-    among_draws = 1 - _iou_matrix(draws, draws).mean()
-    if sampled:
+    weight = np.full(len(draws), 1 / len(draws)) if weights is None else weights
+    across = 1 - float((weight @ _iou_matrix(draws, masks)).mean())
+    among_draws = 1 - float(weight @ _iou_matrix(draws, draws) @ weight)
+    if sampled and weights is None:
         among_draws = among_draws * len(draws) / (len(draws) - 1) if len(draws) > 1 else np.nan
     return float(2 * across - among_draws - (1 - _iou_matrix(masks, masks).mean()))
+
+
+def diversity_of_raters(masks: Bool[np.ndarray, "R *space"]) -> float:
+    """Mean distance 1 - IoU between two raters' masks, a mask with itself too: what GED takes off for the raters.
+
+    It says nothing of a method; without it no GED can be read. In [0, 1 - 1/R].
+    """
+    return float(1 - _iou_matrix(masks, masks).mean())
+
+
+def hm_iou(
+    draws: Bool[np.ndarray, "S *space"],
+    masks: Bool[np.ndarray, "R *space"],
+    *,
+    weights: Float[np.ndarray, " S"] | None = None,
+) -> float:
+    """Mean IoU of draws and raters, each repeated to their least common multiple and paired one to one.
+
+    Nobody stays unpaired, unlike in `dice_match`. In [0, 1], higher is better; it rises with the number of
+    draws, which has to stand beside it.
+
+    Args:
+        weights: The chance of each draw, which sum to 1: then the pairing is the best transport of so much of each
+            draw to raters who all weigh alike. With equal weights that is the same.
+
+    Source: Kohl et al., "A hierarchical probabilistic U-Net for modeling multi-scale ambiguities", 2019,
+    arXiv:1905.13077; repeated to the least common multiple as in Zbinden et al., "Stochastic segmentation with
+    conditional categorical diffusion models", ICCV 2023, arXiv:2303.08888.
+    """
+    scores = _iou_matrix(draws, masks)
+    if weights is not None:
+        return _best_transport(scores, weights)
+    common = math.lcm(*scores.shape)
+    repeated = scores.repeat(common // len(draws), axis=0).repeat(common // len(masks), axis=1)
+    return float(repeated[linear_sum_assignment(repeated, maximize=True)].mean())
+
+
+def _best_transport(scores: Float[np.ndarray, "S R"], weights: Float[np.ndarray, " S"]) -> float:
+    """The largest sum of plan x score, where the rows of the plan sum to `weights`, its columns alike."""
+    count, raters = scores.shape
+    rows, columns = np.kron(np.eye(count), np.ones(raters)), np.kron(np.ones(count), np.eye(raters))
+    found = linprog(
+        -scores.ravel(),
+        A_eq=np.vstack([rows, columns]),
+        b_eq=np.concatenate([weights / weights.sum(), np.full(raters, 1 / raters)]),
+        method="highs",
+    )
+    return float(-found.fun)
+
+
+def coverage(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]) -> float:
+    """The share of the pixels on which raters disagree that draws disagree on as well; in [0, 1].
+
+    1 where raters never disagree. It rises with the number of draws, and noise all over the image has 1: never to
+    be read without GED.
+    """
+    disputed, covered = 0, 0
+    flat, drawn = draws.reshape(len(draws), -1), masks.reshape(len(masks), -1)
+    for part in pieces(flat.shape[1]):
+        both = [each[:, part].any(axis=0) & ~each[:, part].all(axis=0) for each in (drawn, flat)]
+        disputed += int(np.count_nonzero(both[0]))
+        covered += int(np.count_nonzero(both[0] & both[1]))
+    return covered / disputed if disputed else 1.0
 
 
 def dice_max(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]) -> float:
@@ -96,7 +167,11 @@ def variance_correlation(
 
 
 def volume_crps(
-    volumes: Float[np.ndarray, " S"], rated: Float[np.ndarray, " R"], *, sampled: bool = False
+    volumes: Float[np.ndarray, " S"],
+    rated: Float[np.ndarray, " R"],
+    *,
+    sampled: bool = False,
+    weights: Float[np.ndarray, " S"] | None = None,
 ) -> float:
     """Continuous ranked probability score of predicted volumes against the raters' volumes.
 
@@ -107,16 +182,22 @@ def volume_crps(
     Args:
         sampled: The volumes are some of the many there could be, and the score of all of them is
             estimated, whatever their number; with one nothing is known (NaN).
+        weights: The chance of each draw, as in `generalised_energy_distance`.
 
     Source: Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation",
     Journal of the American Statistical Association 102(477), 2007; of samples: Ferro, "Fair scores for
     ensemble forecasts", Quarterly Journal of the Royal Meteorological Society 140(683), 2014.
     """
     steps = np.sort(np.concatenate([volumes, rated]).astype(np.float64))
-    predicted = np.searchsorted(np.sort(volumes), steps, side="right") / len(volumes)
+    if weights is None:
+        predicted = np.searchsorted(np.sort(volumes), steps, side="right") / len(volumes)
+    else:
+        order = np.argsort(volumes)
+        reached = np.concatenate([[0.0], np.cumsum(weights[order])])
+        predicted = reached[np.searchsorted(volumes[order], steps, side="right")]
     drawn = np.searchsorted(np.sort(rated), steps, side="right") / len(rated)
     apart = (predicted - drawn)[:-1] ** 2
-    if sampled:
+    if sampled and weights is None:
         if len(volumes) < 2:
             return float("nan")
         apart = apart - (predicted * (1 - predicted))[:-1] / (len(volumes) - 1)

@@ -29,6 +29,7 @@ MEAN = "mean of raters"  # the share of votes of those who did the structure
 RATERS = "raters"  # all their masks, as a set
 RATER = "rater:"  # followed by the rater's name: one mask alone
 ANSWERS = "answers"  # the metric that says how many outlines a method gives of one structure
+DIVERSITY = "diversity"  # the metric that says how far the raters are from each other, whatever the method
 FINAL = "final"  # the answer of a method; "Rec0", "Rec1", ... are the recurrences on the way
 
 
@@ -149,6 +150,8 @@ def _numbers(
             for name in wanted.of("probability"):
                 yield recurrence, target.name, name, _value(name, probability, target, sample)
     drawn = [r for r in range(len(sample.masks)) if sample.rated[r, c]]
+    if drawn:
+        yield from _as_validation_taught(prediction, sample, c, drawn, wanted)
     if "rater" in wanted.targets:
         for r in drawn:
             target = Target(RATER + task.raters[r], sample.masks[r, c].astype(np.uint8), 1)
@@ -157,18 +160,41 @@ def _numbers(
                     yield FINAL, target.name, name, _value(name, final, target, sample)
         yield from _about_raters(prediction, sample, task, c, wanted)
     if RATERS in wanted.targets and drawn:
-        draws, sampled = _answers(prediction, c)
+        draws, sampled, weights = _answers(prediction, c)
         for name in wanted.of("draws"):
-            yield FINAL, RATERS, name, METRICS[name].function(draws, sample.masks[drawn, c], sampled)
+            given = (weights,) if weights is not None and METRICS[name].weighted else ()
+            value = METRICS[name].function(draws, sample.masks[drawn, c], sampled, *given)
+            yield FINAL, RATERS, name, value
 
 
-def _answers(prediction: Prediction, c: int) -> tuple[np.ndarray, bool]:
-    """Every outline a method gives of a structure, and whether they are some of many it could give."""
+def _as_validation_taught(
+    prediction: Prediction, sample: MultiRaterSample, c: int, drawn: Sequence[int], wanted: _Wanted
+) -> Iterator[tuple[str, str, str, float]]:
+    """How good the calibrated probability is, and whether inner and outer outline hold."""
+    masks = sample.masks[drawn, c]
+    if prediction.calibrated is not None and MEAN in wanted.targets:
+        target = Target(MEAN, masks.sum(axis=0, dtype=np.int32), len(drawn))
+        for name in wanted.of("calibrated"):
+            yield FINAL, MEAN, name, _value(name, prediction.calibrated[c], target, sample)
+    if RATERS in wanted.targets and prediction.inner is not None and prediction.outer is not None:
+        for name in wanted.of("bounds"):
+            value = METRICS[name].function(prediction.inner[c], prediction.outer[c], masks)
+            yield FINAL, RATERS, name, value
+
+
+def _answers(prediction: Prediction, c: int) -> tuple[np.ndarray, bool, np.ndarray | None]:
+    """Every outline a method gives of a structure, whether they are some of many, and their chances if unlike."""
+    if prediction.draws is not None and prediction.draw_weights is not None:
+        weights = np.asarray(prediction.draw_weights, np.float64)[:, c]
+        some = np.flatnonzero(weights > 0)  # draws without a chance are none
+        if len(some):
+            alike = np.ptp(weights[some]) < 1e-9
+            return prediction.draws[some, c], False, None if alike else weights[some] / weights.sum()
     if prediction.draws is not None:
-        return prediction.draws[:, c], True
+        return prediction.draws[:, c], True, None
     if prediction.raters is not None:
-        return prediction.raters[:, c], False
-    return np.asarray(prediction.probability[c])[None], False  # one, and always the same
+        return prediction.raters[:, c], False, None
+    return np.asarray(prediction.probability[c])[None], False, None  # one, and always the same
 
 
 def _common_targets(sample: MultiRaterSample, c: int, wanted: _Wanted) -> Iterator[Target]:

@@ -269,6 +269,8 @@ METHOD_NAMES = {
     "max-mig": "Max-MIG",
     "wdnet": "WDNet",
     "aggnet": "AggNet",
+    "ssn": "SSN",
+    "prob-unet": "Probabilistic U-Net",
 }
 
 

@@ -35,11 +35,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in MET
     "aggnet: margin": ("aggnet", {"margin": 3, "grouping": "separate"}),
     "mrnet: code": ("mrnet", {"consistency": "code"}),
     "posal: adversarial": ("posal", {"adversarial": True}),
+    "ssn: pixels alone": ("ssn", {"rank": 0}),
+    "control: consensus": ("control", {"of": "consensus"}),
+    "control: noise": ("control", {"of": "noise"}),
     "beal: adversarial": ("beal", {"adversarial": True}),
 }
 FEWER = {
     "deep-ensemble": {"members": 2},
     "mc-dropout": {"passes": 3},
+    "ssn": {"samples": 8, "warmup": 0.5},  # of two epochs a tenth is none
+    "prob-unet": {"draws": 3, "width": 8},
+    "pionono": {"draws": 3},
     "diagnosis-first": {"steps": 2},
     "diagnosis-first-fusion": {"steps": 2},
 }

@@ -33,8 +33,13 @@ _METHODS: dict[str, str | type[Method]] = {
     "label-sampling": "label_sampling:LabelSampling",
     "deep-ensemble": "deep_ensemble:DeepEnsemble",
     "mc-dropout": "mc_dropout:MCDropout",
+    # several answers: outlines as raters might draw them
+    "ssn": "ssn:SSN",
+    "prob-unet": "prob_unet:ProbUNet",
+    "pionono": "pionono:Pionono",
     # fusion of the evaluated case's own masks (Table 3)
     "fuse": "fuse:Fuse",
+    "control": "control:Control",
     "max-mig-forecaster": "max_mig:MaxMIGForecaster",
     "diagnosis-first-fusion": "diagnosis_first:DiagnosisFirstFusion",
 }

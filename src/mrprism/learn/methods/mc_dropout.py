@@ -39,7 +39,7 @@ class MCDropout(FusedLabel):
         super().__init__(task, label=label, backbone=backbone, encoder_weights=encoder_weights)
         if not 0 < dropout < 1 or passes < 1:
             raise InputError(f"dropout must be in (0, 1) and passes at least 1, not {dropout} and {passes}")
-        self.passes = passes
+        self.draws: int = passes
         self.unet = UNet(
             task.channels, len(task.structures), backbone, dropout=dropout, encoder_weights=encoder_weights
         )
@@ -52,7 +52,7 @@ class MCDropout(FusedLabel):
         with torch.random.fork_rng([batch.image.device] if batch.image.is_cuda else []):
             torch.manual_seed(0)
             _train(dropouts, True)
-            draws = torch.stack([self._pass(features, size) for _ in range(self.passes)], 1)
+            draws = torch.stack([self._pass(features, size) for _ in range(self.draws)], 1)
             _train(dropouts, learning)
         return Prediction(probability=draws.mean(1), draws=draws)
 

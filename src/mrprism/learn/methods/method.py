@@ -27,6 +27,8 @@ class Method(nn.Module, ABC):
     portable: ClassVar[frozenset[str]] = frozenset({"probability", "raters", "confidence"})
     needs: ClassVar[frozenset[str]] = frozenset()  # of "named raters", "diagnosis", "reference", "two raters"
 
+    draws: int | None = None  # how many outlines are drawn for a case, where that can be asked for
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task

@@ -1,0 +1,59 @@
+"""The noise that outlines are drawn with: a function of the case and the number of the draw, of nothing else.
+
+So the same case gets the same draws whatever stands beside it in a batch, on a CPU as on a GPU, and the first
+16 of 100 draws are the 16 of a call that asks for 16.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mrprism.core.seeds import seed_of
+from mrprism.learn.batch import Batch
+
+
+def noise(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Float[Tensor, "B N ..."]:
+    """Standard normal, `count` of `shape` for each case of the batch.
+
+    Args:
+        purpose: "latent" is shared by the slices of a volume, so that a draw is one outline through all of
+            them; anything else differs from slice to slice.
+    """
+    return _drawn(torch.randn, batch, count, shape, purpose)
+
+
+def uniform(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Float[Tensor, "B N ..."]:
+    """As `noise`, evenly in [0, 1)."""
+    return _drawn(torch.rand, batch, count, shape, purpose)
+
+
+def chosen(batch: Batch, chances: Float[Tensor, "B K"], count: int) -> Int64[Tensor, "B N"]:
+    """`count` numbers from 0 to K - 1 for each case, drawn with these chances; as "latent" for volumes."""
+    above = chances.float().cumsum(1)
+    found = torch.searchsorted(above, uniform(batch, count, (), "latent") * above[:, -1:], right=True)
+    return found.clamp(max=chances.shape[1] - 1)
+
+
+def _drawn(
+    draw: Callable[..., Tensor], batch: Batch, count: int, shape: Sequence[int], purpose: str
+) -> Tensor:
+    place = batch.image if batch.image is not None else batch.masks
+    assert place is not None
+    cases = []
+    for name in batch.names or ("",) * len(place):
+        generator = torch.Generator().manual_seed(seed_of(0, f"{purpose}: {_case(name, purpose)}"))
+        # one after the other: a longer row begins as a shorter one does
+        cases.append(torch.stack([draw(tuple(shape), generator=generator) for _ in range(count)]))
+    return torch.stack(cases).to(place.device)
+
+
+def _case(name: str, purpose: str) -> str:
+    """What a case is called, as a file too: without folder and suffix."""
+    stem, comma, slice_ = name.partition(", slice ")
+    stem = re.sub(r"(\.nii\.gz|\.[A-Za-z]\w*)$", "", stem.replace("\\", "/").rpartition("/")[2])
+    return stem if purpose == "latent" else stem + comma + slice_

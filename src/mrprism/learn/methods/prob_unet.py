@@ -1,0 +1,131 @@
+"""Probabilistic U-Net: a conditional variational autoencoder around a U-Net.
+
+Source: Kohl et al., "A probabilistic U-Net for segmentation of ambiguous images", NeurIPS 2018,
+arXiv:1806.05034; β = 10 as in its much-used PyTorch port.
+
+Departures:
+- the shared U-Net; its features, to which z is joined, stand at half the image's size;
+- structures are separate binaries; z is drawn once for an image, so that they vary together;
+- the posterior also sees, as a map for each structure, whether it was rated;
+- reconstruction (a sum over pixels), KL and L2 are all divided by the number of pixels and structures, which
+  changes no balance between them. Dividing the reconstruction alone would let the posterior collapse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mrprism.core.errors import InputError
+from mrprism.core.prediction import Prediction
+from mrprism.core.sample import Task
+from mrprism.learn.batch import Batch
+from mrprism.learn.bounds import Done, Kept
+from mrprism.learn.draws import noise
+from mrprism.learn.methods.method import Method
+from mrprism.learn.methods.multiple_hypotheses import one_rater
+from mrprism.learn.networks.latent import GaussianEncoder, LatentHead, kl_of_gaussians
+from mrprism.learn.networks.unet import UNet
+
+
+class ProbUNet(Method):
+    """Prior p(z|x), posterior q(z|x,y), and a decoder that draws an outline for each z."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        latent: Kept = 6,
+        beta: float = 10.0,
+        l2: float = 1e-5,
+        width: Done = 32,
+        draws: Done = 16,
+        backbone: str = "resnet34",
+        encoder_weights: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            latent: Dimensions of z.
+            beta: Weight of the KL, beside a reconstruction summed over pixels.
+            l2: Weight of the squared weights of prior, posterior and decoder.
+            width: Channels of the first block of prior and posterior.
+            draws: Outlines drawn for a case.
+        """
+        super().__init__(task)
+        if latent < 1 or width < 1 or draws < 1 or beta < 0 or l2 < 0:
+            raise InputError(
+                f"latent, width and draws must be at least 1, beta and l2 not below 0; they are {latent}, {width}, "
+                f"{draws}, {beta} and {l2}"
+            )
+        self.latent, self.beta, self.l2 = latent, beta, l2
+        self.draws: int = draws
+        structures = len(task.structures)
+        self.unet = UNet(task.channels, structures, backbone, encoder_weights=encoder_weights)
+        self.unet.head = LatentHead(self.unet.decoder.width, latent, structures)  # type: ignore[assignment]
+        self.prior = GaussianEncoder(task.channels, width, latent)
+        self.posterior = GaussianEncoder(task.channels + 2 * structures, width, latent)
+
+    def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        image, masks, rated = batch.image, batch.masks, batch.rated
+        assert image is not None and masks is not None and rated is not None
+        some = rated.any(2).any(1)
+        if not some.any():
+            return
+        image = image[some]
+        drawn, known = one_rater(masks[some], rated[some])
+        mean, log_deviation = self.posterior_of(image, drawn, known)
+        z = mean + log_deviation.exp() * torch.randn_like(mean)
+        logits = self.decoder(self.unet.features(image), z, image.shape[-2:]).float()
+        each = F.binary_cross_entropy_with_logits(logits, drawn, reduction="none").sum((-2, -1))
+        pixels = drawn[0, 0].numel() * known.sum(1)
+        kl = kl_of_gaussians(mean, log_deviation, *self.prior(image))
+        squares = torch.stack(
+            [
+                p.square().sum()
+                for part in (self.prior, self.posterior, self.decoder)
+                for p in part.parameters()
+            ]
+        )
+        yield {
+            "reconstruction": ((each * known).sum(1) / pixels).mean(),
+            "kl": self.beta * (kl / pixels).mean(),
+            "l2": self.l2 * squares.sum() / pixels.float().mean(),
+        }
+
+    def predict(self, batch: Batch) -> Prediction:
+        assert batch.image is not None
+        mean, log_deviation = self.prior(batch.image)
+        draws = self.drawn(batch, mean, log_deviation)
+        return Prediction(probability=draws.mean(1), draws=draws)
+
+    def drawn(
+        self, batch: Batch, mean: Float[Tensor, "B L"], log_deviation: Float[Tensor, "B L"]
+    ) -> Float[Tensor, "B N C H W"]:
+        """Outlines drawn from a Gaussian over z: the U-Net once, then a cheap decoding for each."""
+        assert batch.image is not None
+        seen, size = self.decoder.seen(self.unet.features(batch.image)), batch.image.shape[-2:]
+        away = noise(batch, self.draws, (self.latent,), "latent")
+        latents = mean[:, None] + log_deviation.exp()[:, None] * away
+        return torch.stack([self.decoder.decode(seen, z, size).sigmoid() for z in latents.unbind(1)], 1)
+
+    def posterior_of(
+        self,
+        image: Float[Tensor, "B channel H W"],
+        drawn: Float[Tensor, "B C H W"],
+        known: Bool[Tensor, "B C"],
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log-deviation of q(z|x,y)."""
+        flags = known[..., None, None].expand_as(drawn).float()
+        found: tuple[Tensor, Tensor] = self.posterior(torch.cat([image, drawn * flags, flags], 1))
+        return found
+
+    @property
+    def decoder(self) -> LatentHead:
+        head = self.unet.head
+        assert isinstance(head, LatentHead)
+        return head

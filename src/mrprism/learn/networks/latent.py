@@ -1,0 +1,82 @@
+"""Parts of networks that draw: Gaussians read from images, and a head that a latent vector steers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mrprism.learn.networks.unet import Head
+
+FLATTEST = 5.0  # |log-deviation| never exceeds it, so that no Gaussian becomes a point or a plain
+
+
+class GaussianEncoder(nn.Module):
+    """An image to a diagonal Gaussian: blocks of three convolutions with pooling between, mean over the image.
+
+    Source: Kohl et al., "A probabilistic U-Net", NeurIPS 2018, arXiv:1806.05034, appendix.
+    """
+
+    def __init__(self, channels: int, width: int, latent: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for number, factor in enumerate((1, 2, 4, 6)):
+            if number:
+                layers.append(nn.AvgPool2d(2, ceil_mode=True))
+            for _ in range(3):
+                layers += [nn.Conv2d(channels, width * factor, 3, padding=1), nn.ReLU()]
+                channels = width * factor
+        self.blocks = nn.Sequential(*layers)
+        self.out = nn.Conv2d(channels, 2 * latent, 1)
+
+    def forward(self, x: Float[Tensor, "B channel H W"]) -> tuple[Tensor, Tensor]:
+        """Mean and log-deviation, (B, L) each."""
+        flat: Tensor = self.out(self.blocks(x).mean((-2, -1), keepdim=True)).flatten(1).float()
+        mean, log_deviation = flat.chunk(2, 1)
+        return mean, FLATTEST * torch.tanh(log_deviation / FLATTEST)
+
+
+def kl_of_gaussians(
+    mean: Float[Tensor, "*b L"],
+    log_deviation: Float[Tensor, "*b L"],
+    prior_mean: Float[Tensor, "*b L"],
+    prior_log_deviation: Float[Tensor, "*b L"],
+) -> Float[Tensor, "*b"]:
+    """KL(N(mean) ‖ N(prior)) of diagonal Gaussians in nats, in closed form, summed over the last axis."""
+    ratio = (2 * (log_deviation - prior_log_deviation)).exp()
+    apart = ((mean - prior_mean) * (-prior_log_deviation).exp()) ** 2
+    return 0.5 * (ratio + apart - 1).sum(-1) - (log_deviation - prior_log_deviation).sum(-1)
+
+
+class LatentHead(nn.Module):
+    """[features ‖ z tiled] → three 1×1 convolutions → logits; the last of them enlarges to the image's size.
+
+    The first layer is written as a sum, so that the features' half is computed once for many draws.
+    """
+
+    def __init__(self, width: int, latent: int, outputs: int) -> None:
+        super().__init__()
+        self.from_features = nn.Conv2d(width, width, 1)
+        self.from_latent = nn.Linear(latent, width, bias=False)
+        self.middle = nn.Conv2d(width, width, 1)
+        self.last = Head(width, outputs)
+
+    def seen(self, features: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
+        """The features' half of the first layer."""
+        half: Tensor = self.from_features(features)
+        return half
+
+    def decode(
+        self, seen: Float[Tensor, "B c h w"], z: Float[Tensor, "B L"], size: Sequence[int]
+    ) -> Float[Tensor, "B outputs H W"]:
+        """Logits of one draw for each image, from `seen`."""
+        hidden = torch.relu(seen + self.from_latent(z)[..., None, None])
+        logits: Tensor = self.last(torch.relu(self.middle(hidden)), size)
+        return logits
+
+    def forward(
+        self, features: Float[Tensor, "B c h w"], z: Float[Tensor, "B L"], size: Sequence[int]
+    ) -> Float[Tensor, "B outputs H W"]:
+        return self.decode(self.seen(features), z, size)

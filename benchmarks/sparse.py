@@ -26,9 +26,20 @@ from mrprism.learn.batches import collate
 from mrprism.learn.resize import resize_sample
 
 SEED, SIZE, TRAINED, CASES = 2026, 96, 64, {"train": 240, "val": 8, "test": 60}
-KINDS = {"forty-1": ("forty", 1), "forty-3": ("forty", 3), "seven-1": ("crowd", 1), "seven-7": ("crowd", 7)}
+KINDS = {  # the scenario, and how many of its raters outline each image; None: as the scenario has it
+    "forty-1": ("forty", 1),
+    "seven-1": ("crowd", 1),
+    "forty-3": ("forty", 3),
+    "by-image": ("by-image", None),
+    "missing": ("missing", None),
+    "two": ("two", None),
+    "crowd": ("crowd", None),
+}
 LABELS = {
     "vote": ("fused-label", {"label": "majority"}),
+    "pooled-staple": ("fused-label", {"label": "pooled-staple"}),
+    "outline": ("fused-label", {"label": "outline"}),
+    "auto": ("fused-label", {"label": "auto"}),
     "mrprism-outline": ("mrprism-outline", {}),
     "truth": ("fused-label", {"label": "reference"}),
 }
@@ -37,10 +48,15 @@ LABELS = {
 def cases(kind: str) -> Iterator[MultiRaterSample]:
     """Each image outlined by some of the scenario's raters, drawn at random."""
     scenario, each = KINDS[kind]
-    styles = SCENARIOS[scenario].styles
+    group = SCENARIOS[scenario]
+    styles = group.styles
     splits = [split for split, count in CASES.items() for _ in range(count)]
     for number, split in enumerate(splits):
         image, truth = fundus(np.random.default_rng((SEED, number, 0)), SIZE)
+        if each is None:
+            masks, rated = draw_raters(truth, group, np.random.default_rng((SEED, number, 1)), image)
+            yield MultiRaterSample(f"case{number:04d}", image, masks, rated, reference=truth, split=split)
+            continue
         chosen = np.sort(np.random.default_rng((SEED, number, 2)).permutation(len(styles))[:each])
         drawn = draw_raters(
             truth,

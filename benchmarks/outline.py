@@ -40,7 +40,7 @@ SCENARIOS = (
     "half",
     "threshold",
 )
-SEEDS, CASES, SIZE = (31, 32), 40, 64
+SEEDS, CASES, SIZE = (41, 42, 43), 40, 64
 FUSIONS = {  # name: method, skill over all cases
     "vote": ("majority", False),
     "SIMPLE": ("simple", False),

@@ -15,9 +15,10 @@ from mrprism.datasets.write import write_dataset
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_cases
 from mrprism.fusion.drawing import look, signed_distance
-from mrprism.fusion.observers import common_bias, observe, sample, weighted_median
+from mrprism.fusion.observers import common_bias, observe, sample
 from mrprism.fusion.outline_table import OutlineRow, outline_rows, tell
 from mrprism.fusion.pooling import pool_observers
+from mrprism.fusion.robust import tightest_bundle, weighted_median
 from mrprism.metrics.overlap import dice
 
 
@@ -275,3 +276,28 @@ def test_nothing_drawn_at_all_is_said():
     case.rated[:] = False
     with pytest.raises(InputError, match="no rater at all drew"):
         pool_observers([case])
+
+
+def test_a_bundle_of_three_outweighs_four_that_are_scattered():
+    """Numbers on a line: three masks at 0, four far outside and apart; the median lies outside, the bundle does not."""
+    places = np.array([0.0, 0.01, -0.01, 0.2, 0.3, 0.45, 0.6])
+    distance = np.linspace(-0.2, 0.2, 41) + places[:, None]
+    found = tightest_bundle(
+        distance, np.ones(distance.shape, bool), np.full(7, 0.15**2),
+        least=0.02**2, near=0.1, pixel_tail=20.0, mask_tail=2.0, stretches=10.0,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.hidden, np.linspace(-0.2, 0.2, 41), atol=0.03)
+    assert found.variance[:3].max() < found.variance[3:].min() / 4
+    assert np.median(distance, axis=0)[20] == pytest.approx(0.2)
+
+
+def test_where_who_draws_well_changes_from_image_to_image_each_image_is_told_by_its_bundle():
+    good, odd = Style(wobble=0.02, jitter=0.02), Style(bias=0.2, jitter=0.15, wobble=0.12)
+    one, other = [good] * 3 + [odd] * 4, [odd] * 3 + [good] * 3 + [odd]
+    cases = drawn(one, 16) + drawn(other, 16, seed=1)
+    found = pool_observers(cases).observers[0]
+    assert found.erratic
+    assert not found.bias.any()
+    assert not pool_observers(drawn(one, 32)).observers[0].erratic
+    assert mean_dice(fuse_cases(cases, "outline", pooled=True), cases) > 0.97
+    assert mean_dice(fuse_cases(cases, "majority"), cases) < 0.95

@@ -24,6 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from mrprism.core.patterns import ABSENT
 from mrprism.fusion.drawing import Drawing
 from mrprism.fusion.em import expectation_maximisation
+from mrprism.fusion.robust import LEAST_LEFT, Bundle, locate, tightest_bundle, weighted_median
 
 SAMPLE = 256  # pixels of each image that are looked at
 BAND = 0.3  # they lie within so many radii of the median outline
@@ -32,13 +33,16 @@ ROUNDS = {True: 15, False: 6}  # at most, of persons and of masks alone
 SORTED = 4  # rounds that begin anew from a weighted median
 SETTLED = 1e-2  # of the largest variance of a mask: nothing moves any more
 TAIL = 4.0  # degrees of freedom of errors at a pixel, while raters are rated
+FUSE_TAIL = 20.0  # the same when the masks of one image are fused
 MASK_TAIL = {True: 5.0, False: 2.0}  # and of the errors of whole masks, of persons and of masks alone
 STRETCHES = {True: 5.0, False: 10.0}  # as many independent errors are read from one outline
 EXACT = 0.4  # pixels; nobody can be more exact on a grid
-LEAST_LEFT = 0.1  # of the weight is left to the others, however steady one rater seems
 FEW = 1.0  # a rater's spread is estimated as if so many masks of usual spread had been seen as well
 PIECES = np.array([[4.0, 1.0], [1.0, 4.0]])  # pieces seen before any, [there, marked]
 UNSEEN = 0.15  # spread in radii before anything is seen
+JUDGES = 4  # masks of an image, at least, of which some can lie close together and not by chance
+JUDGED = (8, 40)  # images, at least and at most, on which the model is held against one without persons
+STEADINESS = {True: 2.0, False: 10.0}  # degrees of freedom of whole masks: good days and bad, or not
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Observers:
     presence: Float[np.ndarray, "R 2 2"]  # P(marked | there) of a piece, indices [there, marked]
     pieces: float  # share of the pieces that are there
     linked: Bool[np.ndarray, " R"]  # whether the rater ever met another one; else bias and spread are guesses
+    erratic: bool = False  # who draws well changes from image to image: every mask shows it in its own image
 
     def unit(self, radius: float) -> float:
         """Length of one radius as biases are told in it, in an image whose structure has this radius."""
@@ -129,8 +134,69 @@ def observe(sights: Sequence[Sight], raters: int, *, persons: bool = True) -> Ob
         found = max(trials, key=lambda trial: trial[1])[0]
     if not persons:
         return found
+    found = _held_against_bundles(met, found)
     presence, pieces = _presence(sights, raters)
     return replace(found, presence=presence, pieces=pieces)
+
+
+def bundle(
+    distance: Float[np.ndarray, "K n"],
+    seen: Bool[np.ndarray, "K n"],
+    pixel: float,
+    radius: float,
+    drew: Int[np.ndarray, " K"],
+    raters: Observers,
+    steadiness: float = STEADINESS[True],
+) -> Bundle:
+    """The masks of one image that lie close together once each rater's bias is off."""
+    unit = raters.unit(radius)
+    least = (EXACT * pixel / unit) ** 2
+    return tightest_bundle(
+        distance / unit - raters.bias[drew][:, None],
+        seen,
+        np.maximum(raters.spread[drew] ** 2, least),
+        least=least,
+        near=max(NEAR * radius, pixel) / unit,
+        pixel_tail=FUSE_TAIL,
+        mask_tail=steadiness,
+        stretches=STRETCHES[False],
+    )
+
+
+def _held_against_bundles(sights: Sequence[Sight], found: Observers) -> Observers:
+    """Biases have their zero where bundles of masks lie, or are given up where they explain nothing.
+
+    Raters that lie close together in an image, whoever they are, know where the outline is. That is a zero that
+    depends on nobody's steadiness over all images. And where who draws well changes from image to image, as
+    likelihood says, persons have no style to be corrected, and each image is told by its own bundle.
+    """
+    least, most = JUDGED
+    some = [sight for sight in sights if len(sight.drew) >= JUDGES]
+    if len(some) < least:
+        return found
+    some = [some[n] for n in np.unique(np.linspace(0, len(some) - 1, most).round().astype(int))]
+    plain = replace(found, bias=np.zeros_like(found.bias))
+
+    def bundles(raters: Observers, steadiness: float) -> list[Bundle]:
+        return [bundle(s.distance, s.seen, s.pixel, s.radius, s.drew, raters, steadiness) for s in some]
+
+    nobody, steady = bundles(plain, STEADINESS[True]), bundles(found, STEADINESS[False])
+    if sum(one.likely for one in nobody) > sum(one.likely for one in steady):
+        return replace(plain, erratic=True)
+    apart = []
+    for sight, free, bound in zip(some, nobody, steady, strict=True):
+        far = 1.2 * sight.pixel / found.unit(sight.radius)
+        near = (np.abs(free.hidden) < far) | (np.abs(bound.hidden) < far)
+        if near.any():
+            apart.append(float(np.clip(free.hidden - bound.hidden, -1, 1)[near].mean()))
+    return replace(found, bias=found.bias - _beyond_chance(np.array(apart or [0.0])))
+
+
+def _beyond_chance(values: Float[np.ndarray, " N"]) -> float:
+    """The median, less what chance alone may have made of it."""
+    middle = float(np.median(values))
+    error = 1.25 * 1.48 * float(np.median(np.abs(values - middle))) / np.sqrt(len(values))
+    return middle * max(0.0, 1 - (error / middle) ** 2) if middle else 0.0
 
 
 class _Sights:
@@ -208,47 +274,6 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
     found = strangers(raters, sights.size)
     spread = np.sqrt(np.where(linked, variance, max(usual, UNSEEN**2)))
     return replace(found, bias=bias, spread=spread, power=sights.power, linked=linked), likely
-
-
-def locate(
-    values: NDArray[np.floating],
-    weight: NDArray[np.floating],
-    variance: NDArray[np.floating],
-    tail: float,
-    start: NDArray[np.floating],
-    axis: int = 0,
-    steps: int = 3,
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """The middle of observations with Student-t errors, and the weights of the last round.
-
-    Args:
-        weight: 1 over the variance, 0 for what is not there; broadcast against ``values``.
-        tail: Degrees of freedom.
-        start: Where to look first, such as the weighted median.
-    """
-    weight = np.broadcast_to(weight, values.shape)
-    middle = start.astype(np.float64)
-    robust = weight
-    for _ in range(steps):
-        off = (values - np.expand_dims(middle, axis)) ** 2 / variance
-        robust = weight * (tail + 1) / (tail + off)
-        total = robust.sum(axis=axis)
-        middle = np.divide((robust * values).sum(axis=axis), total, out=middle, where=total > 0)
-    return middle, robust
-
-
-def weighted_median(
-    values: NDArray[np.floating], weight: NDArray[np.floating], axis: int = 0
-) -> NDArray[np.floating]:
-    """Where half of the weight lies below; midway where exactly half does."""
-    order = values.argsort(axis=axis, kind="stable")
-    ranked = np.take_along_axis(values, order, axis)
-    reached = np.take_along_axis(weight, order, axis).cumsum(axis=axis)
-    total = np.take(reached, [-1], axis)
-    low = (reached >= (0.5 - 1e-7) * total).argmax(axis=axis)
-    high = (reached >= (0.5 + 1e-7) * total).argmax(axis=axis)
-    ends = [np.take_along_axis(ranked, np.expand_dims(at, axis), axis) for at in (low, high)]
-    return np.asarray(np.squeeze((ends[0] + ends[1]) / 2, axis))
 
 
 def mask_variance(

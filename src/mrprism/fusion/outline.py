@@ -16,17 +16,18 @@ from mrprism.fusion.by_pattern import MARGIN, each_structure, rates, skill_count
 from mrprism.fusion.drawing import Drawing, look
 from mrprism.fusion.observers import (
     EXACT,
-    LEAST_LEFT,
+    FUSE_TAIL,
+    JUDGES,
     NEAR,
     Observers,
-    locate,
+    bundle,
     mask_variance,
     observe,
     sample,
-    weighted_median,
 )
+from mrprism.fusion.robust import LEAST_LEFT, locate, weighted_median
 
-FUSE_TAIL = 20.0  # degrees of freedom of errors at a pixel when masks are fused
+AGAIN = 2  # times that masks of strangers are weighed: once more after those that stray count less
 _SAME = 1e-6  # what probabilities of one half may differ by
 
 
@@ -150,19 +151,28 @@ def sight(drawing: Drawing, raters: Observers, at: NDArray[np.bool_], persons: b
     seen = drawing.has(at)
     straight = drawing.distance[:, at] / unit - bias
     least = (EXACT * drawing.pixel / unit) ** 2
-    own = np.maximum(raters.spread[drawing.drew] ** 2, least)[:, None]
-    start = weighted_median(straight, np.asarray(seen / own))
-    hidden, weight = locate(straight, seen / own, own, FUSE_TAIL, start)
-    near = np.exp(-0.5 * (hidden / (max(NEAR * drawing.radius, drawing.pixel) / unit)) ** 2) * seen + 1e-9
-    near /= near.sum(axis=1, keepdims=True)
-    total = weight.sum(axis=0)
-    left = np.maximum(1 - np.divide(weight, total, out=np.zeros_like(weight), where=total > 0), LEAST_LEFT)
-    off = straight - hidden
-    tail = (FUSE_TAIL + 1) / (FUSE_TAIL + off**2 / own)
-    scatter = (tail * off**2 / left * near).sum(axis=1)
-    mean = (off / left * near).sum(axis=1)
-    rest = np.sqrt((tail * (off - mean[:, None]) ** 2 / left * near).sum(axis=1))
-    own = mask_variance(own[:, 0], scatter, least, persons)[:, None]
+    usual = np.maximum(raters.spread[drawing.drew] ** 2, least)
+    own = usual[:, None]
+    hidden = weighted_median(straight, np.asarray(seen / own))
+    erratic = persons and raters.erratic and len(drawing.drew) >= JUDGES
+    if erratic:
+        far = drawing.distance[:, at]
+        hidden, variance, _ = bundle(far, seen, drawing.pixel, drawing.radius, drawing.drew, raters)
+        own = variance[:, None]
+    for _ in range(1 if persons else AGAIN):
+        hidden, weight = locate(straight, seen / own, own, FUSE_TAIL, hidden)
+        near = np.exp(-0.5 * (hidden / (max(NEAR * drawing.radius, drawing.pixel) / unit)) ** 2) * seen + 1e-9
+        near /= near.sum(axis=1, keepdims=True)
+        total = weight.sum(axis=0)
+        share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+        left = np.maximum(1 - share, LEAST_LEFT)
+        off = straight - hidden
+        tail = (FUSE_TAIL + 1) / (FUSE_TAIL + off**2 / own)
+        scatter = (tail * off**2 / left * near).sum(axis=1)
+        mean = (off / left * near).sum(axis=1)
+        rest = np.sqrt((tail * (off - mean[:, None]) ** 2 / left * near).sum(axis=1))
+        if not erratic:  # a bundle knows them already
+            own = mask_variance(usual, scatter, least, persons)[:, None]
     hidden, _ = locate(straight, seen / own, own, FUSE_TAIL, hidden, steps=1)
     total = (seen / own).sum(axis=0)
     spread = np.sqrt(1 / np.maximum(total, 1e-12))

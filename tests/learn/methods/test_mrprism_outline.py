@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
-from mrprism.learn.batches import collate
 from mrprism.learn.contract import samples, task, whole
+from mrprism.learn.methods.fused_label import FusedLabel
 from mrprism.learn.methods.mrprism_outline import MrPrismOutline
 
 
@@ -35,21 +36,26 @@ def test_recurrences_divide_the_training_after_its_first_part() -> None:
     assert rounds == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_before_the_first_recurrence_and_with_many_masks_the_label_is_the_vote() -> None:
+def test_the_network_is_asked_only_where_an_image_has_one_mask() -> None:
     made, batch = method(), whole(32, 32)
-    assert batch.masks is not None and batch.rated is not None
-    vote = 2 * (batch.masks * batch.rated[..., None, None]).sum(1) > batch.rated.sum(1)[..., None, None]
-    assert (made.targets(batch)[0] == vote).all()
+    assert batch.rated is not None
+    alone = torch.zeros_like(batch.rated)
+    alone[:, 0] = batch.rated[:, 0]
+    several = (batch.rated.sum(1) > 1)[..., None, None]
+    assert several.any()
+    one = replace(batch, rated=alone)
+    before, given = made.targets(batch)[0], made.targets(one)[0]
     made._weigh()
-    assert not (made.targets(batch)[0] == vote).all()
-    twice = Task(1, ("disc", "cup"), tuple("abcdef"))
-    many = MrPrismOutline(twice, backbone="tiny")
-    few = samples(32, 32, raters=6)
-    many.prepare(few)
-    many._weigh()
-    batch = collate(few[:1])
-    assert batch.masks is not None
-    assert (many.targets(batch)[0] == (2 * batch.masks.sum(1) > 6)).all()
+    assert torch.equal(made.targets(batch)[0] * several, before * several)
+    assert not torch.equal(made.targets(one)[0], given)
+
+
+def test_several_masks_are_fused_as_the_label_auto_fuses_them() -> None:
+    made, batch = method(), whole(32, 32)
+    plain = FusedLabel(task(), backbone="tiny", label="auto")
+    plain.prepare(samples(32, 32))
+    assert torch.equal(made.targets(batch)[0], plain.targets(batch)[0])
+    assert torch.equal(made.consensus_of(batch).nan_to_num(), plain.consensus_of(batch).nan_to_num())
 
 
 def test_a_training_that_was_stopped_goes_on_alike() -> None:

@@ -29,9 +29,13 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.fusion.cases import shared
+from mrprism.fusion.one_case import AUTO
+from mrprism.fusion.pooling import Pooled
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
 from mrprism.learn.losses import LOSSES, LossName
+from mrprism.learn.methods.fuse import fuse_batch
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.unet import UNet
 from mrprism.learn.outlines import (
@@ -46,9 +50,9 @@ from mrprism.learn.outlines import (
     look,
 )
 
-FIRST = 0.4  # of the training, on the vote; recurrences divide the rest evenly
+FIRST = 0.4  # of the training, on masks alone; recurrences divide the rest evenly
 MEMORY = 0.97  # of the running mean of the weights, which sees more calmly than the weights of one step
-MANY = 3  # with more masks of an image than this, its masks know the outline better than the network does
+FEW = 1  # masks of an image; where there are more, they know the outline better than the network does
 SHARPEST = 0.35  # pixels: no target is surer of its outline than this
 TOGETHER = 16  # cases looked at in one go
 
@@ -89,6 +93,7 @@ class MrPrismOutline(Method):
         self.average = copy.deepcopy(self.unet).requires_grad_(False).eval()  # of the weights; predicts
         self.observer = copy.deepcopy(self.unet).requires_grad_(False).eval()  # that at the last recurrence
         self.cases: Sequence[MultiRaterSample] = ()
+        self.masks_alone: Pooled | None = None  # what they say, once prepared
         self.round: Tensor
         self.register_buffer("round", torch.tensor(0))
         self.steps: Tensor
@@ -106,6 +111,7 @@ class MrPrismOutline(Method):
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         super().prepare(samples)
         self.cases = samples
+        self.masks_alone = shared(samples, AUTO, task=self.task)
         for copied in (self.average, self.observer):
             copied.load_state_dict(self.unet.state_dict())
 
@@ -143,7 +149,7 @@ class MrPrismOutline(Method):
         self.round += 1
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        """ConP learns where the observers place the outline; before the first recurrence, the vote."""
+        """ConP learns where the observers place the outline; before the first recurrence, what masks alone say."""
         target, known = self.targets(batch)
         if known.any():
             logits = self.unet(batch.image)
@@ -153,13 +159,19 @@ class MrPrismOutline(Method):
     @torch.no_grad()
     def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"]]:
         """The label, and which cases and structures have one."""
-        assert batch.rated is not None
+        assert batch.masks is not None and batch.rated is not None
         raters = batch.rated.sum(1)
-        vote = self.consensus_of(batch).nan_to_num()
-        few = (raters > 0) & (raters <= MANY)
-        if self.round == 0 or not few.any():
-            return vote, raters > 0
-        return torch.where(few[..., None, None], self.fuse_given(batch), vote), raters > 0
+        label, known, _ = fuse_batch(AUTO, batch.masks, batch.rated, self.masks_alone)
+        few = (raters > 0) & (raters <= FEW)
+        if self.round and few.any():
+            label = torch.where(few[..., None, None], self.fuse_given(batch), label)
+        return label, known
+
+    def consensus_of(self, batch: Batch) -> Tensor:
+        """What masks alone say, by the fusion that `mrprism.fusion.auto` chooses."""
+        assert batch.masks is not None and batch.rated is not None
+        label, known, _ = fuse_batch(AUTO, batch.masks, batch.rated, self.masks_alone)
+        return label.masked_fill(~known[..., None, None], float("nan"))
 
     def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
         """Probability of the consensus of given masks and the image."""

@@ -1,7 +1,7 @@
-"""One mask an image: the vote, MrPrism at the outline and the truth as labels of the same U-Net.
+"""Where the recurrence must earn its place: labels of the same U-Net, beside MrPrism at the outline.
 
-    python benchmarks/sparse.py                       # all, about two hours on two cores
-    python benchmarks/sparse.py forty-1 --seeds 0     # one scenario, one seed
+    python benchmarks/sparse.py                                      # all: about two hours of one core
+    python benchmarks/sparse.py forty-1 --seeds 0 --labels vote auto # some of it
 
 Phantoms of a seed that nothing was chosen on (2026), 96 px, trained at 64 px for 300 steps, cosine, the last epoch
 kept: no reference is used for anything but the score. 240 training cases, 60 test cases.

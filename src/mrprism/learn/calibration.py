@@ -70,7 +70,7 @@ class Learned(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    curve: Curve | None  # None: in no validation case was it rated and seen
+    curve: Curve | None  # None: in no validation case was it rated and marked
     # for each patient, ascending, in shares of the image's side; None: infinite, nothing would have done
     widened: tuple[float | None, ...] = Field(max_length=MOST)
     narrowed: tuple[float | None, ...] = Field(max_length=MOST)
@@ -91,7 +91,7 @@ class Calibration(BaseModel):
         """One case in the plane, with `calibrated`, and `inner` and `outer` outlines where there were patients enough."""
         learned = list(self.structures.values())
         pairs = zip(learned, prediction.probability, strict=True)
-        calibrated = np.stack([p if one.curve is None else one.curve(p) for one, p in pairs])
+        calibrated = np.stack([_read(one.curve, p) for one, p in pairs])
         bounds = [(quantile(one.narrowed, coverage), quantile(one.widened, coverage)) for one in learned]
         if any(bound is None for pair in bounds for bound in pair):
             return replace(prediction, calibrated=calibrated)
@@ -99,6 +99,21 @@ class Calibration(BaseModel):
         inner = np.stack([moved(m, -float(b[0] or 0)) for m, b in zip(marked, bounds, strict=True)])
         outer = np.stack([moved(m, float(b[1] or 0)) for m, b in zip(marked, bounds, strict=True)])
         return replace(prediction, calibrated=calibrated, inner=inner, outer=outer)
+
+
+def _read(curve: Curve | None, probability: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """The probability read as a share, in the region that the curve was learned in; elsewhere as it is."""
+    inside = _region(probability)
+    if curve is None or inside is None:
+        return probability
+    return np.asarray(np.where(inside, curve(probability), probability), np.float32)
+
+
+def _region(probability: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"] | None:
+    """Around what the network marks. It has to be known without raters, for a small probability says another thing
+    beside an outline than in plain background. None where nothing is marked."""
+    marked = probability > 0.5
+    return around(marked) if marked.any() else None
 
 
 def read_calibration(run: Run) -> Calibration | None:
@@ -160,18 +175,19 @@ class _Patient:
 
     def __init__(self) -> None:
         self.pixels, self.predicted, self.voted = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)
+        self.cases = 0
         self.widened: list[float] = []
         self.narrowed: list[float] = []
 
     def see(self, probability: Float[np.ndarray, "H W"], masks: Bool[np.ndarray, "R H W"]) -> None:
-        share = masks.mean(axis=0)
-        # what was wrongly marked far away counts as well
-        inside = around((share > 0) | (probability > 0.5))
-        p = probability[inside].astype(np.float64)
-        index = _bin(p)
-        self.pixels += np.bincount(index, minlength=BINS)
-        self.predicted += np.bincount(index, weights=p, minlength=BINS)
-        self.voted += np.bincount(index, weights=share[inside], minlength=BINS)
+        self.cases += 1
+        inside = _region(probability)
+        if inside is not None:
+            p, share = probability[inside].astype(np.float64), masks.mean(axis=0)[inside]
+            index = _bin(p)
+            self.pixels += np.bincount(index, minlength=BINS)
+            self.predicted += np.bincount(index, weights=p, minlength=BINS)
+            self.voted += np.bincount(index, weights=share, minlength=BINS)
         marked = probability > 0.5
         self.widened.append(how_far(np.asarray(masks.any(axis=0)), marked))
         self.narrowed.append(how_far(~np.asarray(masks.all(axis=0)), ~marked))
@@ -185,21 +201,24 @@ def _bin(probability: Float[np.ndarray, " pixels"]) -> np.ndarray:
 
 
 def _learned(patients: Sequence[_Patient]) -> Learned:
-    seen = [patient for patient in patients if patient.pixels.sum() > 0]
-    if not seen:
-        return Learned(curve=None, widened=(), narrowed=())
+    asked = [patient for patient in patients if patient.cases]
+    seen = [patient for patient in asked if patient.pixels.sum() > 0]
+    return Learned(
+        curve=_curve(seen) if seen else None,
+        widened=_ascending(max(patient.widened) for patient in asked),
+        narrowed=_ascending(max(patient.narrowed) for patient in asked),
+    )
+
+
+def _curve(seen: Sequence[_Patient]) -> Curve:
+    """The curve of patients of whom each has pixels in the region."""
     alike = [1 / patient.pixels.sum() for patient in seen]
     weight, predicted, voted = (
         np.sum([w * getattr(patient, name) for w, patient in zip(alike, seen, strict=True)], axis=0)
         for name in ("pixels", "predicted", "voted")
     )
     some = np.flatnonzero(weight > 0)
-    curve = curve_of(predicted[some] / weight[some], voted[some] / weight[some], weight[some])
-    return Learned(
-        curve=curve,
-        widened=_ascending(max(patient.widened) for patient in seen),
-        narrowed=_ascending(max(patient.narrowed) for patient in seen),
-    )
+    return curve_of(predicted[some] / weight[some], voted[some] / weight[some], weight[some])
 
 
 def curve_of(
@@ -207,7 +226,7 @@ def curve_of(
 ) -> Curve:
     """The monotone curve nearest to the shares, from points in ascending order of probability.
 
-    What is impossible stays impossible: it begins at (0, 0), for far from the region of interest it was not learned.
+    What is impossible stays impossible: it begins at (0, 0).
     """
     level = isotonic(share, weight)
     # both ends of a level are knots: flat along it, straight to the next

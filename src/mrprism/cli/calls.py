@@ -316,6 +316,9 @@ def view(
     port: int | None = None,
     browser: bool = True,
     device: str | None = None,
+    adjudicate: bool = False,
+    who: str | None = None,
+    blind: bool = False,
 ) -> None:
     """Show cases in the browser until interrupted; a data set in memory is shown from a temporary folder.
 
@@ -324,14 +327,27 @@ def view(
         dataset: Of a run: where its data set is, if not where it was at training.
         port: None: the usual one, or any that is free.
         device: Of a run: "cpu", "cuda"; None: a GPU if there is one.
+        adjudicate: Disputed cases can be settled; what is decided is kept in the data set's folder `decisions`.
+        who: The name of whoever decides.
+        blind: Raters are called A, B, C, in another order for each case.
 
     Raises:
-        InputError: Nothing can be shown there, or the port is taken.
+        InputError: Nothing can be shown there, the port is taken, or decisions cannot be kept there.
     """
     from mrprism.datasets import Dataset
     from mrprism.datasets.keep import keep_dataset
+    from mrprism.viewer.desk import Desk
     from mrprism.viewer.server import serve
     from mrprism.viewer.view import View
+
+    if adjudicate != (who is not None):
+        raise InputError(
+            "--adjudicate needs the name of whoever decides, by --as NAME, and --as needs --adjudicate"
+        )
+    seed = f"{who or ''}" if blind else None
+
+    def show(shown: View) -> None:
+        serve(shown, port=port, browser=browser, desk=None if who is None else Desk(shown, who))
 
     if _is_run(source):
         from mrprism.learn.evaluate import dataset_of
@@ -341,17 +357,21 @@ def view(
         config = predictor.run.config
         shown = dataset_of(predictor.run, dataset)  # type: ignore[arg-type]
         splits = {name: split for split in ("train", "val", "test") for name in getattr(config, split)}
-        serve(View(shown, f"{config.method} on {shown.name}", predictor, splits), port=port, browser=browser)
+        show(View(shown, f"{config.method} on {shown.name}", predictor, splits, blind=seed))
         return
     if dataset is not None or device is not None:
         raise InputError(f"dataset and device belong to a run, and '{source}' is none: it has no config.json")
     shown = opened(source)  # type: ignore[arg-type]
     if isinstance(source, Dataset) and shown.root is None:
+        if adjudicate:
+            raise InputError(
+                "this data set is in memory, where decisions would be lost; write_dataset puts it on disk"
+            )
         with TemporaryDirectory() as folder:
             shown = keep_dataset(shown, Path(folder, "data"))
-            serve(View(shown, shown.name), port=port, browser=browser)
+            show(View(shown, shown.name, blind=seed))
         return
-    serve(View(shown, shown.name), port=port, browser=browser)
+    show(View(shown, shown.name, blind=seed))
 
 
 def _is_run(source: object) -> bool:

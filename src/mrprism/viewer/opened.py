@@ -41,6 +41,10 @@ class OpenCase:
         values, like, self.own_units = _values(self.root, self.manifest, self.case)
         self.values = _kept(values, values.shape)
         self.space: tuple[int, ...] = values.shape[1:]
+        nothing = np.zeros(
+            (0, *self.space), np.float32
+        )  # its place in the patient, for what is written beside it
+        self.like = ImageFile(nothing, like.spacing_mm, like.geometry, like.format, like.path)
         self.geometry = like.geometry
         self.colour = isinstance(self.case.image, str) and len(values) == 3
         spacing = spacing_of(self.case, like)

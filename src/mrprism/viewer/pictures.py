@@ -21,6 +21,11 @@ def image_png(values: np.ndarray, window: Window) -> bytes:
     return _png(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2))
 
 
+def mask_png(mask: np.ndarray) -> bytes:
+    """(H, W) bool; white inside."""
+    return _png(np.where(mask, 255, 0).astype(np.uint8))
+
+
 def heat_png(
     values: np.ndarray,
     colours: str,

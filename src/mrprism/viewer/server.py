@@ -1,4 +1,4 @@
-"""The page's server: this machine only, with a key, reading only."""
+"""The page's server: this machine only, with a key; it reads, and writes decisions where it is told who decides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
+from mrprism import __version__
 from mrprism.core.errors import InputError, Terminated
+from mrprism.viewer.desk import LARGEST_PNG, Asked, AskedAccept, Desk, summary_page
 from mrprism.viewer.view import View
 
 ADDRESS = "127.0.0.1"
@@ -34,10 +36,13 @@ HEADERS = {
     "Cache-Control": "no-store",  # images of patients are not left in the browser's cache
 }
 
+LARGEST_BODY = LARGEST_PNG + 100_000  # bytes of one request
+READS = ("GET", "HEAD", "OPTIONS")
+
 Position = Annotated[int, Query(ge=0)]
 
 
-def make_app(view: View, key: str) -> FastAPI:
+def make_app(view: View, key: str, desk: Desk | None = None) -> FastAPI:
     """The server's answers.
 
     Cases, structures and raters are asked for by number, so no request can name a file.
@@ -45,8 +50,15 @@ def make_app(view: View, key: str) -> FastAPI:
     Args:
         key: Asked of every request: once in the address, from then on as a cookie. Other users of a shared
             machine can reach its ports, but do not know it. The cookie carries the port in its name.
+        desk: Where decisions are made; None: nothing is ever written.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="mrprism view",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Response:
@@ -59,6 +71,8 @@ def make_app(view: View, key: str) -> FastAPI:
             response = _refusal(403, "this viewer answers to 127.0.0.1 and localhost only")
         elif not secrets.compare_digest(given.encode(), key.encode()):
             response = _refusal(403, "open the address that mrprism view printed: it ends in a key")
+        elif desk is not None and (why := _refused_write(request)) is not None:
+            response = _refusal(*why)
         else:
             response = await call_next(request)
             if request.url.path == "/":
@@ -82,14 +96,16 @@ def make_app(view: View, key: str) -> FastAPI:
     static("page.html", "text/html")
     static("page.css", "text/css")
     static("page.js", "text/javascript")
+    static("decide.js", "text/javascript")
+    static("summary.css", "text/css")
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
-        return view.about()
+        return {**view.about(), "desk": None if desk is None else desk.about()}
 
     @app.get("/api/cases")
     def cases() -> dict[str, Any]:
-        return view.cases()
+        return {**view.cases(), "decided": {} if desk is None else desk.statuses()}
 
     @app.get("/api/cases/{number}")
     def case(number: int) -> dict[str, Any]:
@@ -129,10 +145,61 @@ def make_app(view: View, key: str) -> FastAPI:
     ) -> Response:
         return _png(view.prediction_map(number, plane, slice, structure, 0, rater))
 
+    if desk is not None:
+        _add_desk(app, desk)
     return app
 
 
-def serve(view: View, *, port: int | None = None, browser: bool = True) -> None:
+def _add_desk(app: FastAPI, desk: Desk) -> None:
+    """What can be decided, and read of decisions."""
+
+    @app.get("/api/cases/{number}/decisions", summary="What was decided about a case, structure by structure")
+    def decisions(number: int) -> dict[str, Any]:
+        return desk.standing(number)
+
+    @app.get("/api/cases/{number}/decision.png", summary="A slice of what was decided: white inside")
+    def decision(number: int, structure: Position, id: str, plane: str = "", slice: Position = 0) -> Response:
+        return _png(desk.mask(number, structure, id, plane, slice))
+
+    @app.post(
+        "/api/cases/{number}/decisions",
+        summary="Begin, paint, settle or note: one save, kept beside the others",
+    )
+    def decide(number: int, asked: Asked) -> dict[str, Any]:
+        return desk.save(number, asked)
+
+    @app.post("/api/accept", summary="Settle what nobody began and all raters agree on")
+    def accept(asked: AskedAccept) -> dict[str, Any]:
+        return desk.accept(asked.above, asked.dry)
+
+    @app.get("/api/summary", summary="How many are settled, by whom, and how far raters are from it")
+    def summary() -> dict[str, Any]:
+        return desk.summary()
+
+    @app.get("/summary", summary="The summary as a page that prints")
+    def page() -> Response:
+        return Response(summary_page(desk), media_type="text/html")
+
+
+def _refused_write(request: Request) -> tuple[int, str] | None:
+    """Why a request that writes is refused: another site's page asks for it, or it is too large."""
+    if request.method in READS:
+        return None
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    own = (f"http://{request.headers.get('host')}", f"https://{request.headers.get('host')}")
+    if (origin is not None and origin not in own) or site not in (None, "same-origin", "none"):
+        return 403, "another site's page may not write here"
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        return 415, "expected application/json"
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        return 411, "expected the length of what is sent"
+    if int(length) > LARGEST_BODY:
+        return 413, f"{length} bytes are more than the {LARGEST_BODY} that are taken"
+    return None
+
+
+def serve(view: View, *, port: int | None = None, browser: bool = True, desk: Desk | None = None) -> None:
     """Answer until interrupted.
 
     The address is printed when a browser can open it.
@@ -140,6 +207,7 @@ def serve(view: View, *, port: int | None = None, browser: bool = True) -> None:
     Args:
         port: 0: any that is free; None: the usual one, or any that is free.
         browser: Open the page.
+        desk: Where decisions are made; None: nothing is written.
 
     Raises:
         InputError: The port is taken.
@@ -147,10 +215,11 @@ def serve(view: View, *, port: int | None = None, browser: bool = True) -> None:
     listening = _listen(port)
     key = secrets.token_urlsafe(16)
     address = f"http://{ADDRESS}:{listening.getsockname()[1]}/?key={key}"
-    config = uvicorn.Config(make_app(view, key), log_level="error", access_log=False, use_colors=False)
+    config = uvicorn.Config(make_app(view, key, desk), log_level="error", access_log=False, use_colors=False)
     stop = threading.Event()
     threading.Thread(target=view.measure_all, args=[stop], daemon=True).start()
-    print(f"{view.title}: {address}\nCtrl+C ends it", flush=True)
+    saved = "" if desk is None else f"{desk.who} decides; saved in {desk.decisions.folder}\n"
+    print(f"{view.title}: {address}\n{saved}Ctrl+C ends it", flush=True)
     if browser:
         threading.Timer(0.3, webbrowser.open, [address]).start()
     try:

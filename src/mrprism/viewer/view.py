@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -17,7 +18,13 @@ from mrprism.datasets import Dataset
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.one_case import fuse_case, known
 from mrprism.images.slicing import Slicing, cut_volume
-from mrprism.output.colours import CONFIDENCE_COLOURS, PREDICTION_COLOUR, SHARE_COLOURS, rater_colour
+from mrprism.output.colours import (
+    CONFIDENCE_COLOURS,
+    PREDICTION_COLOUR,
+    SHARE_COLOURS,
+    rater_colour,
+    rater_dash,
+)
 from mrprism.viewer.opened import OpenCase, mean_dice
 from mrprism.viewer.pictures import colour_stops, heat_png, image_png
 
@@ -47,11 +54,14 @@ class View:
         title: str,
         predictor: Predicts | None = None,
         splits: Mapping[str, str | None] | None = None,
+        blind: str | None = None,
     ) -> None:
         """
         Args:
             splits: "train", "val" or "test" of each case, where the data set's own are not meant.
+            blind: Raters are called A, B, C, in an order that is shuffled anew for each case; the text is the seed.
         """
+        self.blind = blind
         self.dataset, self.title, self.predictor = dataset, title, predictor
         self.splits = dataset.splits if splits is None else splits
         self.task = dataset.task
@@ -73,8 +83,13 @@ class View:
             "cases": len(self.dataset),
             "structures": self.task.structures,
             "raters": [
-                {"name": name, "colour": rater_colour(r), "predicted": name in predicted}
-                for r, name in enumerate(self.task.raters)
+                {
+                    "name": name,
+                    "colour": rater_colour(r),
+                    "dash": rater_dash(r),
+                    "predicted": self.blind is None and self.task.raters[r] in predicted,
+                }
+                for r, name in enumerate(self.called(""))
             ],
             "anonymous": self.task.anonymous,
             "fusions": list(FUSIONS) if len(self.task.raters) > 1 else [],
@@ -83,6 +98,20 @@ class View:
             "share_colours": colour_stops(SHARE_COLOURS),
             "confidence_colours": colour_stops(CONFIDENCE_COLOURS),
         }
+
+    def seats(self, case: str) -> list[int]:
+        """Which rater of the data set is shown in each place; in a blind view another one for each case."""
+        raters = list(range(len(self.task.raters)))
+        if self.blind is not None:
+            seed = hashlib.sha256(f"{self.blind}\0{case}".encode()).digest()
+            np.random.default_rng(list(seed)).shuffle(raters)
+        return raters
+
+    def called(self, case: str) -> list[str]:
+        """What raters are called in each place."""
+        if self.blind is None:
+            return [self.task.raters[r] for r in self.seats(case)]
+        return [f"rater {_letters(place)}" for place in range(len(self.task.raters))]
 
     def cases(self) -> dict[str, Any]:
         """Every case with its raters' mean Dice as far as it is known by now."""
@@ -93,7 +122,7 @@ class View:
                 "group": groups[name] if groups[name] != name else None,
                 "split": self.splits.get(name),
                 "dice": self._dice.get(name),
-                "fault": self._unreadable.get(name),
+                "fault": _unnamed(self._unreadable.get(name), self.blind),
             }
             for name in self.dataset.names
         ]
@@ -121,11 +150,20 @@ class View:
         if not 0 <= number < len(self.dataset):
             raise InputError(f"there is no case number {number}; expected 0 to {len(self.dataset) - 1}")
         name = self.dataset.names[number]
-        return self._once(self._opened, name, OPEN_CASES, lambda: OpenCase(self.dataset, name))
+        try:
+            return self._once(self._opened, name, OPEN_CASES, lambda: OpenCase(self.dataset, name))
+        except InputError:
+            if self.blind is None:
+                raise
+            raise InputError(
+                f"a file of case '{name}' cannot be read; a view that is not blind says which"
+            ) from None
 
     def case(self, number: int) -> dict[str, Any]:
         """What is known of a case."""
         case = self.open(number)
+        seats = self.seats(case.name)
+        states = self._states(case)
         return {
             "name": case.name,
             "size": case.space,
@@ -136,13 +174,13 @@ class View:
             "own_units": case.own_units,
             "range": case.range,
             "window": case.window,
-            "states": self._states(case),
-            "dice": [[[_number(v) for v in row] for row in table] for table in case.dice],
+            "states": [states[r] for r in seats],
+            "dice": [[[_number(table[r, s]) for s in seats] for r in seats] for table in case.dice],
             "reference": bool(case.reference),
             "voters": case.case.voters,
             "facts": {
                 "image": case.case.image is not None,
-                "again": list(case.case.readings),
+                "again": list(case.case.readings) if self.blind is None else [],
                 "group": case.case.group,
                 "split": self.splits.get(case.name),
                 "diagnosis": case.case.diagnosis,
@@ -182,17 +220,17 @@ class View:
             return outline(case.flat(mask, plane, index))
 
         raters: list[Paths] = [
-            [path(drawn[c]) if case.rated[r, c] else None for c in structures]
-            for r, drawn in enumerate(case.masks)
+            [path(case.masks[r, c]) if case.rated[r, c] else None for c in structures]
+            for r in self.seats(case.name)
         ]
         reference: Paths = [path(case.reference[c]) if c in case.reference else None for c in structures]
-        fused = self._consensus(case, fusion) if fusion else {}
+        fused = self.fused(case, fusion) if fusion else {}
         consensus: Paths = [path(fused[c]) if c in fused else None for c in structures]
         return {"raters": raters, "reference": reference, "consensus": consensus}
 
     def votes(self, number: int, plane: str, index: int, structure: int) -> bytes:
         """The share of raters that marked each pixel, as PNG."""
-        share = self.open(number).share(self._structure(structure), plane, index)
+        share = self.open(number).share(self.structure(structure), plane, index)
         return heat_png(share, SHARE_COLOURS)
 
     # ---- what a run says ------------------------------------------------------------------------
@@ -217,7 +255,7 @@ class View:
         self, number: int, plane: str, index: int, structure: int, step: int, rater: int | None
     ) -> bytes:
         """The probability of a recurrence, or the confidence in a rater, as PNG."""
-        structure = self._structure(structure)
+        structure = self.structure(structure)
         found = self._predict(number, plane, index)
         if rater is None:
             steps = found.steps or (found.probability,)
@@ -246,9 +284,28 @@ class View:
 
         return self._once(self._predicted, (case.name, plane, index), KEPT_PREDICTIONS, predict)
 
+    def predicted(self, case: OpenCase, structure: int) -> np.ndarray:
+        """(*space) what the run marks of a structure; of a volume slice by slice, which takes a while.
+
+        Raises:
+            InputError: This is no run.
+        """
+        if self.predictor is None:
+            raise InputError("nothing is predicted here: this is a data set, not a run")
+        if not case.planes:
+            return np.asarray(self.predictor.predict(case.scaled).probability[structure] > 0.5)
+        cut = case.cut(self.predictor.slicing.plane)
+        volume, found = cut_volume(case.scaled, cut), np.zeros(case.space, bool)
+        turned = cut.of(found)  # a view
+        for index in range(len(turned)):
+            turned[index] = self.predictor.predict_slice(volume, index).probability[structure] > 0.5
+        return found
+
     def _of_raters(self, maps: np.ndarray | None, of: Callable[[np.ndarray], Any]) -> list[Any] | None:
         """Something of each rater of the data set whom the run knows, structure by structure; None for others."""
         if maps is None or self.predictor is None:
+            return None
+        if self.blind is not None:
             return None
         learned = self.predictor.task.raters
         return [
@@ -258,7 +315,7 @@ class View:
 
     # ---- parts ----------------------------------------------------------------------------------
 
-    def _consensus(self, case: OpenCase, fusion: str) -> dict[int, np.ndarray]:
+    def fused(self, case: OpenCase, fusion: str) -> dict[int, np.ndarray]:
         """The fused mask of each structure that anybody did."""
         known(fusion)
 
@@ -301,7 +358,12 @@ class View:
     def _channels(self, case: OpenCase) -> list[str]:
         return [] if case.colour or len(case.values) == 1 else list(case.manifest.channels)
 
-    def _structure(self, number: int) -> int:
+    def structure(self, number: int) -> int:
+        """A structure by its number.
+
+        Raises:
+            InputError: There is none.
+        """
         if not 0 <= number < len(self.task.structures):
             raise InputError(
                 f"there is no structure number {number}; expected 0 to {len(self.task.structures) - 1}"
@@ -319,6 +381,20 @@ class View:
                     kept.popitem(last=False)
             kept.move_to_end(key)
             return kept[key]
+
+
+def _unnamed(fault: str | None, blind: str | None) -> str | None:
+    """A fault as a blind view tells it: its sentence may name a rater."""
+    return fault if fault is None or blind is None else "a file of this case cannot be read"
+
+
+def _letters(place: int) -> str:
+    """A, B, ... Z, AA, AB, ..."""
+    letters = ""
+    while place >= 0:
+        place, letter = place // 26 - 1, chr(ord("A") + place % 26)
+        letters = letter + letters
+    return letters
 
 
 def _number(value: float) -> float | None:

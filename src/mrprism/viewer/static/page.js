@@ -55,7 +55,7 @@ const outlinesAt = (slice) => place("outlines", slice, { fusion: shown.fusion })
 
 async function readCases() {
   const found = await answer("/api/cases");
-  order = found.cases.map((row, number) => ({ ...row, number }));
+  order = found.cases.map((row, number) => ({ ...row, number, decided: found.decided[row.name] ?? "none" }));
   const rank = (row) => (row.fault ? -1 : row.dice ?? 2);
   order.sort((a, b) => rank(a) - rank(b) || a.number - b.number);
   const done = found.measured >= order.length, many = order.length === 1 ? "1 case" : `${order.length} cases`;
@@ -72,7 +72,7 @@ async function watchCases() {
 function found() {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   return order.filter((row) => {
-    const text = `${row.name} ${row.group ?? ""} ${row.split ?? ""}`.toLowerCase();
+    const text = `${row.name} ${row.group ?? ""} ${row.split ?? ""} ${about.desk ? SAID[row.decided] : ""}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
 }
@@ -81,7 +81,9 @@ function listCases() {
     const item = make("li"), button = make("button");
     const label = make("span", "label");
     row.name.split(/(?<=_)/).forEach((part) => label.append(part, make("wbr"))); // long names break there
-    button.append(label, make("span", "split", row.split ?? ""));
+    const mark = about.desk && row.decided !== "none" ? make("span", "split decided", SAID[row.decided]) : make("span", "split", row.split ?? "");
+    mark.dataset.status = row.decided;
+    button.append(label, mark);
     if (row.dice !== null) {
       const meter = make("span", "meter"), bar = make("i");
       bar.style.width = `${100 * row.dice}%`;
@@ -222,6 +224,7 @@ async function show() {
     explainHeat();
     busy(false);
     document.body.dataset.ready = "yes";
+    deskSlice();
     if (current.planes[shown.plane]) {
       for (const near of [shown.slice + 1, shown.slice - 1]) {
         if (near >= 0 && near < current.planes[shown.plane]) {
@@ -455,6 +458,7 @@ function fail(error) {
 function transform() {
   $("turned").setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale} ${view.scale * view.aspect})`);
   $("image").classList.toggle("sharp", view.scale > 3);
+  deskPlace();
 }
 function fit() {
   const { clientWidth: width, clientHeight: height } = $("picture");
@@ -495,6 +499,7 @@ $("picture").addEventListener("wheel", (event) => {
   }
 }, { passive: false });
 $("picture").addEventListener("pointerdown", (event) => {
+  if (deskDown(event)) return;
   const start = { x: event.clientX, y: event.clientY, view: { ...view }, window: shown.window };
   const windowing = (event.button === 2 || event.shiftKey) && current && !current.colour;
   $("picture").setPointerCapture(event.pointerId);
@@ -518,7 +523,10 @@ $("picture").addEventListener("pointerdown", (event) => {
   };
 });
 $("picture").addEventListener("contextmenu", (event) => event.preventDefault());
-$("picture").addEventListener("dblclick", fit);
+$("picture").addEventListener("dblclick", (event) => {
+  if (desk.on && desk.mask && desk.tool !== "move") { if (desk.tool === "polygon") polygon(event.altKey); }
+  else fit();
+});
 addEventListener("resize", fit);
 
 // ---- controls ----------------------------------------------------------------------------------
@@ -558,7 +566,7 @@ const KEYS = {
   ArrowRight: () => step(1),
   ArrowUp: () => (current?.planes[shown.plane] ? toSlice(shown.slice - 1) : step(-1)),
   ArrowDown: () => (current?.planes[shown.plane] ? toSlice(shown.slice + 1) : step(1)),
-  " ": () => { shown.hidden = !shown.hidden; draw(); },
+  " ": () => { shown.hidden = !shown.hidden; draw(); paint(); },
   0: () => $("all").click(),
   "[": () => toStep((shown.step ?? 0) - 1),
   "]": () => toStep((shown.step ?? 0) + 1),
@@ -570,11 +578,13 @@ const KEYS = {
   r: () => { shown.reference = !shown.reference; panel(); draw(); },
 };
 addEventListener("keydown", (event) => {
+  const writing = event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea");
+  if (!writing && deskKey(event)) { event.preventDefault(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typing = event.target.matches("input[type=search], input[type=number], select");
+  const typing = event.target.matches("input[type=search], input[type=number], select, textarea");
   if (typing) {
     if (event.key === "Escape" && event.target === $("search")) { $("search").value = ""; listCases(); }
-    if (event.key === "Escape" || event.key === "Enter") { event.target.blur(); }
+    if (event.key === "Escape" || (event.key === "Enter" && !event.target.matches("textarea"))) { event.target.blur(); }
     return;
   }
   if (event.key === " " && event.target.matches("button, input")) return; // presses it
@@ -598,6 +608,7 @@ async function begin() {
   history.replaceState(null, "", "/"); // the key stays in a cookie
   about = await answer("/api/about");
   $("title").textContent = about.title;
+  openDesk();
   $("prediction-sample").style.borderColor = about.prediction_colour;
   shown.raters = new Set(about.raters.keys());
   shown.structures = new Set(about.structures.keys());
@@ -617,4 +628,4 @@ async function begin() {
   const slice = wanted.get("slice") === null ? null : Number(wanted.get("slice"));
   if (order.length) await openCase((named ?? order[0]).number, named ? slice : null);
 }
-begin().catch(fail);
+addEventListener("DOMContentLoaded", () => begin().catch(fail)); // decide.js is read after this file

@@ -18,16 +18,7 @@ BLANK = 0.12  # ground of a case without an image: dark, so that every rater's c
 
 
 RATER_DASHES = ("", "9 4", "2 4", "10 4 2 4")  # of SVG, in pixels of the screen; the first is solid
-_DASH_OF = (
-    0,
-    1,
-    2,
-    3,
-    1,
-    0,
-    3,
-    2,
-)  # so that of the first eight no two of one dash look alike to the colour-blind
+_DASH_OF = (0, 1, 2, 3, 2, 0, 3, 1)  # of the first eight no two of one dash look alike to the colour-blind
 
 
 def rater_dash(index: int) -> str:

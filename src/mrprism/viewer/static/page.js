@@ -250,13 +250,16 @@ function draw() {
   const structures = [...shown.structures];
   const line = (path, kind, colour, rater) => {
     if (!path) return;
-    for (const name of kind.endsWith("predicted") ? [kind] : ["edge", kind]) {
+    for (const name of kind.endsWith("predicted") || !$("edges").checked ? [kind] : ["edge", kind]) {
       const element = document.createElementNS(SVG, "path");
       element.setAttribute("d", path);
       element.setAttribute("class", name);
       if (name !== "edge") {
         if (colour) element.style.stroke = colour;
-        if (rater !== undefined) element.dataset.rater = rater;
+        if (rater !== undefined) {
+          element.dataset.rater = rater;
+          if ($("dashes").checked && !kind.endsWith("predicted")) element.style.strokeDasharray = about.raters[rater].dash;
+        }
       }
       lines.push(element);
     }
@@ -545,6 +548,9 @@ $("channel").onchange = () => { shown.channel = Number($("channel").value); show
 $("fusion").onchange = () => { shown.fusion = $("fusion").value; show(); };
 $("reference").onchange = () => { shown.reference = $("reference").checked; draw(); };
 $("prediction").onchange = () => { shown.prediction = $("prediction").checked; draw(); };
+$("dashes").onchange = $("edges").onchange = draw;
+$("line-width").oninput = () => $("lines").style.setProperty("--width", $("line-width").value);
+$("line-opacity").oninput = () => { $("lines").style.opacity = $("line-opacity").value; };
 $("step").oninput = () => toStep(Number($("step").value));
 $("preset").onchange = () => {
   const name = $("preset").value;
@@ -575,6 +581,7 @@ const KEYS = {
   Escape: () => { if (!$("keys").hidden) $("help").click(); },
   f: fit,
   v: () => { shown.heat = shown.heat === "votes" ? "" : "votes"; panel(); show(); },
+  d: () => { $("dashes").checked = !$("dashes").checked; draw(); },
   r: () => { shown.reference = !shown.reference; panel(); draw(); },
 };
 addEventListener("keydown", (event) => {

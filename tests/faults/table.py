@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from faults import inputs, pixel_faults
+from faults.hostile import HOSTILE
 from faults.spoil import (
     Spoil,
     archive,
@@ -553,5 +554,6 @@ LEFT_OUT = [
 PIXELS = [Bad("folder", *row) for row in pixel_faults.FOLDER] + [
     Bad("volumes", *row, "check {in}") for row in pixel_faults.VOLUMES
 ]
+ON_PURPOSE = [Bad(*row) for row in HOSTILE]
 
-TABLE = [*DATA_SETS, *FILES, *PIXELS, *LAYOUTS, *COMMANDS, *OUTSIDE, *LEFT_OUT]
+TABLE = [*DATA_SETS, *FILES, *PIXELS, *LAYOUTS, *COMMANDS, *OUTSIDE, *LEFT_OUT, *ON_PURPOSE]

@@ -423,3 +423,10 @@ def test_a_file_being_written_is_no_leftover(tmp_path: Path) -> None:
         assert not (tmp_path / ".dead.4711.tmp").exists()
     assert (tmp_path / "file").read_bytes() == b"content"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("out", ["", Path("/dev/null")])
+def test_what_is_no_name_of_an_output(out: str | Path) -> None:
+    """A file that takes its name by renaming would take the place of the device."""
+    with pytest.raises(InputError, match=r"is empty; expected a file|is a device"), alone(out):
+        pytest.fail("locked")

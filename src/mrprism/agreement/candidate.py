@@ -12,6 +12,7 @@ import numpy as np
 
 from mrprism.agreement.cases import Cases
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample
 from mrprism.images import Geometry, MaskFile, format_of, read_mask
@@ -117,7 +118,9 @@ def candidate_folder(
 def _split(folder: Path) -> str:
     """The split that a prediction says its image belongs to."""
     try:
-        return str(json.loads((folder / "prediction.json").read_text(encoding="utf-8")).get("split", ""))
+        return str(
+            json.loads(plain_file(folder / "prediction.json").read_text(encoding="utf-8")).get("split", "")
+        )
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""
 

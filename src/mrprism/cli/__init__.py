@@ -9,15 +9,16 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from mrprism.core.errors import InputError, Terminated, unknown
+from mrprism.output.ends import end_of
 from mrprism.output.terminal import guarded, one_line
 
 VERBS = {  # verb: (module, what it does)
@@ -51,20 +52,13 @@ def call(arguments: list[str]) -> int:
     with _asked_to_end():
         try:
             return _call(arguments)
-        except KeyboardInterrupt as stop:
-            _say(str(stop) or "interrupted")
-            return 143 if isinstance(stop, Terminated) else 130
-        except InputError as error:
-            return _fail(str(error))
-        except MemoryError as error:
-            return _fail(f"out of memory: {error or 'the input is too large for this machine'}")
         except BrokenPipeError:  # as behind `| head`
             _let_go_of_output()
             return 141
-        except OSError as error:
-            return _fail(_refused(error))
-        except Exception as error:
-            return _unexpected(error)
+        except BaseException as error:
+            sentence, code = end_of(error)
+            _say(sentence)
+            return code
 
 
 def _call(arguments: list[str]) -> int:
@@ -87,6 +81,11 @@ def _call(arguments: list[str]) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         return _fail(str(unknown("command", verb, VERBS)))
+    if empty := [at for at, given in enumerate(arguments) if not given or re.fullmatch("--[a-z-]+=", given)]:
+        before = (
+            arguments[empty[0]].rstrip("=") or arguments[empty[0] - 1]
+        )  # an empty path is the folder one is in
+        raise InputError(f"nothing is given after '{before}'; is a variable of your shell not set?")
     try:
         run: Callable[..., Any] = importlib.import_module(f"mrprism.cli.{VERBS[verb][0]}").run
         code = _typer(verb, run, arguments[1:])
@@ -150,29 +149,9 @@ def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _refused(error: OSError) -> str:
-    """What the operating system would not do: permission denied, disk full, read error, ..."""
-    why = error.strerror or str(error)
-    return f"'{error.filename}': {why[:1].lower()}{why[1:]}" if error.filename else why
-
-
 def _fail(sentence: str) -> int:
     _say(sentence)
     return 2
-
-
-def _unexpected(error: Exception) -> int:
-    """What nobody thought of: a fault of mrprism, whatever the input."""
-    if os.environ.get("MRPRISM_DEBUG", "") not in ("", "0"):
-        with guarded():
-            traceback.print_exception(error)
-    said = one_line(str(error))
-    what = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
-    _say(
-        f"unexpected error, a fault of mrprism ({what}); please report it as SECURITY.md and CONTRIBUTING.md of its "
-        "repository say, with what MRPRISM_DEBUG=1 shows"
-    )
-    return 70
 
 
 def _say(sentence: str) -> None:

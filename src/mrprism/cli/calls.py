@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mrprism.core.errors import InputError, unknown
+from mrprism.output.lock import named
 
 if TYPE_CHECKING:
     from mrprism.agreement import Agreement, Cases
@@ -91,7 +92,7 @@ def import_dataset(
     """
     from mrprism.layouts.importing import import_dataset
 
-    place = None if out is None else Path(out)
+    place = None if out is None else named(out)
     return import_dataset(kind, Path(src), place, options=options, name=name, strict=strict, dry_run=dry_run)
 
 
@@ -116,7 +117,7 @@ def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Che
     with nullcontext() if out is None else alone(out):
         check = check_dataset(place)
         if out is not None:
-            write_file(Path(out), check.as_html())
+            write_file(named(out), check.as_html())
     return check
 
 
@@ -158,7 +159,7 @@ def agree(
 
     data: Any = dataset if isinstance(dataset, Cases) else opened(dataset)
     against = () if reference is None else against_reference(referenced(data, reference))
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
+    if out is not None and named(out).exists() and not Path(out).is_dir():
         raise InputError(f"'{out}' is a file; expected a folder to write to")
     models = [
         (Path(path), masks_of(Path(path), data, with_training_cases=with_training_cases))
@@ -225,7 +226,7 @@ def fuse_dataset(
     return fuse_folder(
         data,
         data.task,
-        Path(out),
+        named(out),
         method,
         names=data.names,
         file_names=file_names,
@@ -260,7 +261,7 @@ def fuse_masks(
     from mrprism.output.folders import complete_set
     from mrprism.output.lock import alone
 
-    files, place = [Path(path) for path in paths], Path(out)
+    files, place = [Path(path) for path in paths], named(out)
     if twice := next((path for at, path in enumerate(files) if path in files[:at]), None):
         raise InputError(f"'{twice}' is given twice; expected each rater's mask once")
     with alone(place):
@@ -306,7 +307,7 @@ def export(
         return export_network(source, out)  # type: ignore[arg-type]
     if to not in TARGETS:
         raise unknown("target", to, [*TARGETS, "onnx"])
-    return export_dataset(opened(source), to, Path(out), raters=raters, soft=soft)  # type: ignore[arg-type]
+    return export_dataset(opened(source), to, named(out), raters=raters, soft=soft)  # type: ignore[arg-type]
 
 
 def view(

@@ -22,6 +22,7 @@ from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.rows import Rows
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.keep import keep_dataset
@@ -100,7 +101,7 @@ def compare(
     whole = data.path is not None and data.manifest is not None and len(data) == len(data.manifest.cases)
     new = make_plan(data, budget or Budget(), choice, seeds, (), None if whole else out / DATA)
     remove_leftovers(out)
-    if (out / FILE).is_file():
+    if plain_file(out / FILE).is_file():
         plan = join(read_plan(out), new, out)
     else:
         if out.is_dir() and any(out.iterdir()):

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Sequence
 
 from mrprism.compare.plan import Cost, Job
-from mrprism.core.errors import InputError
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.learn.cost import milliseconds, peak_memory_mib, thread_count
 from mrprism.learn.evaluate import evaluate
@@ -22,8 +21,10 @@ from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.train import resume, train
 from mrprism.metrics.scores import write_example
+from mrprism.output.ends import end_of
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.lock import alone
+from mrprism.output.terminal import one_line
 
 
 def main() -> int:
@@ -33,12 +34,10 @@ def main() -> int:
     try:
         with alone(job.run, wait=True):  # one that a killed comparison left behind saves and goes first
             do(job)
-    except InputError as error:
-        print(f"mrprism: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(f"mrprism: {str(stop) or 'interrupted'}", file=sys.stderr)
-        return 130
+    except BaseException as error:
+        sentence, code = end_of(error)
+        print(f"mrprism: {one_line(sentence)}", file=sys.stderr)
+        return code
     return 0
 
 

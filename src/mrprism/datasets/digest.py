@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from mrprism.core.files import plain_file
 from mrprism.datasets.dataset import Dataset
 from mrprism.datasets.manifest import Drawn
 
@@ -37,5 +38,5 @@ def _digest(path: Path) -> bytes:
     if path.is_dir():
         inside = sorted(file for file in path.iterdir() if file.is_file())
         return hashlib.sha256(b"".join(map(_digest, inside))).digest()
-    with path.open("rb") as file:
+    with plain_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import kind_of_no_file, plain_file
 from mrprism.datasets.links import ALLOWED, leads_outside
 from mrprism.images import limit_text
 from mrprism.images.content import check_window
@@ -148,13 +149,13 @@ def manifest_path(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         for name in (OWN, MANIFEST):
-            if (path / name).is_file():
+            if plain_file(path / name).is_file():
                 return path / name
         raise InputError(
             f"folder '{path}' has no {MANIFEST}; expected a mrprism data set "
             "(see mrprism import, or docs/how-to/your-own-folder.md)"
         )
-    if not path.is_file():
+    if not plain_file(path).is_file():
         raise InputError(f"data set '{path}' does not exist; expected a folder with a {MANIFEST}")
     return path
 
@@ -308,7 +309,8 @@ def _paths(root: Path, manifest: Manifest) -> Iterator[Fault]:
                 os.path.exists if entry.role == "image" else os.path.isfile
             )  # a DICOM series is a folder
             if sentence is None and not is_there(root / entry.path):  # Path.is_file raises on long names
-                sentence = "does not exist"
+                kind = kind_of_no_file(root / entry.path)
+                sentence = f"is {kind}" if kind else "does not exist"
             if sentence is not None:
                 yield Fault(
                     "error",

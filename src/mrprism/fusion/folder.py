@@ -24,6 +24,7 @@ import numpy as np
 
 from mrprism.core.brief import brief
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples, Task
@@ -118,7 +119,7 @@ def fuse_folder(
     undrawn: list[tuple[str, str]] = []
     outlines: list[dict[str, Any]] = []  # of each case; none unless the outline model fused them together
     for number, folder in enumerate(folders):
-        case = json.loads((folder / "case.json").read_text("utf-8"))
+        case = json.loads(plain_file(folder / "case.json").read_text("utf-8"))
         counts[number] = case["counts"]
         ties += [] if case["ties"] is None else [case["ties"]]
         undrawn += [(case["name"], structure) for structure in case["undrawn"]]
@@ -147,9 +148,9 @@ def fuse_folder(
 
 def _choices(out: Path) -> Rows[Choice]:
     """What "auto" took for each structure, as it was written down before the first case was fused."""
-    if not (out / CHOICE).is_file():
+    if not (out / CHOICE).exists():
         return Rows()
-    return Rows([Choice(**row) for row in json.loads((out / CHOICE).read_text("utf-8"))])
+    return Rows([Choice(**row) for row in json.loads(plain_file(out / CHOICE).read_text("utf-8"))])
 
 
 def write_skill(out: Path, rows: Sequence[SkillRow]) -> None:
@@ -177,7 +178,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         write_file(file, _json(wanted))
         return
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = json.loads(plain_file(file).read_text("utf-8"))
         keys = sorted({*found, *wanted})
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"'{file}' is broken: {error}") from error

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 
 DEFLATE = 1032  # no deflate stream grows by more than this factor
 _CHUNK = 1 << 20
@@ -54,7 +55,7 @@ def limit_growth(path: Path, shape: tuple[int, ...]) -> None:
 def limit_archive(path: Path) -> None:
     """Refuse a zip archive (.zip, .npz) that unpacks to more than MRPRISM_MAX_UNPACKED bytes."""
     most = _limit("MRPRISM_MAX_UNPACKED")
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(plain_file(path)) as archive:
         total = sum(member.file_size for member in archive.infolist())
     if total > most:
         raise InputError(f"'{path}' unpacks to {total} bytes, more than MRPRISM_MAX_UNPACKED = {most} allows")

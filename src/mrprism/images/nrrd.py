@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.images.content import Raw
 from mrprism.images.geometry import Geometry
 from mrprism.images.limits import beside, limit_pixels, numbers_in, take
@@ -62,7 +63,7 @@ def read_nrrd(path: Path) -> Nrrd:
         InputError: It is missing, broken, cut short, too large, or of a kind that is not read here.
     """
     try:
-        raw = path.read_bytes()
+        raw = plain_file(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
     end, gap = min(

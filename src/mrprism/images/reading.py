@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import kind_of_no_file
 from mrprism.images.bitmaps import read_pillow
 from mrprism.images.content import FromFile, ImageFile, LabelFile, MaskFile, Raw, ValueFile, Window, scale
 from mrprism.images.limits import first_line
@@ -222,7 +223,7 @@ def decode(path: Path, mask: bool = False) -> Raw:
     if not path.exists():
         raise InputError(f"file '{path}' does not exist")
     if not path.is_file():
-        raise InputError(f"'{path}' is not a file; expected an image")
+        raise InputError(f"'{path}' is {kind_of_no_file(path) or 'not a file'}; expected an image")
     kind = format_of(path)
     if kind is None:
         raise InputError(f"cannot read '{path}': expected one of {', '.join(FORMATS)}")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.images.grids import reordering
 from mrprism.images.limits import exhaust
 from mrprism.images.nifti import place
@@ -31,7 +32,7 @@ class NiftiStream:
     def __init__(self, path: Path) -> None:
         import nibabel
 
-        if not path.is_file():
+        if not plain_file(path).is_file():
             raise InputError(f"file '{path}' does not exist")
         try:
             image: Any = nibabel.load(path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import kind_of_no_file, plain_file
 from mrprism.datasets.links import ALLOWED, leads_outside
 from mrprism.datasets.tree import is_system
 from mrprism.images import format_of
@@ -78,8 +79,12 @@ class Ledger:
         return cls(source, _walk(source))
 
     def take(self, path: Path) -> Path:
-        """This file is read; given back as it came."""
-        self._taken.add(os.path.abspath(path))
+        """This file is read; given back as it came.
+
+        Raises:
+            InputError: It is a pipe, a socket or a device.
+        """
+        self._taken.add(os.path.abspath(plain_file(path)))
         if self.tell is not None:
             self.tell(len(self._taken))
         return path
@@ -97,7 +102,7 @@ class Ledger:
     ) -> None:
         """This may be a rater's work and is not drawn."""
         if isinstance(what, Path):
-            self.take(what)
+            self._taken.add(os.path.abspath(what))
         self.left.append(Left(self.named(what) if isinstance(what, Path) else what, why, kind, rater, case))
 
     def note(self, text: str) -> None:
@@ -128,6 +133,8 @@ class Ledger:
                 or _ABOUT.fullmatch(os.path.basename(file))
             ):
                 self.own.append(name)
+            elif kind := kind_of_no_file(file):
+                self.left.append(Left(name, f"{kind} and no file"))
             elif format_of(file) is None:
                 self.left.append(Left(name, "neither an image nor a file of this layout"))
             else:

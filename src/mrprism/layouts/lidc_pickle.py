@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive, scale
 from mrprism.layouts.ledger import Ledger
@@ -88,7 +89,7 @@ def _mask(mask: Any, where: str) -> np.ndarray:
 def _content(path: Path) -> Any:
     try:
         if path.suffix.lower() != ".zip":
-            with path.open("rb") as file:
+            with plain_file(path).open("rb") as file:
                 return _load(file)
         limit_archive(path)
         with zipfile.ZipFile(path) as archive:

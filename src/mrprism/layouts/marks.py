@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.tree import entries, folders, natural
@@ -274,7 +275,7 @@ def read_json(path: Path) -> Any:
         InputError: It is missing, too large, or no JSON.
     """
     try:
-        limit_text(path, path.stat().st_size)
+        limit_text(path, plain_file(path).stat().st_size)
         return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except FileNotFoundError:
         raise InputError(f"'{path}' does not exist") from None

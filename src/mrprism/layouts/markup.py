@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.images import limit_text
 
 _BARE = re.compile(rb"<!DOCTYPE\s+[A-Za-z]\w*\s*>")
@@ -20,7 +21,7 @@ def read_markup(path: Path) -> ElementTree.Element:
             through which it could read other files or grow without limit. A bare name of one is harmless.
     """
     try:
-        limit_text(path, path.stat().st_size)
+        limit_text(path, plain_file(path).stat().st_size)
         return parse_markup(path.read_bytes(), path)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error

@@ -8,6 +8,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.datasets.links import ALLOWED, leads_outside
 from mrprism.images import limit_text
 
@@ -16,7 +17,7 @@ def read_table(
     path: Path, *columns: str, encodings: tuple[str, ...] = ("utf-8",), separator: str = ","
 ) -> list[dict[str, str]]:
     """The rows of a CSV file that has these columns; the first encoding that fits is used."""
-    limit_text(path, path.stat().st_size)
+    limit_text(path, plain_file(path).stat().st_size)
     raw = path.read_bytes()
     for encoding in encodings:
         try:

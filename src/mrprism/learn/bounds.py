@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.sample import Task
 
 MOST_BYTES = 64 << 20  # of a JSON file of a run
@@ -158,7 +159,7 @@ def read_bounded(file: Path) -> bytes:
         InputError: It is larger than such files are, or cannot be read.
     """
     try:
-        with file.open("rb") as stream:
+        with plain_file(file).open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(file) from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from mrprism import __version__
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.datasets.dicom import dicom_files
@@ -79,7 +80,7 @@ def predict_files(
             both = f"{folders[stem]} and {file}"
             raise InputError(f"{both} would be written to one folder, {out / stem}: predict them apart")
         folders[stem] = file
-    weights = hashlib.sha256(predictor.run.weights_file.read_bytes()).hexdigest()
+    weights = hashlib.sha256(plain_file(predictor.run.weights_file).read_bytes()).hexdigest()
     for stem, file in folders.items():
         folder = out / stem
         skip = _finished(folder, weights, file, window or predictor.run.config.window, predictor.method.draws)
@@ -126,7 +127,7 @@ def _write_cases(out: Path, names: Sequence[str]) -> None:
     earlier = [file.parent.name for file in out.glob("*/prediction.json")]
     for name in sorted({*names, *earlier}):
         try:
-            about = json.loads((out / name / "prediction.json").read_text(encoding="utf-8"))
+            about = json.loads(plain_file(out / name / "prediction.json").read_text(encoding="utf-8"))
             rows.append([name, str(about["image"]), str(about.get("split", "unknown"))])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # no answer of a run
@@ -183,7 +184,7 @@ def _images(files: Iterable[str | Path]) -> Iterator[Path]:
     for file in given:
         inside = sorted(file.iterdir()) if file.is_dir() and not is_series(file) else [file]
         for image in inside:
-            readable = image.is_file() and format_of(image) and not image.name.startswith(".")
+            readable = plain_file(image).is_file() and format_of(image) and not image.name.startswith(".")
             if image == file or readable or is_series(image):
                 some = True
                 yield image
@@ -201,7 +202,7 @@ def _finished(folder: Path, weights: str, image: Path, window: Window | None, dr
     if not folder.exists():
         return False
     try:
-        about = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+        about = json.loads(plain_file(folder / "prediction.json").read_text(encoding="utf-8"))
         made_from = (
             about["weights_sha256"],
             about["image_sha256"],
@@ -221,7 +222,7 @@ def _sha256(image: Path) -> str:
     """Of a file; of a series, of all its files."""
     if image.is_dir():
         return hashlib.sha256("".join(map(_sha256, dicom_files(image))).encode()).hexdigest()
-    with image.open("rb") as file:
+    with plain_file(image).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

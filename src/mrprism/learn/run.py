@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.learn.bounds import Score, Seconds, Steps, Text, fault_of, read_bounded
 from mrprism.learn.settings import RunConfig, Select
 from mrprism.output.files import write_file
@@ -80,7 +81,7 @@ class Run:
         """
         path = Path(path)
         file = path / "config.json"
-        if not file.is_file():
+        if not plain_file(file).is_file():
             raise InputError(f"{path} is no run folder: it has no config.json")
         return cls(path, read_model(file, RunConfig))
 
@@ -107,11 +108,11 @@ class Run:
     def result(self) -> RunResult | None:
         """How the training ended; None while it has not."""
         file = self.path / "result.json"
-        return read_model(file, RunResult) if file.is_file() else None
+        return read_model(file, RunResult) if file.exists() else None
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log; a last line cut off by a crash is left out."""
-        if not self.log_file.is_file():
+        if not plain_file(self.log_file).is_file():
             return []
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
         found = []

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from mrprism import __version__
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.learn.batch import Batch
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run
@@ -246,5 +247,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with plain_file(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

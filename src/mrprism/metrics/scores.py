@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrprism.core.errors import InputError, unknown
+from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive
@@ -279,7 +280,7 @@ def read_table(path: str | Path) -> list[Row]:
     """
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with plain_file(path).open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: evaluate the run first") from None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import kind_of_no_file, plain_file
 from mrprism.output.terminal import warn
 
 P = ParamSpec("P")
@@ -49,9 +50,12 @@ def alone(out: str | os.PathLike[str], *, wait: bool = False) -> Iterator[bool]:
         Whether the lock is sure: False where the file system knows no locks, which is said.
 
     Raises:
-        InputError: Another command holds the lock, or the folder above cannot be written to.
+        InputError: Another command holds the lock, the folder above cannot be written to, or this is the name of
+            nothing, or of a pipe, socket or device.
     """
-    place = Path(os.path.realpath(out))
+    place = Path(os.path.realpath(named(out)))
+    if kind := kind_of_no_file(place):  # a file that takes its name would take the place of /dev/null
+        raise InputError(f"'{out}' is {kind}; expected the name of a file or folder to write")
     held = _HELD.get({})
     if str(place) in held:
         yield held[str(place)]
@@ -71,6 +75,17 @@ def alone(out: str | os.PathLike[str], *, wait: bool = False) -> Iterator[bool]:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def named(out: str | os.PathLike[str]) -> Path:
+    """The path of an output; an empty one, as of a variable that is not set, would be the folder one is in.
+
+    Raises:
+        InputError: It is empty.
+    """
+    if not os.fspath(out):
+        raise InputError("the name of what should be written is empty; expected a file or folder")
+    return Path(out)
 
 
 def alone_in(argument: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -193,8 +208,8 @@ def _sign(file: IO[bytes]) -> None:
 
 def _who(path: Path) -> str:
     try:
-        name = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        name = plain_file(path).read_text(encoding="utf-8")
+    except (InputError, OSError, ValueError):
         return ""
     return f" ({name})" if name.isprintable() and name else ""
 

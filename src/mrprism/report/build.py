@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from mrprism import __version__
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.metrics import METRICS
 from mrprism.metrics.claims import suffice
 from mrprism.metrics.scores import FINAL, MEAN, RATER, REFERENCE, dice_of_cases, pick_examples
@@ -53,7 +54,7 @@ def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     out = Path(out)
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
-    if out.is_file() and not _is_page(out):
+    if plain_file(out).is_file() and not _is_page(out):
         raise InputError(f"'{out}' is there already and no HTML page: name another file for the report")
     folders = reading.read_runs([Path(run) for run in runs])
     write_file(out, render(folders))

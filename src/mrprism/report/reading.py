@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.metrics.scores import FINAL, RATER, Example, Row, read_example, read_table
 
 READS = ("image", "masks", "both")  # what a row of a table looked at
@@ -179,7 +180,7 @@ def read_run(path: Path) -> RunFolder:
     """Read one run folder; what is not there yet, but for config and table, is left empty."""
     if not path.is_dir():
         raise InputError(f"{path} is no run folder")
-    if not (path / "config.json").is_file():
+    if not plain_file(path / "config.json").is_file():
         raise InputError(f"{path} is no run folder: it has no config.json")
     rows = read_table(path / "table.csv")
     if not rows:
@@ -203,7 +204,7 @@ def read_run(path: Path) -> RunFolder:
     return RunFolder(
         path=path,
         config=config,
-        result=_read_object(path / "result.json", _Result) if (path / "result.json").is_file() else {},
+        result=_read_object(path / "result.json", _Result) if (path / "result.json").exists() else {},
         rows=rows,
         log=_read_log(path / "log.jsonl"),
         examples={example.name: example for example in examples},
@@ -347,7 +348,7 @@ def _task(run: RunFolder) -> dict[str, Any]:
 
 def _read_object(path: Path, form: type[BaseModel]) -> dict[str, Any]:
     try:
-        return _checked(json.loads(path.read_text(encoding="utf-8")), form)
+        return _checked(json.loads(plain_file(path).read_text(encoding="utf-8")), form)
     except (OSError, ValueError, RecursionError) as error:
         why = _first(error) if isinstance(error, ValidationError) else error
         raise InputError(f"{path} cannot be read: {why}") from None
@@ -355,7 +356,7 @@ def _read_object(path: Path, form: type[BaseModel]) -> dict[str, Any]:
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; one that was cut off by a crash is left out."""
-    if not path.is_file():
+    if not plain_file(path).is_file():
         return []
     lines = []
     for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):

@@ -16,8 +16,10 @@ from mrprism.datasets.manifest import Case, Drawn, File, Manifest, files
 from mrprism.datasets.open_image import open_image
 from mrprism.datasets.pieces import Piece, piece_of, pieces_of
 from mrprism.images import FromFile, ImageFile, LabelFile, read_labels, read_mask
-from mrprism.images.content import Raw
+from mrprism.images.content import Raw, scaling
 from mrprism.images.reading import decode, label_file, mask_file
+
+PART = 1 << 22  # pixels scaled at a time
 
 
 def further_readings(case: Case) -> range:
@@ -91,6 +93,35 @@ def read_case_image(
             f"expected {len(manifest.channels)}: {', '.join(manifest.channels)}"
         )
     return image, replace(first, values=_own(parts, arrays) if keep_values else None)
+
+
+def image_in_parts(root: Path, manifest: Manifest, case: Case) -> tuple[Iterator[Image], ImageFile]:
+    """`read_case_image` for who looks at each intensity once: parts whose bytes, one after the other, are the image's.
+
+    Of an image of one file and one channel only the file's own values are held, and scaled part by part.
+
+    Returns:
+        The parts, and the (first) file with an array that has the shape alone.
+
+    Raises:
+        InputError: As `read_case_image`; nothing is raised on the way.
+    """
+    path = root / (case.images or ("",))[0]
+    raw = decode(path) if len(case.images) == len(manifest.channels) == 1 and not path.is_dir() else None
+    if raw is None or len(raw.pixels) != 1:
+        image, file = read_case_image(root, manifest, case)
+        return iter([image]), replace(file, array=_bare(file.array.shape))
+    window = case.window or manifest.window
+    scaled, pixels = scaling(raw.pixels, path, window, raw.top), raw.pixels
+    step = max(1, PART // max(1, pixels[:, :1].size))
+    parts = (scaled(pixels[:, start : start + step]) for start in range(0, pixels.shape[1], step))
+    bare = _bare(pixels.shape)
+    return parts, ImageFile(bare, raw.spacing_mm, raw.geometry, raw.format, raw.path, notes=raw.notes)
+
+
+def _bare(shape: tuple[int, ...]) -> Image:
+    """An array of a shape that takes no memory."""
+    return np.broadcast_to(np.zeros((), np.float32), shape)
 
 
 def _own(parts: list[ImageFile], arrays: list[Image]) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,10 @@ import numpy as np
 from mrprism.core.errors import InputError
 from mrprism.core.names import near_twins
 from mrprism.core.rows import frame
+from mrprism.core.types import Image
 from mrprism.datasets.case_files import (
     further_readings,
-    read_case_image,
+    image_in_parts,
     read_grid,
     read_pieces,
     read_votes,
@@ -151,14 +152,18 @@ class _Seen:
         spacing = case.spacing_mm or image.spacing_mm
         self.spacings["unknown" if spacing is None else " × ".join(f"{s:.4g}" for s in spacing)] += 1
 
-    def image(self, case: Case, image: ImageFile) -> str:
-        """Take note of an image; returns its fingerprint."""
+    def image(self, case: Case, parts: Iterable[Image], image: ImageFile) -> tuple[str, bool]:
+        """Take note of an image; returns its fingerprint, and whether it has one value everywhere."""
         self.grid(case, image)
         for note in image.notes:
             self.notes[note].append(image.path)
-        picture = hashlib.sha256(np.ascontiguousarray(image.array).data).hexdigest()
+        digest, least, most = hashlib.sha256(), 0.0, 0.0
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
+            least, most = float(part.min(initial=least)), float(part.max(initial=most))
+        picture = digest.hexdigest()
         self.pictures[picture].append(case)
-        return picture
+        return picture, least == most
 
     def drawn(self, case: Case, picture: str, masks: _Masks, reference: dict[int, Piece]) -> None:
         """Take note of a case's masks by rater and structure, and of its reference by structure."""
@@ -198,12 +203,12 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
         and not any(str(root / f.path) in broken for f in files(case) if f.role == "image")
     ):
         try:
-            array, image = read_case_image(root, manifest, case)
-            picture = seen.image(case, image)
-            if array.max(initial=0) == array.min(initial=0):
+            parts, image = image_in_parts(root, manifest, case)
+            picture, flat = seen.image(case, parts, image)
+            if flat:
                 sentence = f"image '{image.path}' has one value everywhere"
                 yield _fault("warning", image.path, case, sentence)
-            del array
+            del parts
         except InputError as error:
             yield _fault("error", root / case.images[0], case, str(error))
     masks: _Masks = {}

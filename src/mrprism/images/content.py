@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,21 +110,28 @@ def scale(
     Raises:
         InputError: There are NaN or infinite values, or the window is none.
     """
+    return scaling(pixels, path, window, top)(pixels)
+
+
+def scaling(
+    pixels: Shaped[np.ndarray, "channel *space"], path: Path, window: Window | None, top: float | None = None
+) -> Callable[[np.ndarray], Image]:
+    """`scale` as a function of any part of these pixels, all channels and whole axes but the first of space.
+
+    Raises:
+        InputError: As `scale`.
+    """
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         wrong = int((~np.isfinite(pixels)).sum())
         raise InputError(f"image '{path}' has {wrong} NaN or infinite pixels; expected finite values")
     if window is not None:
         low, high = check_window(window)
-        # values beyond single precision lie outside any window
-        wide = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4
-        single = np.clip(pixels, -1e38, 1e38).astype(np.float32) if wide else pixels.astype(np.float32)
-        single -= np.float32(low)
-        single /= np.float32(high - low)
-        return np.ascontiguousarray(np.clip(single, 0, 1, out=single))
+        return lambda part: _windowed(part, low, high)
     if pixels.dtype == np.bool_:
-        return np.ascontiguousarray(pixels, dtype=np.float32)
+        return lambda part: np.ascontiguousarray(part, dtype=np.float32)
     if top is not None:
-        return np.ascontiguousarray(pixels.astype(np.float32) / np.float32(top))
+        most = np.float32(top)
+        return lambda part: np.ascontiguousarray(part.astype(np.float32) / most)
     axes = tuple(range(1, pixels.ndim))
     least = pixels.min(axis=axes, keepdims=True).astype(np.float64)
     with np.errstate(over="ignore"):
@@ -133,6 +141,20 @@ def scale(
     extent[extent == 0] = 1
     # single precision is exact enough, and half the memory
     small = pixels.dtype.itemsize <= 2 or (pixels.dtype == np.float32 and extent.max() < 1e30)
-    values = np.subtract(pixels, least, dtype=np.float32 if small else np.float64, casting="unsafe")
-    values /= extent.astype(values.dtype)
-    return np.ascontiguousarray(values, dtype=np.float32)
+    kind = np.float32 if small else np.float64
+
+    def stretched(part: np.ndarray) -> Image:
+        values = np.subtract(part, least, dtype=kind, casting="unsafe")
+        values /= extent.astype(kind)
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+    return stretched
+
+
+def _windowed(pixels: np.ndarray, low: float, high: float) -> Image:
+    # values beyond single precision lie outside any window
+    wide = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4
+    single = np.clip(pixels, -1e38, 1e38).astype(np.float32) if wide else pixels.astype(np.float32)
+    single -= np.float32(low)
+    single /= np.float32(high - low)
+    return np.ascontiguousarray(np.clip(single, 0, 1, out=single))

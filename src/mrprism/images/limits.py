@@ -81,11 +81,16 @@ def _limit(name: str) -> int:
         raise InputError(f"{name} is '{text}'; expected a number") from None
 
 
-def take(stream: Any, count: int, path: Path) -> bytearray:
-    """Up to ``count`` bytes in pieces, so that no more memory is taken than the file fills."""
-    taken = bytearray()
+def take(stream: Any, count: int, path: Path, behind: bytearray | None = None) -> bytearray:
+    """Up to ``count`` bytes in pieces, so that no more memory is taken than the file fills.
+
+    Args:
+        behind: What they are put behind, and what is given back then.
+    """
+    taken = bytearray() if behind is None else behind
+    end = len(taken) + count
     try:
-        while len(taken) < count and (piece := stream.read(min(_CHUNK, count - len(taken)))):
+        while len(taken) < end and (piece := stream.read(min(_CHUNK, end - len(taken)))):
             taken += piece
     except EOFError as error:
         raise InputError(f"'{path}' is cut short: its gzip stream ends too early") from error

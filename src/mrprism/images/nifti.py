@@ -53,7 +53,7 @@ def read_nifti(path: Path) -> Raw:
                 f"'{path}' is cut short: its header asks for {needed} bytes, "
                 f"the file has {held}{' packed' if packed else ''}"
             )
-        body += take(stream, needed - len(body), path)
+        take(stream, needed - len(body), path, body)
         if len(body) < needed:
             raise InputError(
                 f"'{path}' is cut short: its header asks for {needed} bytes, the file gives {len(body)}"

@@ -70,7 +70,7 @@ def read_nrrd(path: Path) -> Nrrd:
         ((i, len(mark)) for mark in (b"\n\n", b"\r\n\r\n") if (i := raw.find(mark, 0, _HEADER)) > 0),
         default=(-1, 0),
     )
-    if end < 0 and path.suffix.lower() == ".nhdr":
+    if end < 0 and path.suffix.lower() == ".nhdr" and len(raw) <= _HEADER:
         end = len(raw)  # a header alone needs no empty line behind it
     if not raw.startswith(b"NRRD000") or end < 0:
         raise InputError(f"'{path}' is broken or not an NRRD file: no header")

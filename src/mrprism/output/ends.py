@@ -19,7 +19,7 @@ def end_of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, InputError):
         return str(error), 2
     if isinstance(error, MemoryError):
-        return f"out of memory: {error or 'the input is too large for this machine'}", 2
+        return f"out of memory: {str(error) or 'the input is too large for this machine'}", 2
     if isinstance(error, OSError):
         return _refused(error), 2
     if isinstance(error, Exception):

@@ -75,7 +75,7 @@ def make_app(view: View, key: str, desk: Desk | None = None) -> FastAPI:
             response = _refusal(*why)
         else:
             response = await call_next(request)
-            if request.url.path == "/":
+            if request.url.path in ("/", "/summary"):  # pages a person opens
                 response.set_cookie(cookie, key, httponly=True, samesite="lax")
         response.headers.update(HEADERS)
         return response

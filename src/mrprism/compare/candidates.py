@@ -37,7 +37,7 @@ class Candidate:
     @property
     def deterministic(self) -> bool:
         """Whether every seed would give the same."""
-        return self.method == "fuse"
+        return self.method in ("fuse", "control")  # whose draws are seeded by case
 
     @property
     def ceiling(self) -> bool:

@@ -6,7 +6,7 @@ among the fusions and are nobody's rivals.
 - "raters": the raters' own masks as draws. GED 0 and HM-IoU 1: the score of a perfect sampler.
 - "consensus": their majority, again and again: the GED of a perfect network that always says the same.
 - "noise": each pixel by itself marked with the chance of the soft vote. Calibrated to the last digit, and no
-  outline that anybody would draw: a measure that likes it sees no shapes.
+  outline that anybody would draw: a measure that likes it sees no shapes (on phantoms GED is one, HM-IoU none).
 """
 
 from __future__ import annotations

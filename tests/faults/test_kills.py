@@ -19,13 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report.fabricate import fabricate_run
 from safetensors.torch import load_file
 
 from faults import inputs
 
 TESTS = Path(__file__).parents[1]
 KILLS = {"train": 14, "fuse": 12, "predict": 10, "import": 12, "export": 6, "compare": 6}
-OVER = {"agree": 12, "evaluate": 10, "fuse --masks": 8}  # over an older result of the same command
+OVER = {
+    "agree": 12,
+    "evaluate": 10,
+    "fuse --masks": 8,
+    "report": 4,
+    "predict": 4,
+}  # over an older result of the same command
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -381,6 +388,39 @@ def test_fuse_masks_over_an_older_fusion(forks: Forks, squares: Path, tmp_path: 
     over_an_older_one(
         forks, command(0), command(1), tmp_path / "out", "skill.json", result, OVER["fuse --masks"]
     )
+
+
+def test_report_over_an_older_page(forks: Forks, tmp_path: Path) -> None:
+    """The page is the old one or the new one; there is no moment without."""
+    runs = [fabricate_run(tmp_path / name, cases=2, size=size) for name, size in (("a", 40), ("b", 44))]
+    out = tmp_path / "out"
+
+    def command(run: Path) -> list[str]:
+        return ["report", str(run), "--out", str(out / "page.html")]
+
+    def result(out: Path) -> dict[str, bytes]:
+        return {"page.html": (out / "page.html").read_bytes()}
+
+    older, newer = (command(run) for run in runs)
+    over_an_older_one(forks, older, newer, out, "page.html", result, OVER["report"])
+
+
+def test_predict_over_an_older_answer(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    """Another image of the same name: its answer takes the place of the older one as a whole."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    arguments = ["train", str(squares), "--out", str(run), "--method", "toy", "--epochs", "1", "--size", "20"]
+    forks.finish([*arguments, "--device", "cpu", "--quiet", "--no-evaluate"])
+    for number in (0, 1):
+        inputs.png(tmp_path / f"photos{number}/a.png", inputs.picture(number, (20, 20)))
+
+    def command(number: int) -> list[str]:
+        return ["predict", str(run), str(tmp_path / f"photos{number}"), "--out", str(out), "--device", "cpu"]
+
+    def result(out: Path) -> dict[str, bytes]:
+        found = everything(out, but=("cases.csv",))  # which says the path of the image
+        return {name: content for name, content in found.items() if "unfinished" not in name}
+
+    over_an_older_one(forks, command(0), command(1), out, "a/prediction.json", result, OVER["predict"])
 
 
 def test_they_are_at_least_ninety() -> None:

@@ -88,7 +88,12 @@ def _call(arguments: list[str]) -> int:
         raise InputError(f"nothing is given after '{before}'; is a variable of your shell not set?")
     try:
         run: Callable[..., Any] = importlib.import_module(f"mrprism.cli.{VERBS[verb][0]}").run
-        code = _typer(verb, run, arguments[1:])
+        words = arguments[1:]
+        if any(word.startswith("--config") for word in words):
+            from mrprism.cli.config import with_settings
+
+            words = with_settings(verb, run, words, list(VERBS))
+        code = _typer(verb, run, words)
         sys.stdout.flush()  # while somebody listens to what goes wrong with it
         return code
     except ModuleNotFoundError as error:
@@ -131,13 +136,19 @@ def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
     def guarded_run(*given: Any, **options: Any) -> Any:
         try:
             with guarded():
-                return run(*given, **options)
+                code = run(*given, **options)
+                _keep(verb, run, options)
+                return code
         except (KeyboardInterrupt, OSError) as error:  # of which the parser would make codes of its own
             stopped.append(error)
             return None
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-    app.command(verb, context_settings={"help_option_names": ["-h", "--help"]})(guarded_run)
+    app.command(
+        verb,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=f"--config FILE.toml takes options from the table [{verb}] of a file; what is typed goes first.",
+    )(guarded_run)
     try:
         result = app(arguments, prog_name=f"mrprism {verb}", standalone_mode=False)
     except Exception as error:
@@ -147,6 +158,19 @@ def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
     if stopped:
         raise stopped[0]
     return result if isinstance(result, int) else 0
+
+
+def _keep(verb: str, run: Callable[..., Any], values: dict[str, Any]) -> None:
+    """Write what the command was told beside what it made, in the form that `--config` reads."""
+    from mrprism.cli.config import KEPT
+
+    if verb in KEPT and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
+        from mrprism.cli.config import kept
+        from mrprism.output.files import write_file
+
+        written = kept(verb, run, values)
+        if written is not None:
+            write_file(*written)
 
 
 def _fail(sentence: str) -> int:
@@ -193,6 +217,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
+            "  --config FILE.toml     of any command: its options out of a file, from the table of its name",
             "  --install-completion   teach your shell to complete commands, options and names",
             "  --version",
         ]

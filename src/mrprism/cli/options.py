@@ -78,7 +78,11 @@ def _kind(annotation: Any) -> tuple[type, bool, tuple[str, ...]]:
 
 
 def _spoken(name: str, info: OptionInfo | ArgumentInfo, kind: type) -> tuple[str, str | None]:
-    given = [word for word in info.param_decls or () if word.startswith("--")]
+    words = [
+        info.default,
+        *(info.param_decls or ()),
+    ]  # inside Annotated the first word stands where a default would
+    given = [word for word in words if isinstance(word, str) and word.startswith("--")]
     dashed = name.replace("_", "-")
     if given:
         on, _, off = given[0].partition("/")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mrprism.layouts.importing import Imported
     from mrprism.layouts.writers import Exported
     from mrprism.learn.run import Run
+    from mrprism.learn.to_hf import ExportedModel
     from mrprism.learn.to_onnx import ExportedNetwork
 
 AnyPath = str | os.PathLike[str]
@@ -283,22 +284,37 @@ def _rater_names(paths: Sequence[Path]) -> list[str]:
 
 
 def export(
-    source: Dataset | Run | AnyPath, to: str, out: AnyPath, *, raters: str = "each", soft: bool = False
-) -> Exported | ExportedNetwork:
-    """Hand on masks, every rater's own or one consensus, to other tools; or a run's network as ONNX.
+    source: Dataset | Run | AnyPath,
+    to: str,
+    out: AnyPath,
+    *,
+    raters: str = "each",
+    soft: bool = False,
+    licence: str = "",
+) -> Exported | ExportedNetwork | ExportedModel:
+    """Hand on masks, every rater's own or one consensus, to other tools; or a run as ONNX or for a hub of models.
 
     Args:
-        source: A data set or its path; for "onnx" a run or its folder.
-        to: "nnunet", "bids", "nifti", "png", "tiff", "seg-nrrd", "coco", "dicom-seg" or "onnx".
+        source: A data set or its path; for "onnx" and "hf" a run or its folder.
+        to: "nnunet", "bids", "nifti", "png", "tiff", "seg-nrrd", "coco", "dicom-seg", "onnx" or "hf".
         out: A folder that does not exist or is empty.
         raters: "each", or the name of a fusion.
         soft: For nnunet and a fusion: its probabilities, too.
+        licence: For hf: under which the model may be used, such as "cc-by-4.0".
 
     Raises:
         InputError: An unknown target or fusion, a folder that holds something, or masks the layout cannot hold.
     """
     from mrprism.layouts.writers import TARGETS, export_dataset
 
+    if licence and to != "hf":
+        raise InputError(f"--licence belongs to a model that is handed on with --to hf, not to {to}")
+    if to == "hf":
+        if raters != "each" or soft:
+            raise InputError("--raters and --soft belong to masks; hf hands on a run")
+        from mrprism.learn.to_hf import export_model
+
+        return export_model(source, out, licence=licence)  # type: ignore[arg-type]
     if to == "onnx":
         if raters != "each" or soft:
             raise InputError("--raters and --soft belong to masks; onnx hands on the network of a run")
@@ -306,7 +322,7 @@ def export(
 
         return export_network(source, out)  # type: ignore[arg-type]
     if to not in TARGETS:
-        raise unknown("target", to, [*TARGETS, "onnx"])
+        raise unknown("target", to, [*TARGETS, "onnx", "hf"])
     return export_dataset(opened(source), to, named(out), raters=raters, soft=soft)  # type: ignore[arg-type]
 
 

@@ -88,7 +88,7 @@ def _fusions() -> Iterable[str]:
 def _targets() -> Iterable[str]:
     from mrprism.layouts.writers import TARGETS
 
-    return [*TARGETS, "onnx"]
+    return [*TARGETS, "onnx", "hf"]
 
 
 def _scenarios() -> Iterable[str]:

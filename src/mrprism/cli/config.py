@@ -204,6 +204,8 @@ def _words(option: Offered, value: Any, file: Path) -> list[str]:
     if option.choices and value not in option.choices:
         raise InputError(f"{here}: {unknown('value', value, option.choices)}")
     if option.kind is Path:
+        if str(value).startswith("hf:"):
+            return [str(value)]
         if "\0" in str(value):
             raise InputError(f"{here} is no path: it holds a zero byte")
         return [str(Path(os.path.normpath(file.parent / str(value))))]

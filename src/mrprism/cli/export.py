@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,15 +12,16 @@ import typer
 from mrprism.cli.completion import masks_of, targets
 
 if TYPE_CHECKING:
+    from mrprism.learn.to_hf import ExportedModel
     from mrprism.learn.to_onnx import ExportedNetwork
 
 
 def run(
-    source: Annotated[Path, typer.Argument(help="Data set; for onnx a run.", metavar="DATASET|RUN")],
+    source: Annotated[Path, typer.Argument(help="Data set; for onnx and hf a run.", metavar="DATASET|RUN")],
     to: Annotated[
         str,
         typer.Option(
-            help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg; of a run onnx.",
+            help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg; of a run onnx or hf.",
             autocompletion=targets,
         ),
     ],
@@ -35,9 +37,12 @@ def run(
     soft: Annotated[
         bool, typer.Option("--soft", help="For nnunet and a fusion: its probabilities, too, in softTr.")
     ] = False,
+    licence: Annotated[
+        str, typer.Option(help="For hf: under which the model may be used, such as cc-by-4.0.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Hand on masks, every rater's own or one consensus, to other tools; or a run's network as ONNX.
+    """Hand on masks, every rater's own or one consensus, to other tools; or a trained run.
 
     - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, which it can train on
     - **bids**: BIDS derivatives, desc-RATER
@@ -47,6 +52,8 @@ def run(
     - **dicom-seg**: volumes as DICOM series, one segmentation for each rater and case
     - **onnx**: the network of a run, one image at a time, checked against PyTorch; model.json says
       how to prepare an image and what comes out
+    - **hf**: a run in the layout of the Hugging Face Hub, with a model card; mrprism.load_run and predict
+      read it back. Nothing is uploaded. Names of cases become numbers; names of raters stay
 
     Who did not do a case has no mask there; who saw nothing has an empty one. A layout that cannot
     tell the two refuses such a data set. manifest.json lists every file with its SHA-256.
@@ -60,13 +67,18 @@ def run(
         mrprism export fundus --to nnunet --raters decisions --out Dataset502_Settled
 
         mrprism export runs/prism --to onnx --out prism-onnx
+
+        mrprism export runs/prism --to hf --licence cc-by-4.0 --out prism-model
     """
     from mrprism.cli.calls import export
     from mrprism.layouts.writers import Exported
 
-    made = export(source, to, out, raters=raters, soft=soft)
+    made = export(source, to, out, raters=raters, soft=soft, licence=licence)
     if not isinstance(made, Exported):
-        _say_network(made, as_json)
+        if to == "hf":
+            _say_model(made, as_json)  # type: ignore[arg-type]
+        else:
+            _say_network(made, as_json)  # type: ignore[arg-type]
         return
     if as_json:
         about = {
@@ -81,6 +93,16 @@ def run(
     print(f"{made.folder}: {made.cases} cases, masks of {', '.join(made.raters)}, {made.files} files")
     if made.left_out:
         print(f"left out, as {to} has no place for it: {', '.join(made.left_out)}")
+
+
+def _say_model(made: ExportedModel, as_json: bool) -> None:
+    if as_json:
+        about = {"folder": str(made.folder), "parameters": made.parameters, "licence": made.licence or None}
+        print(json.dumps(about))
+        return
+    print(f"{made.folder}: {made.parameters:,} parameters; README.md is the model card")
+    if not made.licence:
+        print("no licence is given: the card says so; --licence NAME would say it", file=sys.stderr)
 
 
 def _say_network(made: ExportedNetwork, as_json: bool) -> None:

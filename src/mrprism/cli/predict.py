@@ -11,7 +11,9 @@ import typer
 
 
 def run(
-    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder; or hf:OWNER/NAME, which is fetched.", metavar="RUN")
+    ],
     files: Annotated[
         list[Path], typer.Argument(help="Images, folders of images, or folders with a DICOM series each.")
     ],
@@ -43,14 +45,18 @@ def run(
         mrprism predict runs/ssn photos --out outlines --draws 50
 
         mrprism predict runs/ct scan.nii.gz series/ --window -160:240 --out outlines
+
+        mrprism predict hf:OWNER/NAME photos/ --out outlines
     """
     from mrprism.layouts.source import parse_window
+    from mrprism.learn.hub import local
     from mrprism.learn.predict import predict_files
     from mrprism.learn.run import Run
 
     def each(folder: Path, skipped: bool) -> None:
         print(f"{folder}{'  (done already)' if skipped else ''}", file=sys.stderr if as_json else sys.stdout)
 
+    run = local(run)
     if (note := Run.open(run).config.note) is not None:
         print(f"note: {note}", file=sys.stderr)
     folders = predict_files(

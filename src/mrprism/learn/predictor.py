@@ -25,6 +25,7 @@ from mrprism.learn.batches import collate
 from mrprism.learn.calibration import COVERAGE, Calibration, read_calibration
 from mrprism.learn.devices import check_device, keep_thread_limit
 from mrprism.learn.finite import check_answer
+from mrprism.learn.hub import local
 from mrprism.learn.methods.method import Method
 from mrprism.learn.resize import resize, resize_sample
 from mrprism.learn.run import Run
@@ -47,13 +48,14 @@ def load(run: str | Path | Run, device: str | None = None, draws: int | None = N
     """Load a run for predicting.
 
     Args:
+        run: Its folder, also one that was exported with `--to hf`; or `hf:OWNER/NAME`, which is fetched once.
         device: "cpu", "cuda"; None: a GPU if there is one.
         draws: Outlines drawn for a case; None: as many as the run was trained with.
 
     Raises:
         InputError: No such run, its weights are not its own, or its method does not draw.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = run if isinstance(run, Run) else Run.open(local(run))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)

@@ -87,7 +87,10 @@ class Run:
 
     @property
     def weights_file(self) -> Path:
-        return self.path / "weights.safetensors"
+        """The weights; in a folder that was exported for a hub they have that hub's name."""
+        handed_on = self.path / "model.safetensors"
+        ours = self.path / "weights.safetensors"
+        return handed_on if handed_on.is_file() and not ours.is_file() else ours
 
     @property
     def log_file(self) -> Path:

@@ -39,7 +39,8 @@ def commands() -> str:
         lines.append(f"- [`mrprism {verb}`](#mrprism-{verb}): {what}")
     lines += [
         "",
-        "What the exit codes mean stands in [one table](exit-codes.md).",
+        "What the exit codes mean stands in [one table](exit-codes.md). Each command takes its options out of "
+        "[a file](../how-to/study.md), too: `--config FILE.toml`.",
         "",
     ]
     for verb, (module, _) in VERBS.items():

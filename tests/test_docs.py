@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -121,6 +122,30 @@ def test_the_reader_study_works(
     assert Path("handed-on/ann.2/lesion/0003.png").is_file()
     for code_ in blocks("docs/how-to/reader-study.md"):
         exec(compile(code_, "docs/how-to/reader-study.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_study_in_one_file_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mrprism.phantom("crowd", size=32, cases=8, out="retina-set")
+    text = (ROOT / "docs/how-to/study.md").read_text(encoding="utf-8")
+    first, candidate, training = re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)
+    Path("study.toml").write_text(first.replace("1000", "20"), encoding="utf-8")
+    told = commands("docs/how-to/study.md")
+    assert [words[0] for words in told] == ["study", "report", "agree"]
+    for arguments in told:
+        code = call(arguments)
+        assert code in (0, 1), f"mrprism {shlex.join(arguments)}: {capsys.readouterr().err}"
+    for line in re.findall(r"^  (\S+)/? ", text.split("retina-study/\n")[1].split("```")[0], re.M):
+        assert Path("retina-study", line).exists() or line.startswith("comparison"), line
+    from mrprism.cli import agree, train
+    from mrprism.cli.config import filled
+
+    for module, table in ((agree, candidate), (train, training)):
+        settings = tomllib.loads(table)[module.__name__.rpartition(".")[2]]
+        assert filled(module.run, [], settings, Path("study.toml"))
 
 
 def test_the_method_that_contributing_adds_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

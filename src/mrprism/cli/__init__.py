@@ -32,6 +32,7 @@ VERBS = {  # verb: (module, what it does)
     "evaluate": ("evaluate", "Score a run on its test cases."),
     "predict": ("predict", "Outline new images with a run."),
     "compare": ("compare", "Train several methods on the same data and budget and tabulate them."),
+    "study": ("study", "Check, agree, fuse, compare and report in one go, as one file says."),
     "report": ("report", "Write one self-contained HTML page about runs."),
     "view": ("view", "Look at cases, outlines and predictions in the browser."),
     "export": ("export", "Hand masks on to other tools, or a run's network as ONNX."),

@@ -111,6 +111,8 @@ def kept(verb: str, run: Callable[..., Any], values: Mapping[str, Any]) -> tuple
     out = values.get("out")
     if verb not in KEPT or not isinstance(out, Path) or values.get("resume") is not None:
         return None
+    if values.get("masks"):  # mask files fused: a handful of files, and no study
+        return None
     lines = [
         f"# mrprism {verb} {FLAG} {WRITTEN} does the same again; what is typed goes before what stands here.",
         f"[{verb}]",

@@ -10,11 +10,14 @@ import typer
 
 def run(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders of one data set, each trained and evaluated.")
-    ],
+        list[Path] | None, typer.Argument(help="Run folders of one data set, each trained and evaluated.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The page to write; one that is there is replaced.")] = Path(
         "report.html"
     ),
+    study: Annotated[
+        Path | None, typer.Option(help="A folder of mrprism study: one page about it, for a statistician.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about runs.
 
@@ -24,8 +27,24 @@ def run(
     table, log and example cases in the run folders, and needs no network to be read. Runs that
     differ in nothing but the seed become one line.
 
-    Example: mrprism report runs/prism runs/hard-vote --out report.html
-    """
-    from mrprism.report import build_report
+    With --study it is a page about a reader study instead: design, readers, what is missing, agreement,
+    each reader's bias and spread, the consensus, models against readers, and limits. It prints to A4.
 
+    Examples:
+
+        mrprism report runs/prism runs/hard-vote --out report.html
+
+        mrprism report --study retina-study --out study.html
+    """
+    from mrprism.core.errors import InputError
+    from mrprism.report import build_report
+    from mrprism.report.study import build_study
+
+    if study is not None:
+        if runs:
+            raise InputError("--study names the folder of a study: leave out the runs")
+        print(build_study(study, out))
+        return
+    if not runs:
+        raise InputError("report needs the folders of runs, or --study FOLDER")
     print(build_report(runs, out))

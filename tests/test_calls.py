@@ -28,7 +28,8 @@ CALLS = {  # verb: the calls that do what it does
     "evaluate": ["evaluate"],
     "predict": ["predict"],
     "compare": ["compare"],
-    "report": ["report"],
+    "study": ["study"],
+    "report": ["report", "report_study"],
     "view": ["view"],
     "export": ["export"],
 }

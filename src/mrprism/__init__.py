@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mrprism.cli.calls import import_dataset as import_dataset
     from mrprism.cli.calls import view as view
     from mrprism.cli.demo import run as demo
+    from mrprism.cli.study import study as study
     from mrprism.compare.build import compare as compare
     from mrprism.core.errors import InputError as InputError
     from mrprism.core.prediction import Prediction as Prediction
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from mrprism.metrics import METRICS as METRICS
     from mrprism.report import build_report as report
     from mrprism.report.plot_case import plot_case as plot_case
+    from mrprism.report.study import build_study as report_study
 
 API = {  # name here: where it lives, "module:name" or just the module
     "DATASETS": "layouts",
@@ -85,7 +87,9 @@ API = {  # name here: where it lives, "module:name" or just the module
     "plot_case": "report.plot_case",
     "predict": "learn.predict:predict_files",
     "report": "report:build_report",
+    "report_study": "report.study:build_study",
     "resume": "learn.train",
+    "study": "cli.study",
     "train": "learn.train",
     "view": "cli.calls",
     "write_dataset": "datasets",

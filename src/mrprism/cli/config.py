@@ -223,9 +223,11 @@ def _plain(value: Any, here: str) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    if path.is_absolute():
+    """A path as seen from a folder, so that both can move together; whole where they have nothing in common."""
+    whole, place = os.path.abspath(path), os.path.abspath(folder)
+    if str(path).startswith("hf:") or Path(whole).parts[:2] != Path(place).parts[:2]:
         return str(path)
-    return Path(os.path.relpath(path, folder)).as_posix()
+    return Path(os.path.relpath(whole, place)).as_posix()
 
 
 def _toml(value: Any) -> str:

@@ -68,6 +68,29 @@ def run(
 
     Example: mrprism study study.toml
     """
+    return _whole(file, again)
+
+
+def study(file: str | os.PathLike[str], *, again: bool = False) -> Path:
+    """Check, agree, fuse, compare and report in one go, as one file says; what is done already is skipped.
+
+    Args:
+        file: The study as TOML; its paths are relative to it.
+        again: Do every step, also those that are done.
+
+    Returns:
+        The page of the study.
+
+    Raises:
+        InputError: The file is wrong, the data set has errors, or a step stopped, which has said why.
+    """
+    plan = read_plan(Path(file))
+    if _whole(Path(file), again) > 1:
+        raise InputError(f"the study in '{plan.out}' stopped before its end; what was wrong is said above")
+    return plan.out / "study.html"
+
+
+def _whole(file: Path, again: bool) -> int:
     from mrprism.output.lock import alone
 
     plan = read_plan(file)

@@ -71,17 +71,17 @@ class Bar:
 
 
 @alone_in("out")
-def build_study(folder: str | Path, out: str | Path) -> Path:
+def build_study(study: str | Path, out: str | Path) -> Path:
     """Write the page of a study.
 
     Args:
-        folder: What `mrprism study` wrote.
+        study: The folder that `mrprism study` wrote.
         out: The HTML file; one that is there is replaced, a file of another kind is not.
 
     Raises:
         InputError: The folder holds no study, or a file in it is damaged.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = Path(study), Path(out)
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
     if out.is_file() and not out.read_bytes()[:512].lstrip().lower().startswith(b"<!doctype html"):

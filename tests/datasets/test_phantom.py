@@ -13,9 +13,10 @@ from mrprism.cli import call
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import Dataset, open_dataset
+from mrprism.datasets.body import body
 from mrprism.datasets.overlay import lay_raters
 from mrprism.datasets.phantom import fundus, phantom, phantom_task
-from mrprism.datasets.raters import SCENARIOS
+from mrprism.datasets.raters import SCENARIOS, Style, by_slices, draw
 from mrprism.datasets.simulate import SPLITS, phantom_dataset
 
 RATERS = {"two": 2, "forty": 40, "sparse-40-3": 40, "sparse-40-1": 40, "site": 11}  # others: seven
@@ -170,3 +171,84 @@ def test_wrong_wishes_leave_nothing_behind(
     assert sentence in said
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())
+
+
+def test_the_truth_of_a_volume_is_a_lesion_inside_an_organ_in_one_piece() -> None:
+    for number in range(6):
+        image, (organ, lesion) = body(np.random.default_rng(number), 48)
+        assert image.shape == (1, 16, 48, 48)
+        assert image.dtype == np.float32
+        assert (image.min(), image.max()) == (0, 1), "what a reader of volumes would make of it"
+        assert lesion.any()
+        assert not (lesion & ~organ).any()
+        for mask in (organ, lesion):
+            assert ndimage.label(mask)[1] == 1
+            assert not any(mask.take(side, axis).any() for axis in range(3) for side in (0, -1))
+        rim = organ & ~lesion
+        assert image[0][lesion].mean() > image[0][rim].mean() > image[0][~organ].mean()
+
+
+def test_a_volume_has_thick_slices_and_fills_a_cube() -> None:
+    sample = next(phantom("crowd", size=48, cases=1, dims=3))
+    assert sample.masks.shape == (7, 2, 16, 48, 48)
+    assert sample.spacing_mm == (6.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_gives_volumes_of_its_task(scenario: str) -> None:
+    task = phantom_task(scenario, dims=3)
+    data = Dataset.from_samples(scenario, task, phantom(scenario, size=32, cases=1, dims=3))
+    assert task.structures == ("organ", "lesion")
+    assert task.channels == 1
+    assert not data[0].masks[~data[0].rated].any()
+
+
+def test_raters_differ_in_millimetres_alike_along_every_axis() -> None:
+    """Who draws a fifth of the radius too large goes so far beyond the truth across slices as within them."""
+    place = np.ogrid[-15:16, -45:46, -45:46]
+    truth = np.asarray((3 * place[0]) ** 2 + place[1] ** 2 + place[2] ** 2 <= 30**2)
+    drawn = draw(truth, Style(bias=0.2, wobble=0.0), np.random.default_rng(0), (3.0, 1.0, 1.0))
+    along_slices = 3 * drawn.any((1, 2)).sum() / 2
+    along_rows = drawn.any((0, 2)).sum() / 2
+    assert abs(along_rows - 36) <= 1
+    assert abs(along_slices - 36) <= 3, "a slice is 3 mm"
+
+
+def test_who_outlines_slice_by_slice_jumps_from_one_to_the_next() -> None:
+    truth = np.zeros((20, 48, 48), bool)
+    truth[2:18, 12:36, 12:36] = True
+
+    def jumps(style: Style) -> float:
+        areas = draw(truth, style, np.random.default_rng(3), (1.0, 1.0, 1.0)).sum((1, 2))[4:16]
+        return float(np.abs(np.diff(areas)).mean() / areas.mean())
+
+    assert jumps(Style(wobble=0.0)) == 0
+    assert jumps(Style(wobble=0.0, between=0.1)) > 0.05
+    group = SCENARIOS["crowd"]
+    assert [style.between for style in by_slices(group).styles] == [style.wobble for style in group.styles]
+    assert all(style.between == 0 for style in group.styles), "of pictures nothing changes"
+
+
+def test_written_volumes_come_back_with_their_spacing(tmp_path: Path) -> None:
+    kept = phantom_dataset("two", size=32, cases=2, dims=3)
+    written = phantom_dataset("two", size=32, cases=2, dims=3, out=tmp_path / "data")
+    assert written.name == "two phantom of volumes"
+    for a, b in zip(kept, open_dataset(tmp_path / "data"), strict=True):
+        assert np.array_equal(a.masks, b.masks)
+        assert a.reference is not None
+        assert b.reference is not None
+        assert np.array_equal(a.reference, b.reference)
+        assert a.spacing_mm is not None
+        assert b.spacing_mm is not None
+        np.testing.assert_allclose(a.spacing_mm, b.spacing_mm, rtol=1e-6)
+        np.testing.assert_allclose(a.image, b.image, atol=1e-6)
+
+
+def test_dimensions_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phantom_dataset("two", size=32, cases=1, out=tmp_path / "flat")
+    out = ["phantom", str(tmp_path / "data")]
+    assert call([*out, "--dims", "4"]) == 2
+    assert "a phantom has 2 or 3 dimensions, not 4" in capsys.readouterr().err
+    assert call([*out, "--dims", "3", "--over", str(tmp_path / "flat")]) == 2
+    assert "in the dimensions its images have: leave --dims out" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()

@@ -22,6 +22,9 @@ def run(
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same data set.")] = 0,
+    dims: Annotated[
+        int, typer.Option(help="2: photographs; 3: volumes of a third as many slices as rows.")
+    ] = 2,
     over: Annotated[
         Path | None,
         typer.Option(
@@ -31,6 +34,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
     """Draw a data set of fundus-like images with a disc and a cup, outlined by simulated raters.
+
+    With --dims 3 these are CT-like volumes with an organ and a lesion, in thick slices, and the raters outline
+    them slice by slice, never quite alike on two slices.
 
     The truth is known and kept as each case's reference. Six cases in ten are for training, one for
     validation, three for testing.
@@ -55,9 +61,11 @@ def run(
 
         mrprism phantom fundus --scenario crowd --cases 300
 
+        mrprism phantom volumes --dims 3 --size 64 --cases 40
+
         mrprism phantom drishti-crowd --scenario crowd --over drishti
     """
-    made = phantom_dataset(scenario, size=size, cases=cases, seed=seed, over=over, out=out)
+    made = phantom_dataset(scenario, size=size, cases=cases, seed=seed, dims=dims, over=over, out=out)
     task, splits = made.task, list(made.splits.values())
     counts = {name: splits.count(name) for name in ("train", "val", "test")}
     if as_json:

@@ -1,4 +1,4 @@
-"""Fundus-like images with a known disc and cup, outlined by simulated raters."""
+"""Fundus-like images or CT-like volumes with known structures, one in the other, outlined by simulated raters."""
 
 from collections.abc import Iterator
 
@@ -8,21 +8,23 @@ from scipy import ndimage
 from mrprism.core.errors import InputError, unknown
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.core.types import Image, Reference
-from mrprism.datasets.raters import SCENARIOS, Scenario, draw_raters
+from mrprism.datasets import body
+from mrprism.datasets.raters import SCENARIOS, Scenario, by_slices, draw_raters
 from mrprism.images import limit_pixels
 
 STRUCTURES = ("disc", "cup")
 
 
-def phantom_task(scenario: str = "crowd") -> Task:
+def phantom_task(scenario: str = "crowd", dims: int = 2) -> Task:
     """Channels, structures and raters of a phantom data set."""
-    group = _scenario(scenario)
+    group = _scenario(scenario, dims)
     raters = tuple(f"rater{number}" for number in range(1, len(group.styles) + 1))
-    return Task(channels=3, structures=STRUCTURES, raters=raters, anonymous=group.anonymous)
+    channels, structures = (3, STRUCTURES) if dims == 2 else (1, body.STRUCTURES)
+    return Task(channels, structures, raters, group.anonymous)
 
 
 def phantom(
-    scenario: str = "crowd", *, size: int = 128, cases: int = 300, seed: int = 0
+    scenario: str = "crowd", *, size: int = 128, cases: int = 300, seed: int = 0, dims: int = 2
 ) -> Iterator[MultiRaterSample]:
     """Draw the cases of a phantom data set, the truth as their reference.
 
@@ -31,20 +33,29 @@ def phantom(
     Args:
         scenario: A key of `SCENARIOS`.
         size: Height and width in pixels, at least 32.
+        dims: 2: photographs of a disc and a cup (`fundus`). 3: volumes of an organ and a lesion (`body.body`), which
+            the raters outline slice by slice.
     """
-    group = _scenario(scenario)
+    group = _scenario(scenario, dims)
     if size < 32 or cases < 1:
         raise InputError(
             f"a phantom needs at least 32 pixels and 1 case; asked for {size} pixels and {cases} cases"
         )
     if seed < 0:
         raise InputError(f"a phantom needs a seed of 0 or more, not {seed}")
-    limit_pixels("phantom", (size, size))
+    limit_pixels("phantom", (size, size) if dims == 2 else body.body_shape(size))
+    spacing = None if dims == 2 else body.body_spacing(size)
+    draw_case = fundus if dims == 2 else body.body
     for number in range(cases):
-        image, truth = fundus(np.random.default_rng((seed, number, 0)), size)
-        masks, rated = draw_raters(truth, group, np.random.default_rng((seed, number, 1)), image)
+        image, truth = draw_case(np.random.default_rng((seed, number, 0)), size)
+        masks, rated = draw_raters(truth, group, np.random.default_rng((seed, number, 1)), image, spacing)
         yield MultiRaterSample(
-            name=f"case{number:04d}", image=image, masks=masks, rated=rated, reference=truth, spacing_mm=None
+            name=f"case{number:04d}",
+            image=image,
+            masks=masks,
+            rated=rated,
+            reference=truth,
+            spacing_mm=spacing,
         )
 
 
@@ -77,10 +88,12 @@ def fundus(rng: np.random.Generator, size: int) -> tuple[Image, Reference]:
     return np.clip(image, 0, 1).astype(np.float32), np.stack([disc <= 0, cup <= 0])
 
 
-def _scenario(name: str) -> Scenario:
+def _scenario(name: str, dims: int) -> Scenario:
     if name not in SCENARIOS:
         raise unknown("scenario", name, SCENARIOS)
-    return SCENARIOS[name]
+    if dims not in (2, 3):
+        raise InputError(f"a phantom has 2 or 3 dimensions, not {dims}")
+    return SCENARIOS[name] if dims == 2 else by_slices(SCENARIOS[name])
 
 
 def _blob(

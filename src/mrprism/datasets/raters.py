@@ -5,7 +5,7 @@ equivalent radius ``sqrt(area / pi)``, so one table fits a cup of 20 pixels and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,9 @@ class Style:
     # another mechanism altogether: the truth, blurred and with a haze over it, where it is above a level
     level: float | None = None
     haze: float = 0.0  # standard deviation of the haze, which reaches as far as the waves
+    between: float = (
+        0.0  # of volumes: standard deviation of the margin from each slice to the next, none like another
+    )
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,21 @@ SCENARIOS |= {
 }
 
 
+def by_slices(scenario: Scenario) -> Scenario:
+    """The same raters outlining volumes slice by slice: from slice to slice as unsteady as their outlines are wavy."""
+
+    def alike(styles: tuple[Style, ...]) -> tuple[Style, ...]:
+        return tuple(replace(style, between=style.wobble) for style in styles)
+
+    return replace(scenario, styles=alike(scenario.styles), elsewhere=alike(scenario.elsewhere))
+
+
 def draw_raters(
-    truth: Reference, scenario: Scenario, rng: np.random.Generator, image: Image | None = None
+    truth: Reference,
+    scenario: Scenario,
+    rng: np.random.Generator,
+    image: Image | None = None,
+    spacing: tuple[float, ...] | None = None,
 ) -> tuple[Masks, Rated]:
     """Let every rater of a scenario outline the true masks of one case.
 
@@ -194,6 +210,7 @@ def draw_raters(
 
     Args:
         image: For scenarios in which it matters how dark it is. None: as if it were bright.
+        spacing: From pixel to pixel along each axis, in any one unit; styles are then told in lengths. None: in pixels.
     """
     styles = scenario.styles
     if scenario.elsewhere:
@@ -209,7 +226,7 @@ def draw_raters(
         if style.copies is not None and rng.random() < style.copies[1]:
             given = masks[int(np.flatnonzero(order == style.copies[0])[0])]
         for structure, mask in enumerate(given):
-            masks[slot, structure] = draw(mask, style, rng)
+            masks[slot, structure] = draw(mask, style, rng, spacing)
     for outer, inner in _nested(truth):
         masks[:, inner] &= masks[:, outer] | ~masks[:, outer].any(
             axis=tuple(range(1, truth.ndim)), keepdims=True
@@ -233,7 +250,9 @@ def _who_does_it(scenario: Scenario, rng: np.random.Generator) -> Bool[np.ndarra
     return here
 
 
-def draw(mask: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
+def draw(
+    mask: np.ndarray, style: Style, rng: np.random.Generator, spacing: tuple[float, ...] | None = None
+) -> np.ndarray:
     """One rater's drawing of one structure: the truth, moved, grown by a wavy margin, or overlooked.
 
     Or, for a rater with a level: where the truth, moved, blurred and seen through a haze, passes it.
@@ -242,32 +261,39 @@ def draw(mask: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray
     margin = style.bias + style.jitter * rng.standard_normal()
     moves = style.shift * rng.standard_normal(mask.ndim)
     noise = rng.standard_normal(mask.shape)
+    slices = (
+        style.between * rng.standard_normal((len(mask), 1, 1)) if style.between and mask.ndim == 3 else 0.0
+    )
     if missed or not mask.any():
         return np.zeros_like(mask)
-    radius = (mask.sum() / np.pi) ** (1 / 2) if mask.ndim == 2 else (mask.sum() * 3 / (4 * np.pi)) ** (1 / 3)
-    outward = _signed_distance(mask)
-    outward = ndimage.shift(outward, moves * radius, order=1, mode="nearest")
-    waves = _waves(noise, radius, style.scales)
+    pixel = np.ones(mask.ndim) if spacing is None else np.array(spacing)
+    content = mask.sum() * pixel.prod()
+    radius = (content / np.pi) ** (1 / 2) if mask.ndim == 2 else (content * 3 / (4 * np.pi)) ** (1 / 3)
+    outward = _signed_distance(mask, pixel)
+    outward = ndimage.shift(outward, moves * radius / pixel, order=1, mode="nearest")
+    waves = _waves(noise, radius / pixel, style.scales)
     if style.level is not None:
-        blurred = ndimage.gaussian_filter((outward <= 0).astype(float), max(BLUR * radius, 0.5))
+        blurred = ndimage.gaussian_filter(
+            (outward <= 0).astype(float), np.maximum(BLUR * radius / pixel, 0.5)
+        )
         passed: np.ndarray = blurred + style.haze * waves > style.level
         return passed
     place = style.side * _sideways(mask, style.towards) if style.side else 0.0
     # the last two terms keep a structure from vanishing: a drawing shrinks to a fifth of the radius at most
-    grown = np.maximum(radius * (margin + place + style.wobble * waves), -0.8 * -outward.min())
+    grown = np.maximum(radius * (margin + place + slices + style.wobble * waves), -0.8 * -outward.min())
     drawn: np.ndarray = outward <= grown
     return drawn
 
 
 def _waves(
-    noise: Float[np.ndarray, "*space"], radius: float, scales: Sequence[float]
+    noise: Float[np.ndarray, "*space"], radius: Float[np.ndarray, " axes"], scales: Sequence[float]
 ) -> Float[np.ndarray, "*space"]:
     """Smooth waves of unit variance that reach as far as the scales, in radii."""
     total = np.zeros(noise.shape)
     for number, scale in enumerate(scales):
         # one field of noise for all: shifted far, it is as good as another one
         field = np.roll(noise, 17 * number, tuple(range(noise.ndim))) if number else noise
-        waves = ndimage.gaussian_filter(field, max(radius * scale, 1.0), mode="wrap")
+        waves = ndimage.gaussian_filter(field, np.maximum(radius * scale, 1.0), mode="wrap")
         total += waves / waves.std()
     waves = total / np.sqrt(len(scales))
     return np.asarray(waves / waves.std())
@@ -284,11 +310,12 @@ def _sideways(mask: np.ndarray, towards: float) -> Float[np.ndarray, "*space"]:
     )
 
 
-def _signed_distance(mask: np.ndarray) -> Float[np.ndarray, "*space"]:
-    """Distance to the outline in pixels, negative inside; the outline runs between pixels."""
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(mask)
-    signed: np.ndarray = np.where(mask, 0.5 - inside, outside - 0.5)
+def _signed_distance(mask: np.ndarray, pixel: Float[np.ndarray, " axes"]) -> Float[np.ndarray, "*space"]:
+    """Distance to the outline, negative inside; the outline runs between pixels, half the smallest step from each."""
+    outside = ndimage.distance_transform_edt(~mask, pixel)
+    inside = ndimage.distance_transform_edt(mask, pixel)
+    half = pixel.min() / 2
+    signed: np.ndarray = np.where(mask, half - inside, outside - half)
     return signed
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.dataset import Dataset, FileSample, open_dataset
 from mrprism.datasets.manifest import files
@@ -24,10 +25,11 @@ def phantom_dataset(
     size: int = 128,
     cases: int = 300,
     seed: int = 0,
+    dims: int = 2,
     over: Dataset | str | Path | None = None,
     out: str | Path | None = None,
 ) -> Dataset:
-    """Draw fundus-like images with a disc and a cup, outlined by simulated raters.
+    """Draw fundus-like images with a disc and a cup, or volumes with an organ and a lesion, outlined by simulated raters.
 
     The truth is known, and the reference. Six cases in ten are for training, one for
     validation, three for testing.
@@ -36,19 +38,25 @@ def phantom_dataset(
         scenario: The group of raters: a key of `mrprism.datasets.raters.SCENARIOS`, such as "crowd" or "sparse-40-3".
         size: Height and width in pixels.
         seed: The same seed draws the same data set.
+        dims: 2, or 3 for volumes: a third as many slices, each three times as thick as a pixel is wide.
         over: Draw no images: lay the raters over the references of this data set, which keeps its
             names, patients and split.
         out: Folder to make. None: the data set stays in memory.
 
     Raises:
-        InputError: No such scenario, a case of `over` without a reference, or `out` exists.
+        InputError: No such scenario, a case of `over` without a reference, `dims` with `over`, or `out` exists.
     """
     if over is None:
-        task = phantom_task(scenario)
-        name = f"{scenario} phantom"
-        samples: Iterable[MultiRaterSample] = _split(phantom(scenario, size=size, cases=cases, seed=seed))
+        task = phantom_task(scenario, dims)
+        name = f"{scenario} phantom" if dims == 2 else f"{scenario} phantom of volumes"
+        drawn = phantom(scenario, size=size, cases=cases, seed=seed, dims=dims)
+        samples: Iterable[MultiRaterSample] = _split(drawn)
         channels = None
         image_format: Literal["png", "tiff"] = "png"
+    elif dims != 2:
+        raise InputError(
+            "raters laid over a data set draw in the dimensions its images have: leave --dims out"
+        )
     else:
         source = over if isinstance(over, Dataset) else open_dataset(over)
         task, samples = lay_raters(_without_votes(source), source.task, scenario, seed=seed)

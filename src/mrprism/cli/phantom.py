@@ -83,4 +83,5 @@ def run(
     who = f"{len(task.raters)} raters, {' and '.join(task.structures)}"
     print(f"{out}: {len(made)} cases ({shares or 'no split'}), {who}")
     print(f"see how they differ: {command('agree', out, '--out', 'agreement')}")
-    print(f"train on them:       {command('train', out, '--out', 'run')}")
+    slices = ("--slices", "z") if len(made[0].space) == 3 else ()
+    print(f"train on them:       {command('train', out, '--out', 'run', *slices)}")

@@ -1,11 +1,15 @@
 """The test of being within the readers' spread: by hand, and its error rates by simulation."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mrprism.agreement import spread_test, within_spread
 from mrprism.agreement.candidate import candidate_folder
 from mrprism.agreement.findings import answer
+from mrprism.agreement.spread import readers_tests
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.images import write_mask
@@ -66,6 +70,41 @@ def test_exchange_p_is_uniform_under_its_null():
 def test_worse_by_the_margin_is_seldom_called_within():
     verdicts = [spread_test(scores(s, 30, 0.05), 4, names(30), resamples=200).verdict for s in range(200)]
     assert verdicts.count("within") <= 12  # 2.5 % expected, percentile intervals are a little short
+
+
+def pair_scores(seed: int, cases: int, handicaps: list[float]) -> np.ndarray:
+    """Scores of every two readers, of whom some agree less with everybody."""
+    rng = np.random.default_rng(seed)
+    first, second = np.triu_indices(len(handicaps), 1)
+    away = np.array(handicaps)
+    return 0.8 - away[first] - away[second] + rng.normal(0, 0.04, (cases, len(first)))
+
+
+def test_verdicts_of_all_readers_are_corrected_for_each_other():
+    """The last of twelve is at the margin for 0.05 of difference; nobody is called outside in more than 5 %."""
+    handicaps = [0.0] * 11 + [0.05]
+    settings = {"margin": 0.05, "seed": 0, "resamples": 100, "structure": "disc"}
+    readers, patients = [str(i) for i in range(12)], names(25)
+    called = single = 0
+    for seed in range(60):
+        found = readers_tests(pair_scores(seed, 25, handicaps), readers, patients, **settings)
+        called += found[-1].verdict != "undecided"
+        single += replace(found[-1], p_margin=math.nan).verdict != "undecided"
+        assert all(0 < spread.p_margin <= 1 for spread in found)
+    assert called <= 3 and called <= single
+    clear = readers_tests(pair_scores(0, 25, [0.0] * 11 + [0.3]), readers, patients, **settings)
+    assert {s.verdict for s in clear[:-1]} == {"within"} and clear[-1].verdict == "outside"
+
+
+def test_a_p_of_readers_by_hand():
+    """Six patients, two structures: the smallest p is 2 * 2^(1 - 6); it is beyond 5 %, however clear it looks."""
+    found = readers_tests(
+        pair_scores(0, 6, [0.0, 0.0, 0.0, 0.4]), list("abcd"), names(6),
+        margin=0.05, seed=0, resamples=100, structure="disc", structures=2,
+    )  # fmt: skip
+    assert found[-1].p_margin == pytest.approx(2 / 32)
+    assert found[-1].verdict == "undecided"
+    assert replace(found[-1], p_margin=1 / 32).verdict == "outside"
 
 
 def test_a_reader_of_the_data_set():

@@ -177,6 +177,7 @@ def spread_row(spread: Spread) -> Row:
         "low": number(spread.difference.low),
         "high": number(spread.difference.high),
         "margin": spread.margin,
+        "p_margin": number(spread.p_margin),
         "p_exchangeable": number(spread.p),
         "cases": int(spread.difference.cases),
         "patients": int(spread.difference.patients),

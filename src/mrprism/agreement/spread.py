@@ -13,6 +13,7 @@ rater", Biometrics 32, 1976.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ from mrprism.agreement.case import dice, pairs
 from mrprism.agreement.cases import Cases, patient
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
-from mrprism.metrics.claims import stated
+from mrprism.metrics.claims import LEVEL, apart_from_zero, stated
 
 AT_ONCE = 50  # permutations of thousands of patients that are drawn together
 NULL_MARGIN = (
@@ -53,6 +54,9 @@ class Spread:
     left_out: int  # cases without the candidate or without two readers
     trained_on: int = 0  # cases left out because the candidate learned from them
     chosen_on: int = 0  # ... because its weights were chosen on them
+    p_margin: float = (
+        math.nan
+    )  # of a reader: that the difference is −margin, among all readers and structures
 
     def __repr__(self) -> str:
         return (
@@ -63,10 +67,14 @@ class Spread:
     def verdict(self) -> str:
         """`within`: worse by the margin or more is ruled out; `outside`: it is certain; else `undecided`.
 
-        With fewer patients than could show anything it is always `undecided`.
+        With fewer patients than could show anything it is always `undecided`. Where every reader is tested,
+        `p_margin`, which knows how many they are, must bear it out as well.
         """
         low, high = float(self.difference.low), float(self.difference.high)
-        if not stated(low, high, int(self.difference.patients), beside=-self.margin):
+        if (
+            not stated(low, high, int(self.difference.patients), beside=-self.margin)
+            or self.p_margin >= LEVEL
+        ):
             return "undecided"
         return "within" if low > -self.margin else "outside"
 
@@ -192,18 +200,38 @@ def readers_tests(
     seed: int,
     resamples: int,
     structure: str,
+    structures: int = 1,
 ) -> tuple[Spread, ...]:
-    """The test of every reader against the others, from the Dice of every two (see `case.pairs`)."""
+    """The test of every reader against the others, from the Dice of every two (see `case.pairs`).
+
+    So many verdicts are corrected for each other (`metrics.claims`): where all readers draw exactly at the margin, the
+    chance that anybody is called within or outside is 5 %, over all readers and `structures`.
+    """
     first, second = pairs(len(names))
     to_others, among = np.full((2, len(pair_scores), len(names)), np.nan)
     for case, scores in enumerate(pair_scores):  # one at a time: hundreds of readers make large squares
         square = np.full((1, len(names), len(names)), np.nan)
         square[0, first, second] = square[0, second, first] = scores
         (to_others[case],), (among[case],) = _means(square)
+    beyond = _by_patient(
+        to_others - among + margin, np.unique(np.asarray(groups, str), return_inverse=True)[1]
+    )
+    p = np.minimum(structures * apart_from_zero(beyond, seed=seed), 1.0)
     return tuple(
-        _test(to_others, among, reader, groups, margin, seed, resamples, structure, name)
+        replace(
+            _test(to_others, among, reader, groups, margin, seed, resamples, structure, name),
+            p_margin=float(p[reader]),
+        )
         for reader, name in enumerate(names)
     )
+
+
+def _by_patient(values: np.ndarray, patient: np.ndarray) -> np.ndarray:
+    """Sums over the cases of each patient, (patient, k); NaN where nothing is known of any of them."""
+    sums, counts = np.zeros((2, int(patient.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(sums, patient, np.nan_to_num(values))
+    np.add.at(counts, patient, ~np.isnan(values))
+    return np.where(counts > 0, sums, np.nan)
 
 
 def _test(

@@ -113,6 +113,7 @@ def summarise(
             seed=seed,
             resamples=len(drawn.weights) - 1,
             structure=name,
+            structures=len(task.structures),
         )
         if len(task.raters) > 2
         else (),

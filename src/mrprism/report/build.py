@@ -102,7 +102,7 @@ def render(folders: Sequence[RunFolder]) -> str:
         cases=cases,
         confidence=_confidence(median, main, structures, raters) if median else None,
         recurrences=findings.recurrence_table(main, structures),
-        recurrence_plot=plots.recurrence_plot(main, entries, structures, colours),
+        recurrence_plot=None if main.collapsed else plots.recurrence_plot(main, entries, structures, colours),
         reliability_plot=plots.reliability_plot(entries, structures, colours),
         kept=len({name for run in main.runs for name in run.examples}),
         training_plot=plots.training_plot(main, entries, colours),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -236,3 +238,106 @@ def test_import(data: mrprism.Dataset, tmp_path: Path) -> None:
         mrprism.import_dataset("foldr", tmp_path / "png", tmp_path / "x")
     with pytest.raises(InputError, match=r"folder has no option 'label'; .*did you mean 'labels'"):
         mrprism.import_dataset("folder", tmp_path / "png", tmp_path / "x", label="a:1")
+
+
+WRONG = {  # what is given: words of the sentence
+    "mrprism.METHODS['mrprsm']": "unknown method 'mrprsm'; known: mrprism,",
+    "mrprism.DATASETS['x']": "unknown layout 'x'; known: bids",
+    "mrprism.METRICS['x']": "unknown metric 'x'",
+    "mrprism.FUSIONS[['staple']]": "unknown fusion",
+    "mrprism.agree(data, resamples=-1)": "resamples must be 0 or more, not -1",
+    "mrprism.agree(data, resamples=2.5)": "resamples must be a whole number; found the number 2.5",
+    "mrprism.agree(data, seed='a')": "seed must be a whole number; found the text 'a'",
+    "mrprism.agree(data, margin=-1)": "margin must be a number of 0 or more; found the number -1",
+    "mrprism.agree(data, margin=float('nan'))": "margin must be a number of 0 or more",
+    "mrprism.agree(data, candidates='masks')": "expected a list of a model's folders; found the text 'masks': write ['masks']",
+    "mrprism.agree(data, out=3)": "expected the path of what is written; found the number 3",
+    "mrprism.agree(None)": "expected a data set, or the path of one; found None",
+    "mrprism.open_dataset(None)": "expected the path of a data set; found None",
+    "mrprism.open_dataset(data)": "expected the path of a data set; found something of the kind Dataset",
+    "mrprism.check_dataset(3)": "expected a data set, or the path of one; found the number 3",
+    "mrprism.fuse_case('x', 'staple')": "expected one case, such as data[0]; found the text 'x'",
+    "mrprism.fuse_case(data, 'staple')": "expected one case, such as data[0]; found something of the kind Dataset",
+    "mrprism.fuse_case(data[0], 'staple', iterations='a')": "option iterations of staple must be a whole number",
+    "mrprism.fuse_case(data[0], 'staple', margin=-1)": "option margin of staple must be 0 or more, not -1",
+    "mrprism.fuse('d', 'staple')": "expected an open data set, such as mrprism.open_dataset gives",
+    "mrprism.fuse(data, 'stapel')": "did you mean 'staple'?",
+    "mrprism.fuse_masks('a.png')": "expected a list of mask files, one a rater; found the text 'a.png': write ['a.png']",
+    "mrprism.fuse_masks([])": "no masks at all: fusing needs the masks of two or more",
+    "mrprism.fuse_dataset(data, out=None)": "expected the path of what is written; found None",
+    "data[::0]": "a step that is not 0",
+    "data['a':'b']": "are cut out by whole numbers",
+    "data.subset('case0000')": "expected a list of names of cases",
+    "data.subset(None)": "expected a list of names of cases; found None",
+    "mrprism.report('run', 'r.html')": "expected a list of run folders; found the text 'run': write ['run']",
+    "mrprism.report([None], 'r.html')": "expected run folders in this list; found None",
+    "mrprism.report(['run'], None)": "expected the path of what is written; found None",
+    "mrprism.predict('run', 'a.png', 'o')": "expected a list of images or folders of images; found the text 'a.png'",
+    "mrprism.load_run(3)": "expected a run, or the path of its folder; found the number 3",
+    "mrprism.train(None, 'mrprism', 'r')": "expected the path of a data set; found None",
+    "mrprism.train(data, 'mrprism', None)": "expected the path of what is written; found None",
+    "mrprism.train(data, 'mrprism', 'r', options='a')": "expected options as a dictionary",
+    "mrprism.resume(None)": "expected the path of what is written; found None",
+    "mrprism.compare(data, 'c', methods=['mrprism'])": "expected methods as one text",
+    "mrprism.compare(data, 'c', seeds=3)": "expected a list of seeds; found the number 3",
+    "mrprism.compare(data, 'c', seeds=[-1])": "a seed must be 0 or more, not -1",
+    "mrprism.compare(data, 'c', on='mars')": "unknown place to run on 'mars'; known: local, ray",
+    "mrprism.import_dataset('folder', None, 'o')": "expected the path of what is imported; found None",
+    "mrprism.import_dataset(['folder'], 'd', 'o')": "unknown layout",
+    "mrprism.export(data, 'nnunet', None)": "expected the path of what is written; found None",
+    "mrprism.phantom('crowd', cases='a')": "cases must be a whole number; found the text 'a'",
+    "mrprism.plot_case('x')": "expected one case, such as data[0]; found the text 'x'",
+    "mrprism.plot_case(data[0], 'x')": "expected what a fusion or a run made of it; found the text 'x'",
+    "mrprism.view(data, port='a')": "port must be a whole number; found the text 'a'",
+    "mrprism.Task(3, 'disc', ('ann',))": "structures are a tuple of names; found 'disc': write ('disc',)",
+    "mrprism.write_dataset('d', 'o', name='d', task=data.task)": "expected cases, one after the other; found the text 'd'",
+    "mrprism.write_dataset(data, 'o', name='d', task=None)": "expected the task",
+}  # fmt: skip
+
+
+TELL = """
+import json, sys
+import mrprism
+data, said = mrprism.phantom("crowd", cases=12, size=32), {}
+for call in json.load(sys.stdin):
+    try:
+        eval(call)
+        said[call] = "nothing was raised"
+    except mrprism.InputError as error:
+        said[call] = str(error)
+    except Exception as error:
+        said[call] = repr(error)
+json.dump(said, sys.stdout)
+"""
+
+
+def test_a_thing_of_another_kind_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """In a process of its own: here, where types are checked while tests run, none of them would get that far."""
+    done = subprocess.run(
+        [sys.executable, "-c", TELL],
+        input=json.dumps(list(WRONG)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {call: text for call, text in said.items() if WRONG[call] not in text} == {}
+    assert said.keys() == WRONG.keys()
+    assert list(tmp_path.iterdir()) == []  # nothing is left half-written
+
+
+def test_a_structure_of_an_agreement_is_a_short_text_and_a_table(data: mrprism.Dataset) -> None:
+    found = mrprism.agree(data, resamples=20, distances=False)["cup"]
+    assert len(repr(found)) < 150 and "\n" not in repr(found)
+    rows = found.rows()
+    assert rows.columns == ["statistic", "value", "low", "high", "cases", "patients"]
+    assert next(row for row in rows if row["statistic"] == "dice")["value"] == float(
+        found.overall["dice"].value
+    )
+    assert "hd95" not in {row["statistic"] for row in rows}  # it was not computed
+    html = found._repr_html_()
+    assert "<td>fleiss_kappa</td>" in html and "StructureAgreement" in html
+    if importlib.util.find_spec("pandas") is None:
+        with pytest.raises(InputError, match="pip install pandas"):
+            found.to_frame()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from mrprism.agreement.spread import Spread, readers_tests
 from mrprism.agreement.subset import subset_of
 from mrprism.agreement.volumes import ICC_KINDS, bland_altman_of, complete, icc_intervals, icc_of
 from mrprism.core.brief import counted
+from mrprism.core.rows import Rows, html_table
 from mrprism.core.sample import Task
 from mrprism.metrics.bootstrap import FEW
 from mrprism.metrics.claims import apart_from_zero
@@ -47,6 +50,34 @@ class StructureAgreement:
         cases, pairs_ = self.pair_dice.shape
         what = f"{counted(cases, 'case')}, {counted(pairs_, 'pair')} of raters"
         return f"StructureAgreement('{self.structure}', mean Dice {self.overall['dice']}, {what})"
+
+    def rows(self) -> Rows[dict[str, Any]]:
+        """The statistics of all raters, one a row; those that were not computed are left out."""
+        return Rows(
+            {
+                "statistic": key,
+                "value": float(found.value),
+                "low": float(found.low),
+                "high": float(found.high),
+                "cases": int(found.cases),
+                "patients": int(found.patients),
+            }
+            for key, found in self.overall.items()
+            if found.computed
+        )
+
+    def to_frame(self) -> Any:
+        """The statistics of all raters as a `pandas.DataFrame`.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return self.rows().to_frame()
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        table = html_table(rows.columns, [list(row.values()) for row in rows], len(rows))
+        return f"<p>{escape(repr(self))}</p>{table}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mrprism.core import given
 from mrprism.core.errors import InputError, unknown
 from mrprism.output.lock import named
 
@@ -42,9 +43,7 @@ def opened(dataset: Dataset | AnyPath) -> Dataset:
 
     if isinstance(dataset, Dataset):
         return dataset
-    if not isinstance(dataset, str | os.PathLike):
-        raise InputError(f"expected a data set, or the path of one; found {type(dataset).__name__}")
-    return open_dataset(os.fspath(dataset))
+    return open_dataset(given.path(dataset, "a data set, or the path of one"))
 
 
 def referenced(dataset: Dataset | AnyPath, reference: str) -> Dataset:
@@ -94,7 +93,8 @@ def import_dataset(
     from mrprism.layouts.importing import import_dataset
 
     place = None if out is None else named(out)
-    return import_dataset(kind, Path(src), place, options=options, name=name, strict=strict, dry_run=dry_run)
+    source = given.path(src, "the path of what is imported")
+    return import_dataset(kind, source, place, options=options, name=name, strict=strict, dry_run=dry_run)
 
 
 def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Check:
@@ -112,7 +112,8 @@ def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Che
     from mrprism.output.files import write_file
     from mrprism.output.lock import alone
 
-    place = dataset.path or dataset.root if isinstance(dataset, Dataset) else Path(dataset)
+    what = "a data set, or the path of one"
+    place = dataset.path or dataset.root if isinstance(dataset, Dataset) else given.path(dataset, what)
     if place is None:
         raise InputError("a check reads files, and this data set is in memory; write_dataset puts it on disk")
     with nullcontext() if out is None else alone(out):
@@ -158,14 +159,14 @@ def agree(
     from mrprism.agreement.against import against_reference
     from mrprism.agreement.write import write_agreement
 
+    places = given.paths(candidates, "a model's folders")
+    seed, resamples = given.whole(seed, "seed"), given.whole(resamples, "resamples")
+    pictures, margin = given.whole(pictures, "pictures"), given.number(margin, "margin")
     data: Any = dataset if isinstance(dataset, Cases) else opened(dataset)
     against = () if reference is None else against_reference(referenced(data, reference))
-    if out is not None and named(out).exists() and not Path(out).is_dir():
+    if out is not None and named(out).exists() and not named(out).is_dir():
         raise InputError(f"'{out}' is a file; expected a folder to write to")
-    models = [
-        (Path(path), masks_of(Path(path), data, with_training_cases=with_training_cases))
-        for path in candidates
-    ]
+    models = [(path, masks_of(path, data, with_training_cases=with_training_cases)) for path in places]
     found = measure(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
     found = replace(found, against=against)
     tests = [
@@ -262,7 +263,7 @@ def fuse_masks(
     from mrprism.output.folders import complete_set
     from mrprism.output.lock import alone
 
-    files, place = [Path(path) for path in paths], named(out)
+    files, place = given.paths(paths, "mask files, one a rater"), named(out)
     if twice := next((path for at, path in enumerate(files) if path in files[:at]), None):
         raise InputError(f"'{twice}' is given twice; expected each rater's mask once")
     with alone(place):
@@ -357,6 +358,7 @@ def view(
     from mrprism.viewer.server import serve
     from mrprism.viewer.view import View
 
+    port = None if port is None else given.whole(port, "port")
     if adjudicate != (who is not None):
         raise InputError(
             "--adjudicate needs the name of whoever decides, by --as NAME, and --as needs --adjudicate"

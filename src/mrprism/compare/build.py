@@ -20,8 +20,9 @@ from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, r
 from mrprism.compare.results import Comparison, read_comparison
 from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
+from mrprism.core import given
 from mrprism.core.brief import counted
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.core.files import plain_file
 from mrprism.core.rows import Rows
 from mrprism.datasets import Dataset, open_dataset
@@ -92,6 +93,11 @@ def compare(
     out = Path(out)
     if out.is_file():
         raise InputError(f"{out} is a file: name a folder for the comparison")
+    seeds = [given.whole(seed, "a seed") for seed in given.several(seeds, "seeds")]
+    jobs = None if jobs is None else given.whole(jobs, "--jobs", -(10**9))
+    if on not in ("local", "ray"):
+        raise unknown("place to run on", on, ("local", "ray"))
+    given.one_of(methods, str, 'methods as one text, such as "mrnet,mrprism:recurrences=4"')
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {jobs}")
     if not seeds:

@@ -54,6 +54,8 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             UnknownName: There is none of this name.
             InputError: It is another package's, and that one is at fault; the sentence names the package.
         """
+        if not isinstance(name, str):
+            raise unknown(self.what, name, self)
         offers = self._offers().get(name, [])
         if name in self._own:
             if offers:
@@ -74,7 +76,7 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         return len(self._own.keys() | self._offers().keys())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._offers()
+        return isinstance(name, str) and (name in self._own or name in self._offers())
 
     def __setitem__(self, name: str, value: Entry) -> None:
         self._own[name] = value

@@ -23,6 +23,11 @@ class Task:
 
     __repr__ = brief
 
+    def __post_init__(self) -> None:
+        for what, names in (("structures", self.structures), ("raters", self.raters)):
+            if isinstance(names, str):  # would be taken for a name a letter
+                raise InputError(f"{what} are a tuple of names; found '{names}': write ('{names}',)")
+
 
 @dataclass(frozen=True)
 class Reading:

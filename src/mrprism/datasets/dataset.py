@@ -10,6 +10,7 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
+from mrprism.core import given
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError, OutOfRange, UnknownName, nearest, unknown
 from mrprism.core.sample import MultiRaterSample, Reading, Samples, Task
@@ -174,6 +175,7 @@ class Dataset(Samples):
 
     def subset(self, names: Iterable[str]) -> Dataset:
         """The cases of these names, in this order."""
+        names = given.several(names, "names of cases")
         return Dataset(self.name, self.task, [self._case(name) for name in names])  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -185,7 +187,13 @@ class Dataset(Samples):
     def __getitem__(self, key: slice) -> Dataset: ...
     def __getitem__(self, key: SupportsIndex | str | slice) -> MultiRaterSample | Dataset:
         if isinstance(key, slice):
-            return self.subset(self.names[key])
+            try:
+                return self.subset(self.names[key])
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"cases of data set '{self.name}' are cut out by whole numbers, as in data[0:10:2], and a step "
+                    "that is not 0"
+                ) from None
         case = self._case(key if isinstance(key, str) else self.names[self._place(key)])
         return _read(case) if isinstance(case, _Entry) else case
 

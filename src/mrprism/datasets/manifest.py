@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.files import kind_of_no_file, plain_file
 from mrprism.datasets.links import ALLOWED, leads_outside
@@ -146,7 +147,7 @@ class File:
 
 def manifest_path(path: str | Path) -> Path:
     """The manifest of a data set given by its folder or by the manifest itself."""
-    path = Path(path)
+    path = given.path(path, "the path of a data set")
     if path.is_dir():
         for name in (OWN, MANIFEST):
             if plain_file(path / name).is_file():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets.dataset import Dataset, FileSample, open_dataset
@@ -46,6 +47,8 @@ def phantom_dataset(
     Raises:
         InputError: No such scenario, a case of `over` without a reference, `dims` with `over`, or `out` exists.
     """
+    size, cases = given.whole(size, "size", -(10**9)), given.whole(cases, "cases", -(10**9))
+    seed = given.whole(seed, "seed", -(10**9))
     if over is None:
         task = phantom_task(scenario, dims)
         name = f"{scenario} phantom" if dims == 2 else f"{scenario} phantom of volumes"

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.names import safe_name
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.dataset import FileSample, check_sample
+from mrprism.datasets.dataset import Dataset, FileSample, check_sample
 from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Drawn, Manifest
 from mrprism.images import Window, write_image, write_mask, write_values
 from mrprism.output.files import write_file
@@ -73,7 +74,10 @@ def write_dataset(
         InputError: The folder holds something, there are no samples, a sample does not fit the
             task, or the disk is full.
     """
-    out = Path(out)
+    given.one_of(task, Task, "the task: its channels, structures and raters")
+    if isinstance(samples, str) or not isinstance(samples, Iterable | Dataset):
+        raise InputError(f"expected cases, one after the other; found {given.said(samples)}")
+    out = given.path(out, "a folder to write to")
     with complete_folder(out, "data set ") as unfinished:
         cases = _write_cases(samples, unfinished, task, image_format)
         if not cases:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mrprism.core import given
+from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Samples, Task
 from mrprism.fusion.auto import choose
@@ -28,6 +30,14 @@ def fuse_cases(cases: Samples, method: str, *, pooled: bool = False, **options: 
         InputError: An unknown method, one that cannot be pooled, or a case whose structure nobody drew.
     """
     known(method)
+    if isinstance(cases, str) or not hasattr(cases, "__getitem__"):
+        raise InputError(
+            f"expected an open data set, such as mrprism.open_dataset gives; found {given.said(cases)}"
+        )
+    return _fused(cases, method, pooled, options)
+
+
+def _fused(cases: Samples, method: str, pooled: bool, options: Mapping[str, Any]) -> Iterator[Prediction]:
     skill = shared(cases, method, **options) if pooled or method == AUTO else None
     for number in range(len(cases)):
         case = cases[number]

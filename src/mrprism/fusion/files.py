@@ -72,7 +72,8 @@ def fuse_files(
     if method not in FUSIONS:
         raise unknown("method", method, FUSIONS)
     if len(paths) < 2:
-        raise InputError(f"one rater only ({paths[0]}): fusing needs the masks of two or more")
+        found = f"one rater only ({paths[0]})" if paths else "no masks at all"
+        raise InputError(f"{found}: fusing needs the masks of two or more")
     kinds = {path: format_of(path) for path in paths}
     if packed := next((path for path in paths if path.suffix.lower() in (".dcm", ".dicom")), None):
         raise InputError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from mrprism.core import given
 from mrprism.core.errors import InputError, unknown
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
@@ -27,6 +29,7 @@ def fuse_case(
 ) -> Prediction:
     """Fuse one case, by a method alone or with the skill found by ``pool_skill``."""
     known(method)
+    given.one_of(case, MultiRaterSample, "one case, such as data[0]")
     if method == AUTO and skill is None:
         raise InputError("auto chooses a fusion by many cases, so it cannot fuse one: give a data set")
     _check_options(method, options)
@@ -65,6 +68,13 @@ def known(method: str) -> None:
 
 def _check_options(method: str, options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(FUSIONS[VOTE if method == AUTO else method]).parameters.values()
+    for p in parameters:
+        if p.name in options and (options[p.name] is not None or "None" not in str(p.annotation)):
+            kind = str(p.annotation).split(" |")[0]
+            if kind == "int":
+                given.whole(options[p.name], f"option {p.name} of {method}")
+            elif kind == "float":
+                given.number(options[p.name], f"option {p.name} of {method}", -math.inf)
     own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in options:

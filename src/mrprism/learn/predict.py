@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mrprism import __version__
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
@@ -68,6 +69,7 @@ def predict_files(
     Raises:
         InputError: No image, two images of one name, an unreadable image; what is done stays.
     """
+    files = given.several(files, "images or folders of images")
     predictor = run if isinstance(run, Predictor) else load(run, device, draws)
     if predictor.method.reads != "image":
         name = predictor.run.config.method

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.seeds import seed_of
 from mrprism.datasets import Dataset, open_dataset
@@ -105,7 +106,7 @@ def train(
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     settings: dict[str, Any] = {
         "method": method,
-        "options": dict(options or {}),
+        "options": dict(given.one_of(options or {}, Mapping, "options as a dictionary, name to value")),
         "backbone": backbone,
         "seed": seed,
         "split_seed": split_seed,

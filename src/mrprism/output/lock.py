@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, ParamSpec, TypeVar
 
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.files import kind_of_no_file, plain_file
 from mrprism.output.terminal import warn
@@ -81,11 +82,12 @@ def named(out: str | os.PathLike[str]) -> Path:
     """The path of an output; an empty one, as of a variable that is not set, would be the folder one is in.
 
     Raises:
-        InputError: It is empty.
+        InputError: It is empty, or no path.
     """
+    place = given.path(out, "the path of what is written")
     if not os.fspath(out):
         raise InputError("the name of what should be written is empty; expected a file or folder")
-    return Path(out)
+    return place
 
 
 def alone_in(argument: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -103,10 +105,10 @@ def alone_in(argument: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def locked(*args: P.args, **kwargs: P.kwargs) -> T:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            given = bound.arguments[argument]
+            output = bound.arguments[argument]
             if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
                 return function(*args, **kwargs)
-            with alone(given if isinstance(given, str | os.PathLike) else given.path):
+            with alone(getattr(output, "path", output)):
                 return function(*args, **kwargs)
 
         return locked

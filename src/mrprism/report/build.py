@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mrprism import __version__
+from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
 from mrprism.metrics import METRICS
@@ -51,12 +52,12 @@ def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         InputError: A folder is no evaluated run, the runs are of different tasks, or the page
             cannot be written.
     """
-    out = Path(out)
+    out, places = Path(out), given.paths(runs, "run folders")
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
     if plain_file(out).is_file() and not _is_page(out):
         raise InputError(f"'{out}' is there already and no HTML page: name another file for the report")
-    folders = reading.read_runs([Path(run) for run in runs])
+    folders = reading.read_runs(places)
     write_file(out, render(folders))
     return out
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrprism.core import given
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
 from mrprism.core.types import Image
@@ -40,6 +41,9 @@ def plot_case(
     Returns:
         A figure; a notebook shows it, `savefig` writes it.
     """
+    given.one_of(sample, MultiRaterSample, "one case, such as data[0]")
+    if prediction is not None:
+        given.one_of(prediction, Prediction, "what a fusion or a run made of it")
     flat = _slice(sample)
     image, masks, reference = flat(ground(sample)), flat(sample.masks), flat(sample.reference)
     voters = sample.rated.sum(axis=0)[:, None, None]

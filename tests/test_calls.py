@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import mrprism
+from mrprism import cli
 from mrprism.cli import VERBS
 from mrprism.compare import Budget
 from mrprism.core.errors import InputError
@@ -103,6 +104,27 @@ def test_fuse_dataset(data: mrprism.Dataset, tmp_path: Path) -> None:
     assert {row.rater for row in made.skill} == set(data.task.raters)
     assert (tmp_path / "fused" / "skill.csv").is_file()
     assert repr(made).startswith("FusedFolder(folder=")
+
+
+def test_fusing_names_raters_whose_masks_are_those_of_another(
+    data: mrprism.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mrprism.fuse_dataset(data, "majority", tmp_path / "plain").copies == ()
+    twice = [
+        replace(sample, masks=np.concatenate([sample.masks, sample.masks[:1]]), rated=np.ones((8, 2), bool))
+        for sample in data
+    ]
+    raters = (*data.task.raters, "copy")
+    mrprism.write_dataset(twice, tmp_path / "d", name="d", task=replace(data.task, raters=raters))
+    made = mrprism.fuse_dataset(tmp_path / "d", "majority", tmp_path / "fused")
+    assert made.copies == ("raters 'rater1' and 'copy' never differ (24 masks)",)
+    assert (
+        cli.call(["fuse", str(tmp_path / "d"), "--method", "majority", "--out", str(tmp_path / "fused")]) == 0
+    )
+    assert (
+        "raters 'rater1' and 'copy' never differ (24 masks); such masks count as one opinion given twice"
+        in (capsys.readouterr().out)
+    )
 
 
 def test_fuse_masks(data: mrprism.Dataset, tmp_path: Path) -> None:

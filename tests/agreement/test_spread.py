@@ -164,3 +164,20 @@ def test_masks_of_a_model_are_found_as_names_are_spoken(tmp_path):
     write_mask(tmp_path / "P1_Cup.tif", small)
     with pytest.raises(InputError, match="have the same name but for the ending"):
         candidate_folder(tmp_path, ["p1"], ["cup"])
+
+
+def test_masks_of_a_model_of_no_case_are_told(tmp_path):
+    data = drawn_by([0, 0.2, -0.2])
+    for name in ("case0", "case1", "caes2", "other"):
+        (tmp_path / "net" / name).mkdir(parents=True)
+        write_mask(tmp_path / "net" / name / "mask_disc.png", data[0].masks[0, 0])
+    (tmp_path / "net" / "logs").mkdir()
+    (tmp_path / "net" / "cases.csv").write_text("case,split\n")
+    found = within_spread(
+        data,
+        candidate_folder(tmp_path / "net", [f"case{i}" for i in range(12)], ["disc"]),
+        resamples=20,
+        name="net",
+    )
+    assert found[0].unknown == ("caes2", "other")
+    assert "net holds 2 more that belong to no case the readers did (caes2, other)." in answer(found)

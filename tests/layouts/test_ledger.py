@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from layouts import LAYOUTS
+from PIL import Image
 from trees import blob, cases, picture, png
 
 from mrprism.cli import call
 from mrprism.core.errors import InputError
 from mrprism.datasets import open_dataset
 from mrprism.layouts import DATASETS
-from mrprism.layouts.importing import import_dataset
+from mrprism.layouts.importing import import_dataset, options_of
 from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.readers import COMMON
 
@@ -228,3 +230,29 @@ def test_the_page_of_readers_names_every_reader_and_every_common_option() -> Non
     assert [kind for kind in DATASETS if f"`{kind}`" not in page] == []
     assert [option for option in COMMON if f"-o {option}=" not in page] == []
     assert LEDGER in page
+
+
+@pytest.mark.parametrize("kind", ["folder", "nnunet"])
+def test_no_layout_is_told_of_an_option_that_it_does_not_have(kind: str, tmp_path: Path) -> None:
+    """A mask of greys: `folder` can cut it at a value, `nnunet` cannot."""
+    greys = np.tile(np.arange(0, 240, 20, dtype=np.uint8), (12, 1))
+    places = {
+        "folder": ("images/a.png", "ann/a.png"),
+        "nnunet": ("imagesTr/a_0000.png", "labelsTr_ann/a.png"),
+    }
+    for place in places[kind]:
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(greys).save(tmp_path / "in" / place)
+    about = {
+        "channel_names": {"0": "g"},
+        "labels": {"background": 0, "cup": 20},
+        "numTraining": 1,
+        "file_ending": ".png",
+    }
+    if kind == "nnunet":
+        (tmp_path / "in" / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(InputError) as raised:
+        import_dataset(kind, tmp_path / "in", tmp_path / "out")
+    offered = set(re.findall(r"-o (\w+)=", str(raised.value)))
+    assert offered <= set(options_of(kind))
+    assert ("threshold" in offered) is (kind == "folder")

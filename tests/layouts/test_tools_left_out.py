@@ -232,6 +232,19 @@ def test_answers_predictions_drafts_and_cancelled_passes_are_nobodys(tmp_path: P
         assert what in said
 
 
+def test_a_pass_of_answers_only_is_not_known_unless_it_is_said_to_be_empty(tmp_path: Path) -> None:
+    choice = {"id": "c", "type": "choices", "value": {"choices": ["no cell"]}}
+    items = task(done(1, mark("polygonlabels", points=POINTS)), done(2, choice), done(3))
+    said = r"rater 'user 2' could .*: a pass with answers only \(choices\) was left out .* -o answers=empty says so"
+    with pytest.raises(InputError, match=said):
+        read(studio(tmp_path, items))
+    source, found = read(tmp_path, answers="empty")
+    assert source.task.raters == ("user 1", "user 2", "user 3")
+    assert found["a"].rated.all() and not found["a"].masks[1].any()
+    with pytest.raises(InputError, match="option answers is 'no'; expected -o answers=empty"):
+        read(tmp_path, answers="no")
+
+
 def test_of_several_passes_the_newest_counts_and_the_others_are_named(tmp_path: Path) -> None:
     drawn = mark("polygonlabels", points=POINTS)
     old = done(1, id=7, updated_at="2024-01-01T00:00:00Z")

@@ -28,12 +28,15 @@ class CandidateMasks(Mapping[str, np.ndarray]):
         self,
         readers: Mapping[str, Callable[[Geometry | None], np.ndarray]],
         seen: Mapping[str, str] | None = None,
+        unknown: Sequence[str] = (),
     ) -> None:
         """``readers`` give the masks on a grid, if it is known where that lies.
 
         Args:
             seen: Cases the model learned from ("train") or was chosen on ("val"), which are kept out.
+            unknown: What else lies there and is of no case that the readers did.
         """
+        self.unknown = tuple(unknown)
         self.seen = {case: split for case, split in (seen or {}).items() if case in readers}
         self._readers = {case: read for case, read in readers.items() if case not in self.seen}
 
@@ -85,12 +88,13 @@ def candidate_folder(
     readers: dict[str, Callable[[Geometry | None], np.ndarray]] = {}
     beside = _Masks(folder)
     places: dict[str, Path] = {}
+    taken: list[Path] = []
     within = {spoken(part.name): part for part in sorted(folder.iterdir()) if part.is_dir()}
     for case in cases:
         exact = folder / case
         places[case] = exact if exact.is_dir() else within.get(spoken(case), exact)
         inside = _Masks(places[case])
-        files = []
+        files: list[Path] = []
         for structure in structures:
             names = [(inside, f"mask_{structure}"), (inside, structure), (beside, f"{case}_{structure}")]
             if len(structures) == 1:
@@ -98,21 +102,34 @@ def candidate_folder(
             file = next((path for masks, name in names if (path := masks.of(name)) is not None), None)
             if file is not None:
                 files.append(file)
+        taken += files
         if len(files) == len(structures):
             readers[case] = partial(_read, files)
+    used = {*places.values(), *taken}
+    unknown = [part.name for part in sorted(folder.iterdir()) if part not in used and _may_be_masks(part)]
     if not readers:
         raise InputError(
             f"'{folder}' holds no masks of these cases; expected for example "
             f"{cases[0]}/mask_{structures[0]}.png or {cases[0]}_{structures[0]}.png"
         )
     splits = {} if with_training_cases else {case: _split(places[case]) for case in readers}
-    found = CandidateMasks(readers, {case: split for case, split in splits.items() if split in SEEN})
+    kept_out = {case: split for case, split in splits.items() if split in SEEN}
+    found = CandidateMasks(readers, kept_out, unknown)
     if not len(found):
         raise InputError(
             f"all {len(readers)} cases in '{folder}' are cases that its model was trained or chosen on, which "
             "say nothing of how it does on others; give masks of test cases, or --with-training-cases"
         )
     return found
+
+
+def _may_be_masks(part: Path) -> bool:
+    """Whether a file is a picture, or a folder holds some; hidden ones are the system's."""
+    if part.name.startswith("."):
+        return False
+    if part.is_dir():
+        return any(format_of(file) and file.is_file() for file in part.iterdir())
+    return bool(format_of(part))
 
 
 def _split(folder: Path) -> str:
@@ -137,13 +154,16 @@ def candidate_dataset(dataset: Cases, cases: Sequence[str], structures: Sequence
         found = ", ".join(dataset.task.structures)
         raise InputError(f"'{dataset.name}' outlines {found}; expected {', '.join(structures)}")
     readers: dict[str, Callable[[Geometry | None], np.ndarray]] = {}
+    unknown = []
     for index in range(len(dataset)):
         sample = dataset[index]
-        if sample.name in cases and sample.rated.all():
+        if sample.name not in cases:
+            unknown.append(sample.name)
+        elif sample.rated.all():
             readers[sample.name] = partial(_masks_of, dataset, index)
     if not readers:
         raise InputError(f"'{dataset.name}' has none of these cases, for example {cases[0]}")
-    return CandidateMasks(readers)
+    return CandidateMasks(readers, unknown=unknown)
 
 
 def _read(files: Sequence[Path], lies: Geometry | None) -> np.ndarray:

@@ -72,6 +72,11 @@ def answer(candidates: Sequence[Spread]) -> str:
                 sentences.append(
                     f"{_cases(count)} on which {name} was {how} {'is' if count == 1 else 'are'} left out."
                 )
+        if own[0].unknown:
+            some = ", ".join(own[0].unknown[:3]) + (", ..." if len(own[0].unknown) > 3 else "")
+            sentences.append(
+                f"{name} holds {len(own[0].unknown)} more that belong to no case the readers did ({some})."
+            )
         for verdict, text in VERDICT_TEXT.items():
             where = [s.structure for s in own if s.verdict == verdict and s not in few]
             if where:

@@ -54,6 +54,7 @@ class Spread:
     left_out: int  # cases without the candidate or without two readers
     trained_on: int = 0  # cases left out because the candidate learned from them
     chosen_on: int = 0  # ... because its weights were chosen on them
+    unknown: tuple[str, ...] = ()  # masks of the candidate that are of no case the readers did
     p_margin: float = (
         math.nan
     )  # of a reader: that the difference is −margin, among all readers and structures
@@ -155,6 +156,8 @@ def within_spread(
         )
         for c, s in enumerate(dataset.task.structures)
     )
+    if isinstance(candidate, CandidateMasks):
+        answers = tuple(replace(a, unknown=candidate.unknown) for a in answers)
     if isinstance(candidate, CandidateMasks) and candidate.seen:
         splits = list(candidate.seen.values())
         trained, chosen = splits.count("train"), splits.count("val")

@@ -214,6 +214,7 @@ def fuse_dataset(
     Raises:
         InputError: One rater only, an unknown method, or a folder that holds something else.
     """
+    from mrprism.agreement.copies import near_copies
     from mrprism.core.names import safe_name
     from mrprism.datasets.digest import masks_digest
     from mrprism.fusion.folder import fuse_folder
@@ -225,7 +226,7 @@ def fuse_dataset(
     data = opened(dataset)
     if len(data.task.raters) < 2:
         raise InputError(f"data set '{data.path or data.name}' has one rater only; fusing needs two or more")
-    return fuse_folder(
+    fused = fuse_folder(
         data,
         data.task,
         named(out),
@@ -239,6 +240,7 @@ def fuse_dataset(
         each=each,
         **options,
     )
+    return replace(fused, copies=near_copies(data))
 
 
 def fuse_masks(

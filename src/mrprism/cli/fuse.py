@@ -114,6 +114,8 @@ def _fuse_dataset(
             print(f"{choice.structure}: {choice.why}")
         _say(fused.skill, fused.ties)
         _say_outlines(fused.outlines)
+        for sentence in fused.copies:
+            print(f"{sentence}; such masks count as one opinion given twice, and STAPLE trusts them more")
         for case, structure in fused.undrawn:
             print(f"nobody drew '{structure}' of case '{case}': nothing written")
         if dataset.task.anonymous:
@@ -124,6 +126,7 @@ def _fuse_dataset(
         "cases": fused.cases,
         "skipped": fused.skipped,
         "ties": fused.ties,
+        "copies": list(fused.copies),
         "undrawn": [list(pair) for pair in fused.undrawn],
         "skill": [asdict(row) for row in fused.skill],
         "outlines": [asdict(row) for row in fused.outlines],

@@ -59,6 +59,9 @@ class FusedFolder:
     skill: Rows[SkillRow]
     outlines: Rows[OutlineRow]  # by the outline model over all cases; no other method knows
     choices: Rows[Choice]  # by "auto"
+    copies: tuple[
+        str, ...
+    ] = ()  # raters whose masks seem to be those of others, which count twice; a sentence each
 
     __repr__ = brief
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,7 +86,32 @@ def import_dataset(
         raise InputError("where to? expected mrprism import KIND SRC OUT")
     if not src.exists():
         raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
-    given = converted(kind, options or {})
+    try:
+        return _import(kind, src, out, converted(kind, options or {}), name, strict, dry_run, each)
+    except UnknownName:
+        raise
+    except InputError as error:
+        raise InputError(_offered(str(error), kind)) from error.__cause__
+
+
+def _offered(sentence: str, kind: str) -> str:
+    """A sentence without the advice that only other layouts can follow."""
+    known = options_of(kind)
+    parts = sentence.split("; ")
+    kept = [part for part in parts[1:] if set(re.findall(r"-o (\w+)=", part)) <= set(known)]
+    return "; ".join([parts[0], *kept])
+
+
+def _import(
+    kind: str,
+    src: Path,
+    out: Path | None,
+    given: dict[str, Any],
+    name: str | None,
+    strict: bool,
+    dry_run: bool,
+    each: Told | None,
+) -> Imported:
     source = DATASETS[kind](src, tell=None if each is None else lambda files: each(0, files), **given)
     if source.ledger is not None:
         source.ledger.tell = None

@@ -1,7 +1,7 @@
 """Label Studio: a JSON export beside a folder `images`; one annotation is one rater's pass.
 
 The rater is `completed_by`. Cancelled passes, predictions and drafts are nobody's; a pass that was
-submitted without a mark is empty. Of several passes by one rater over a picture the newest counts.
+submitted without a mark is empty, unless it has answers (choices, ratings): then it is not known. Of several passes by one rater over a picture the newest counts.
 
 Drawn are brushes, bitmasks, polygons, rectangles and ellipses, with labels of their own or from a tag
 `Labels` beside them. Whatever else was marked is left out and named, and its structure is then not
@@ -42,7 +42,14 @@ _EXPORT = "an export of the kind 'JSON'"
 
 
 def read(
-    source: Path, ledger: Ledger, *, images: str = "images", key: str = "", to: str = "", structure: str = ""
+    source: Path,
+    ledger: Ledger,
+    *,
+    images: str = "images",
+    key: str = "",
+    to: str = "",
+    structure: str = "",
+    answers: str = "",
 ) -> Source:
     """Read every JSON export in a folder.
 
@@ -51,10 +58,17 @@ def read(
         key: Which entry of a task's `data` is the picture; found by its ending unless told.
         to: Where a task shows several pictures: the name of the tag (`to_name`) whose marks are meant.
         structure: Name for marks without a label.
+        answers: What a pass of answers only (choices, ratings, texts) means: "empty", its rater saw nothing to
+            mark; unless told it is not known.
+
+    Raises:
+        InputError: What `fields` and `marks` say, or `answers` is another word.
     """
+    if answers not in ("", "empty"):
+        raise InputError(f"option answers is '{answers}'; expected -o answers=empty")
     files = json_files(source, ledger, _EXPORT)
     marks = Marks(ledger, needed(source if source.is_dir() else source.parent, images))
-    asks = _Asks(key, to, structure)
+    asks = _Asks(key, to, structure, answers == "empty")
     for file in files:
         export = _Export(file, marks, asks)
         for place, task in enumerate(_tasks(file), start=1):
@@ -70,6 +84,7 @@ class _Asks:
     key: str
     to: str
     structure: str
+    answers_are_empty: bool  # a pass of answers only is one of somebody who saw nothing
 
 
 def _tasks(file: Path) -> list[Any]:
@@ -240,10 +255,12 @@ class _Export:
         done = Pass(([], self.file))
         shapes: list[dict[str, Any]] = []
         labels: dict[str, list[dict[str, Any]]] = {}  # from a tag of their own, by the mark they are of
+        answers: dict[str, None] = {}
         for place, item in enumerate(_results(annotation, where)):
             kind = str(item.get("type"))
             if kind in _ANSWERS:
                 self._count(f"answers of the kind '{kind}'", [item])
+                answers[kind] = None
             elif kind == "labels":
                 labels.setdefault(str(item.get("id", f" {place}")), []).append(item)
             else:
@@ -253,6 +270,10 @@ class _Export:
             beside = labels.get(str(shape.get("id")), [])
             names = own or [label for item in beside for label in _labels(item, where)]
             self._mark(shape, names, done, rater, case, to)
+        if answers and not shapes and not labels and not self.asks.answers_are_empty:
+            what = f"a pass with answers only ({', '.join(answers)})"
+            why = "nothing is marked, and whether there was nothing to mark is not said; -o answers=empty says so"
+            self.marks.drop(done, what, why, [], area=True, rater=rater, case=case)
         known = {str(shape.get("id")) for shape in shapes}
         for item in (item for key, items in labels.items() if key not in known for item in items):
             self._mark(item, _labels(item, where), done, rater, case, to)

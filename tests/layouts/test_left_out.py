@@ -94,6 +94,19 @@ def test_structures_spelt_in_two_ways_are_one(tmp_path: Path) -> None:
 # --- the folder: deeper than it should be ---------------------------------------------------------------
 
 
+def test_structures_of_the_same_letters_are_kept_apart_and_told(tmp_path: Path) -> None:
+    png(tmp_path / "images/a.png", picture(0))
+    png(tmp_path / "ann/optic_cup/a.png", blob(3))
+    png(tmp_path / "bob/optic-cup/a.png", blob(3))
+    source = DATASETS["folder"](tmp_path)
+    assert source.task.structures == ("optic-cup", "optic_cup")
+    (note,) = source.notes
+    assert note == (
+        "the structures 'optic-cup' and 'optic_cup' have the same letters and were kept apart; "
+        "rename one if they are one"
+    )
+
+
 def test_deep_trees_on_request(tmp_path: Path) -> None:
     for patient in ("p1", "p2"):
         png(tmp_path / f"images/{patient}/001.png", picture(1))

@@ -452,6 +452,13 @@ def test_runs_that_mark_nothing_are_a_mask_that_marks_nothing(tmp_path: Path) ->
     assert left(source) == []
 
 
+def test_two_categories_of_one_name_are_one_and_it_is_told(tmp_path: Path) -> None:
+    coco(tmp_path, categories=[{"id": 3, "name": "cell"}, {"id": 7, "name": "cell"}])
+    source = DATASETS["coco"](tmp_path)
+    assert source.task.structures == ("cell",)
+    assert "'ann.json' has 2 categories named 'cell', taken for one" in source.notes
+
+
 def test_a_category_that_a_file_does_not_list_was_not_looked_for(tmp_path: Path) -> None:
     coco(tmp_path)
     coco(tmp_path, "bob", categories=[{"id": 3, "name": "cell"}])

@@ -16,6 +16,15 @@ def near_twins(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
+def punctuated(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of names of the same letters and digits, such as `optic_cup` and `optic-cup`: perhaps one, perhaps not."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        if letters := "".join(c for c in spoken(name) if c.isalnum()):
+            groups[letters].append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
 def spoken(name: str) -> str:
     """What stays of a name when it is said aloud: no case, no blanks, accents composed, nothing invisible."""
     if name.isascii() and name.isprintable():

@@ -91,6 +91,10 @@ def _collect(file: Path, key: str, boxes: bool, marks: Marks) -> set[str]:
         about = f"category {shown(of_kind(category, dict, f'a category of {where}').get('id'))} in {where}"
         names.add(category.get("id"), name_of(category.get("name"), f"the name of {about}"))
     structures = {id_: marks.structure(name, str(file)) for id_, name in names.items()}
+    for name, count in Counter(structures.values()).items():
+        if count > 1:
+            called = marks.ledger.named(file)
+            marks.ledger.note(f"'{called}' has {count} categories named '{name}', taken for one")
     found: defaultdict[tuple[Any, str], list[dict[str, Any]]] = defaultdict(list)
     for annotation in entry(document, "annotations", list, where):
         about = _called(of_kind(annotation, dict, f"an annotation of {where}"), file)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.core.names import near_twins
+from mrprism.core.names import near_twins, punctuated
 from mrprism.core.sample import MultiRaterSample, Reading, Task
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import InPlace, Source
@@ -31,6 +31,12 @@ def whole(made: Source, ledger: Ledger, *, pseudonyms: bool = False) -> Source:
     task = replace(made.task, raters=tuple(r for r in made.task.raters if r not in unwanted))
     _apart(task.raters, "raters", made.name)
     _apart(task.structures, "structures", made.name)
+    for what, each in (("raters", task.raters), ("structures", task.structures)):
+        for alike in punctuated(each):
+            named = " and ".join(f"'{name}'" for name in alike)
+            ledger.note(
+                f"the {what} {named} have the same letters and were kept apart; rename one if they are one"
+            )
     if not task.raters and not made.no_raters:
         raise InputError(f"no rater was found in '{made.name}'{_why_none(ledger)}")
     if not task.structures:

@@ -56,7 +56,9 @@ def load(run: str | Path | Run, device: str | None = None, draws: int | None = N
     Raises:
         InputError: No such run, its weights are not its own, or its method does not draw.
     """
-    run = run if isinstance(run, Run) else Run.open(local(given.path(run, "a run, or the path of its folder")))
+    run = (
+        run if isinstance(run, Run) else Run.open(local(given.path(run, "a run, or the path of its folder")))
+    )
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)

@@ -37,8 +37,8 @@ from mrprism.datasets import open_dataset, write_dataset
 from mrprism.datasets.check import check_dataset
 from mrprism.images import read_image, read_labels, read_mask, read_values
 from mrprism.layouts import DATASETS
+from mrprism.layouts.brushes import unpack_brush
 from mrprism.layouts.coco import unpack
-from mrprism.layouts.label_studio import unpack_brush
 from mrprism.layouts.shapes import ellipse, polygon, rectangle
 from mrprism.layouts.table import read_table
 from mrprism.metrics.scores import read_example

@@ -20,8 +20,8 @@ from mrprism.datasets.check import check_dataset
 from mrprism.datasets.manifest import schema
 from mrprism.images import read_image, read_labels
 from mrprism.images.nrrd import read_nrrd
+from mrprism.layouts.brushes import unpack_brush
 from mrprism.layouts.coco import unpack
-from mrprism.layouts.label_studio import unpack_brush
 
 
 def test_a_killed_import_is_started_again(tmp_path: Path) -> None:

@@ -57,6 +57,31 @@ def test_what_a_command_was_told_is_written_back_and_does_the_same(place: Path) 
     assert Path("again/agreement.json").read_bytes() == Path("found/agreement.json").read_bytes()
 
 
+def test_a_file_that_a_person_wrote_is_not_replaced(place: Path) -> None:
+    Path("study").mkdir()
+    mine = '# mine\n[agree]\ndataset = "../data"\nout = "."\nresamples = 5\npictures = 0\n'
+    Path("study/settings.toml").write_text(mine)
+    assert call(["agree", "--config", "study/settings.toml"]) == 0
+    assert Path("study/agreement.json").is_file()
+    assert Path("study/settings.toml").read_text() == mine
+
+
+def test_arguments_stand_in_the_order_of_the_command(place: Path) -> None:
+    """Whatever their order in the file."""
+    from mrprism.cli.config import filled
+
+    table = {"files": ["a.png", "b.png"], "run": "run", "out": "o"}
+    words = filled(command("predict"), [], table, Path("s.toml"))  # type: ignore[arg-type]
+    assert [Path(word).name for word in words[words.index("--") + 1 :]] == ["run", "a.png", "b.png"]
+
+
+def test_paths_with_nothing_in_common_are_written_whole(tmp_path: Path) -> None:
+    from mrprism.cli.config import _relative
+
+    assert _relative(Path("/mnt/runs/data"), Path("/home/u/out")) == "/mnt/runs/data"
+    assert _relative(Path("/home/u/data"), Path("/home/u/out")) == "../data"
+
+
 def test_a_training_is_written_back_with_its_options(place: Path) -> None:
     Path("t.toml").write_text(
         '[train]\ndataset = "data"\nout = "run"\nmethod = "fused-label"\nbackbone = "small"\nsize = 32\n'

@@ -285,6 +285,8 @@ def test_a_mask_changed_by_other_hands_or_behind_a_link_is_not_taken_for_the_dec
     file.write_bytes((decisions.place("eye:1") / other.mask).read_bytes())
     with pytest.raises(InputError, match="was changed outside mrprism"):
         decisions.mask(made)
+    with pytest.raises(InputError, match="was changed outside mrprism"):
+        open_dataset(eyes, reference="decisions")
     file.rename(tmp_path / "secret.png")
     file.symlink_to(tmp_path / "secret.png")
     with pytest.raises(InputError, match="through a link"):
@@ -328,3 +330,19 @@ def test_the_digest_of_a_mask_is_that_of_its_pixels(eyes: Path) -> None:
     made = layer(eyes).save("eye/1", "disc", "ann", mask=square(3), start=VOTE)
     packed = np.packbits(square(3)).tobytes()
     assert made.pixels_sha256 == hashlib.sha256(b"(12, 16)" + packed).hexdigest()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_nothing_is_written_or_tidied_through_a_link_out_of_the_data_set(
+    eyes: Path, tmp_path: Path, whole: bool
+) -> None:
+    """A data set of somebody else may hold one; what lies behind it is not theirs."""
+    decisions = layer(eyes)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".notes.tmp").write_text("keep")
+    link = decisions.folder if whole else decisions.place("eye/1")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="through a link"):
+        decisions.save("eye/1", "disc", "ann", mask=square(3), start=VOTE)
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == [".notes.tmp"]

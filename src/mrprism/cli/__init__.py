@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from mrprism.core.errors import InputError, Terminated, unknown
@@ -170,8 +171,13 @@ def _keep(verb: str, run: Callable[..., Any], values: dict[str, Any]) -> None:
         from mrprism.output.files import write_file
 
         written = kept(verb, run, values)
-        if written is not None:
+        if written is not None and _is_ours(written[0], verb):
             write_file(*written)
+
+
+def _is_ours(file: Path, verb: str) -> bool:
+    """Whether settings may be written there: what a person wrote is theirs."""
+    return not file.exists() or file.read_bytes().startswith(f"# mrprism {verb} ".encode())
 
 
 def _fail(sentence: str) -> int:

@@ -89,7 +89,7 @@ def filled(run: Callable[..., Any], typed: Sequence[str], table: Mapping[str, An
     known = {option.name: option for option in offered(run)}
     given, positional = _typed(typed, list(known.values()))
     before: list[str] = []
-    after: list[str] = []
+    after: dict[str, list[str]] = {}  # in the order of the command, not of the file
     spoken = {_key(option): option for option in known.values()}
     for key, value in table.items():
         option = spoken.get(key.replace("-", "_"))
@@ -97,10 +97,11 @@ def filled(run: Callable[..., Any], typed: Sequence[str], table: Mapping[str, An
             raise InputError(f"settings '{file}': {unknown('setting', key, spoken)}")
         words = _words(option, value, file)
         if option.argument and not positional:
-            after += words
+            after[option.name] = words
         elif not option.argument and option.name not in given:
             before += words if option.kind is bool else [f"{option.spoken}={word}" for word in words]
-    return [*before, *typed, *(["--", *after] if after and "--" not in typed else after)]
+    last = [word for name in known for word in after.get(name, ())]
+    return [*before, *typed, *(["--", *last] if last and "--" not in typed else last)]
 
 
 def kept(verb: str, run: Callable[..., Any], values: Mapping[str, Any]) -> tuple[Path, str] | None:
@@ -225,8 +226,10 @@ def _plain(value: Any, here: str) -> str:
 def _relative(path: Path, folder: Path) -> str:
     """A path as seen from a folder, so that both can move together; whole where they have nothing in common."""
     whole, place = os.path.abspath(path), os.path.abspath(folder)
-    if str(path).startswith("hf:") or Path(whole).parts[:2] != Path(place).parts[:2]:
+    if str(path).startswith("hf:"):
         return str(path)
+    if Path(whole).parts[:2] != Path(place).parts[:2]:
+        return whole
     return Path(os.path.relpath(whole, place)).as_posix()
 
 

@@ -103,7 +103,14 @@ def _study(plan: Plan, again: bool) -> int:
     from mrprism.report.study import build_study
 
     state_file = plan.out / "study.json"
-    if plan.out.exists() and not state_file.is_file() and (plan.out.is_file() or any(plan.out.iterdir())):
+    if (
+        plan.out.exists()
+        and not state_file.is_file()
+        and (
+            plan.out.is_file()
+            or any(path.name != ".lock" for path in plan.out.iterdir())  # the lock of a mount
+        )
+    ):
         raise InputError(f"'{plan.out}' holds something that is no study: name another folder")
     commands = {step: _words(step, plan) for step in STEPS}  # before anything is done: settings may be wrong
     done = {} if again else _state(state_file).get("steps", {})

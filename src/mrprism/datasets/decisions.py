@@ -26,6 +26,7 @@ from jaxtyping import Bool
 from pydantic import ValidationError
 
 from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
 from mrprism.core.names import safe_name
 from mrprism.datasets.case_files import read_drawn, read_grid
 from mrprism.datasets.decision import (
@@ -98,7 +99,7 @@ class Decisions:
         """
         case = self._case(decision.case)
         like = self._grid(case) if like is None else like
-        path = self._inside(self.place(decision.case) / decision.mask)
+        path = self.inside(self.place(decision.case) / decision.mask)
         drawn = {decision.structure: path.relative_to(self.root).as_posix()}
         mask = read_drawn(self.root, self.manifest, case, drawn, like)[0][1]
         if digest_of(mask) != decision.pixels_sha256:
@@ -144,7 +145,7 @@ class Decisions:
         if structure not in self.manifest.structures:
             known = ", ".join(self.manifest.structures)
             raise InputError(f"there is no structure '{structure}'; known: {known}")
-        place = self.place(case)
+        place = self.inside(self.place(case))  # before anything is written or tidied away there
         with alone(place, wait=True) as sure:
             kept = {one.id: one for one in self._read(case) if one.structure == structure}
             before = [_followed(kept, id, case, structure) for id in base]
@@ -219,9 +220,10 @@ class Decisions:
         """How many pixels differ from what the work began with."""
         if origin is None:
             return 0
-        if self._begun is None or self._begun[0] != origin.id:
-            self._begun = origin.id, self.mask(origin, like)
-        return int((self._begun[1] != pixels).sum())
+        begun = self._begun  # another request may put its own there meanwhile
+        if begun is None or begun[0] != origin.id:
+            begun = self._begun = origin.id, self.mask(origin, like)
+        return int((begun[1] != pixels).sum())
 
     def _read(self, case: str) -> list[Decision]:
         """Every save of a case; read again where a stroke took another's place meanwhile."""
@@ -234,7 +236,7 @@ class Decisions:
         raise InputError(f"the decisions in '{place}' change all the time; try again")
 
     def _one(self, path: Path, case: str) -> Decision:
-        path = self._inside(path)
+        path = plain_file(self.inside(path))
         limit_text(path, path.stat().st_size)
         text = path.read_bytes()
         try:
@@ -257,7 +259,12 @@ class Decisions:
             )
         return decision
 
-    def _inside(self, path: Path) -> Path:
+    def inside(self, path: Path) -> Path:
+        """The path, where no link leads it out of the data set.
+
+        Raises:
+            InputError: One does.
+        """
         if target := leads_outside(path, os.path.realpath(self.root)):
             raise InputError(
                 f"'{path}' leaves the data set's folder through a link, to '{target}'; {ALLOWED}"
@@ -322,6 +329,9 @@ def with_decisions(root: Path, manifest: Manifest) -> Decided:
         held = {structure: one.settled for structure, one in standing.items() if one.settled is not None}
         reference = None
         if held and len(held) == len(manifest.structures):
+            for one in held.values():
+                if one is not None:
+                    decisions.mask(one)  # refuses one that was changed since
             where = decisions.place(case.name).relative_to(root).as_posix()
             reference = {
                 structure: f"{where}/{one.mask}" for structure, one in held.items() if one is not None
@@ -337,7 +347,7 @@ def with_decisions(root: Path, manifest: Manifest) -> Decided:
         )
     for drawn in (case.reference for case in cases):
         for path in drawn.values() if isinstance(drawn, dict) else ():
-            decisions._inside(root / path)
+            decisions.inside(root / path)
     return Decided(manifest.model_copy(update={"cases": cases}), settled, partly, conflicts)
 
 

@@ -174,7 +174,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     remove_leftovers(out)
     wanted = json.loads(_json(settings))
     if not file.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
             raise InputError(
                 f"'{out}' holds other files; expected a new folder, or one begun by mrprism fuse"
             )

@@ -7,6 +7,8 @@ commit. HF_ENDPOINT names another server, MRPRISM_CACHE another folder than ~/.c
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import os
 import re
 import urllib.error
@@ -37,7 +39,8 @@ def local(run: str | Path) -> Path:
     if found is None or ".." in str(run):
         raise InputError(f"'{run}' names no model; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
     owner, name, revision = found[1], found[2], found[3] or "main"
-    folder = _cache() / "hf" / f"{owner}--{name}--{revision.replace('/', '--')}"
+    whole = hashlib.sha256("\0".join((_endpoint(), owner, name, revision)).encode()).hexdigest()[:8]
+    folder = _cache() / "hf" / f"{owner}--{name}--{revision.replace('/', '--')}-{whole}"  # of this server
     if not (folder / "config.json").is_file():
         base = f"{_endpoint()}/{owner}/{name}/resolve/{quote(revision, safe='')}"
         with complete_folder(folder) as unfinished:
@@ -75,6 +78,6 @@ def _fetch(address: str, file: Path, most: int, run: str) -> None:
             raise InputError(
                 f"'{run}': {address} answers {error.code} {error.reason}; is the name right, and is the model public?"
             ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", None) or error
         raise InputError(f"'{run}' cannot be fetched from {address}: {why}; is there a network?") from None

@@ -85,7 +85,7 @@ class Desk:
         """
         self.view, self.who = view, _name(who)
         self.decisions: Decisions = decisions_of(view.dataset.manifest, view.dataset.root, view.dataset.name)
-        folder = self.decisions.folder
+        folder = self.decisions.inside(self.decisions.folder)
         if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise InputError(
                 f"cannot write to '{folder}', where decisions are kept; expected a folder of yours, or none"
@@ -212,6 +212,8 @@ class Desk:
         if mask is not None:
             with self._lock:
                 self._masks[made.id] = mask
+                while len(self._masks) > KEPT_MASKS:
+                    self._masks.popitem(last=False)
         return {"id": made.id, **self._said(case, self.decisions.standing(case.name)[structure])}
 
     def _base(self, case: OpenCase, structure: str, id: str) -> Decision:

@@ -5,14 +5,16 @@ const desk = {
   on: false, structure: 0, tool: "brush", size: 12, sitting: crypto.randomUUID?.() ?? String(Math.random()).slice(2),
   standing: null, // of the case: what the server says, structure by structure
   base: new Map(), // case and structure: the save this window goes on from
-  mask: null, width: 0, height: 0, key: "", // of the slice that is painted
+  mask: null, width: 0, height: 0, key: "", at: null, // of the slice that is painted, which may not be the one shown yet
   past: new Map(), future: new Map(), // by slice: strokes to take back, strokes taken back
+  edits: 0, end: null, // strokes so far; what ends the one under way
   corners: [], stroke: null, jobs: [], saving: false, failed: null,
 };
 const COLOUR = [198, 255, 61];
 const SAID = { none: "Not begun", open: "Open", discuss: "To discuss", agreed: "Agreed", final: "Final", conflict: "In conflict", settled: "Settled", unreadable: "Unreadable" };
 const caseKey = (number = shown.number, c = desk.structure) => `${number}|${c}`;
 const sliceKey = () => `${caseKey()}|${shown.plane}|${shown.slice}`;
+const ready = () => desk.mask && desk.key === sliceKey();
 const ofStructure = () => desk.standing?.[desk.structure] ?? null;
 
 // ---- asking and saving -------------------------------------------------------------------------
@@ -22,7 +24,7 @@ async function send(address, body) {
     throw new Error("The viewer does not answer any more; what you painted since is not saved yet.");
   });
   const found = await response.json();
-  if (!response.ok) throw new Error(found.error ?? response.statusText);
+  if (!response.ok) throw Object.assign(new Error(found.error ?? response.statusText), { refused: response.status === 422 });
   return found;
 }
 function enqueue(body, number = shown.number) { // strokes on one slice that wait become one
@@ -36,6 +38,7 @@ function enqueue(body, number = shown.number) { // strokes on one slice that wai
 async function work() {
   if (desk.saving) return;
   desk.saving = true;
+  let refused = "";
   while (desk.jobs.length) {
     const { number, body } = desk.jobs[0], key = caseKey(number, body.structure);
     tell();
@@ -47,6 +50,11 @@ async function work() {
       desk.failed = null;
       desk.jobs.shift();
     } catch (error) {
+      if (error.refused && !body.slice && body.note === undefined) { // asked again by a click, and strokes wait behind it
+        refused = error.message;
+        desk.jobs.shift();
+        continue;
+      }
       desk.failed = error.message;
       break; // what is painted waits for another try
     }
@@ -54,6 +62,7 @@ async function work() {
   desk.saving = false;
   tell();
   describeDesk();
+  if (refused) tellOnce(refused);
 }
 async function readStanding(number) {
   const found = await answer(`/api/cases/${number}/decisions`);
@@ -71,18 +80,21 @@ async function readStanding(number) {
 
 async function deskSlice() { // the page shows another slice
   if (!desk.on || !current) return;
+  if (desk.end && desk.key !== sliceKey()) desk.end(); // a stroke under way ends on its own slice
   await settled();
-  const number = shown.number, key = sliceKey();
+  const number = shown.number, key = sliceKey(), edits = desk.edits;
+  const at = { number, structure: desk.structure, plane: shown.plane, index: shown.slice };
+  if (desk.key === key && desk.jobs.length) return paint(); // what waits is newer than what is saved
   if (desk.standingOf !== number) { desk.standingOf = number; desk.standing = null; }
   try {
     if (!desk.standing) await readStanding(number);
     const id = desk.base.get(caseKey());
     const mask = id ? await answer(place("decision.png", shown.slice, { structure: desk.structure, id })) : null;
     if (key !== sliceKey()) { if (mask) URL.revokeObjectURL(mask); return; }
-    desk.key = key;
-    desk.corners = [];
-    desk.width = view.width; desk.height = view.height;
-    desk.mask = mask ? await pixels(mask) : null;
+    const { width, height } = view, read = mask ? await pixels(mask, width, height) : null;
+    if (key !== sliceKey()) return;
+    if (desk.key === key && (desk.end || desk.edits !== edits)) return; // painted meanwhile
+    Object.assign(desk, { key, at, corners: [], width, height, mask: read });
   } catch (error) { desk.mask = null; say(error); }
   paint();
   describeDesk();
@@ -93,15 +105,15 @@ function settled() { // what waits to be saved is saved before anything else is 
     look();
   });
 }
-async function pixels(address) {
+async function pixels(address, width, height) {
   const image = new Image();
   image.src = address;
   await image.decode();
   URL.revokeObjectURL(address);
-  const canvas = new OffscreenCanvas(desk.width, desk.height), context = canvas.getContext("2d", { willReadFrequently: true });
+  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
-  const found = context.getImageData(0, 0, desk.width, desk.height).data;
-  const mask = new Uint8Array(desk.width * desk.height);
+  const found = context.getImageData(0, 0, width, height).data;
+  const mask = new Uint8Array(width * height);
   for (let i = 0; i < mask.length; i++) mask[i] = found[4 * i] > 127 ? 1 : 0;
   return mask;
 }
@@ -173,7 +185,7 @@ function polygon(erase) {
   const corners = desk.corners;
   desk.corners = [];
   drawCorners();
-  if (corners.length < 3) return;
+  if (corners.length < 3 || !ready()) return;
   const canvas = new OffscreenCanvas(desk.width, desk.height), context = canvas.getContext("2d", { willReadFrequently: true });
   context.beginPath();
   corners.forEach(({ x, y }) => context.lineTo(x, y));
@@ -183,7 +195,7 @@ function polygon(erase) {
   commit(before);
 }
 function smooth() { // a pixel is what most of the 5 × 5 around it are
-  if (!desk.mask) return;
+  if (!ready()) return;
   const { width, height, mask } = desk, before = mask.slice(), across = new Uint8Array(mask.length);
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
     let sum = 0;
@@ -198,15 +210,18 @@ function smooth() { // a pixel is what most of the 5 × 5 around it are
   commit(before);
 }
 async function copyFrom(by) { // through slices: what was decided on the one before or after
-  const index = shown.slice + by, id = desk.base.get(caseKey());
-  if (!desk.mask || !id || index < 0 || index >= (current.planes[shown.plane] ?? 0)) return;
+  const index = shown.slice + by, id = desk.base.get(caseKey()), { key, width, height } = desk;
+  if (!ready() || !id || index < 0 || index >= (current.planes[shown.plane] ?? 0)) return;
   await settled();
+  const found = await pixels(await answer(place("decision.png", index, { structure: desk.structure, id: desk.base.get(caseKey()) })), width, height);
+  if (!ready() || desk.key !== key) return; // another slice is shown by now
   const before = desk.mask;
-  desk.mask = await pixels(await answer(place("decision.png", index, { structure: desk.structure, id: desk.base.get(caseKey()) })));
+  desk.mask = found;
   commit(before);
 }
 function commit(before) { // one stroke: it can be taken back, and is saved
   if (!changedSince(before)) return paint();
+  desk.edits++;
   const past = desk.past.get(desk.key) ?? [];
   past.push(before);
   desk.past.set(desk.key, past.slice(-60));
@@ -216,16 +231,18 @@ function commit(before) { // one stroke: it can be taken back, and is saved
 const changedSince = (before) => desk.mask.some((value, i) => value !== before[i]);
 function travel(from, to) { // undo and redo
   const stack = from.get(desk.key) ?? [];
-  if (!desk.mask || !stack.length) return tellOnce(from === desk.past ? "Nothing to take back on this slice." : "Nothing was taken back.");
+  if (!ready() || !stack.length) return tellOnce(from === desk.past ? "Nothing to take back on this slice." : "Nothing was taken back.");
   const other = to.get(desk.key) ?? [];
   other.push(desk.mask);
   to.set(desk.key, other);
   desk.mask = stack.pop();
+  desk.edits++;
   keep();
 }
 function keep() {
   paint();
-  enqueue({ structure: desk.structure, slice: { plane: shown.plane, index: shown.slice, png: asPng() } });
+  const { number, structure, plane, index } = desk.at; // what the mask is of, not what is shown by now
+  enqueue({ structure, slice: { plane, index, png: asPng() } }, number);
 }
 function asPng() {
   const canvas = document.createElement("canvas"), { width, height, mask } = desk;
@@ -266,7 +283,8 @@ function deskDown(event) { // true: the stroke is ours, and the page does not mo
     for (const each of move.getCoalescedEvents?.() ?? [move]) { const next = pixelAt(each); drag(last, next, value, part); last = next; }
     paint(part);
   };
-  $("picture").onpointerup = $("picture").onpointercancel = () => {
+  desk.end = $("picture").onpointerup = $("picture").onpointercancel = () => {
+    desk.end = null;
     $("picture").onpointermove = $("picture").onpointerup = $("picture").onpointercancel = null;
     commit(before);
   };
@@ -360,12 +378,15 @@ async function take(id, heads) { // goes on from this one, and from all others, 
 async function begin_(kind, of) {
   const number = shown.number, one = ofStructure();
   const base = one?.saves.filter((save) => save.head).map((save) => save.id) ?? [];
-  await enqueue({ structure: desk.structure, start: { kind, of }, base, status: "open" }, number);
-  if (!desk.failed) deskSlice();
-  else { desk.jobs.shift(); } // nothing was painted: there is nothing to try again
+  const body = { structure: desk.structure, start: { kind, of }, base, status: "open" };
+  await enqueue(body, number);
+  await settled();
+  const left = desk.jobs.findIndex((job) => job.body === body);
+  if (left >= 0) desk.jobs.splice(left, 1); // nothing was painted: there is nothing to try again
+  else deskSlice();
 }
 async function settle(status) {
-  if (!desk.mask) return;
+  if (!ready()) return;
   await enqueue({ structure: desk.structure, status });
   readCases().catch(() => {});
 }

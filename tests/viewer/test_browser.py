@@ -96,11 +96,11 @@ def drag(page: Any, *points: tuple[float, float]) -> None:
     page.wait_for_selector("body[data-saved=yes]")
 
 
-def standing(folder: Path) -> tuple[Standing, np.ndarray]:
+def standing(folder: Path, structure: str = "disc") -> tuple[Standing, np.ndarray]:
     manifest = open_dataset(folder).manifest
     assert manifest is not None
     decisions = Decisions(folder, manifest)
-    found = decisions.standing("eye0")["disc"]
+    found = decisions.standing("eye0")[structure]
     assert found.held is not None
     return found, decisions.mask(found.held)
 
@@ -153,4 +153,34 @@ def test_two_in_two_browsers_lose_nothing_and_a_kill_loses_nothing_saved(browser
         bob.locator("#conflict .row", has_text="ann").get_by_text("take").click()
         bob.wait_for_selector("#conflict[hidden]", state="attached")
         assert np.array_equal(standing(eyes)[1], kept["ann"])
+    assert wrong == []
+
+
+def test_what_is_shown_next_never_takes_the_mask_of_what_was_painted(browser: Any, eyes: Path) -> None:
+    """A key pressed before the other structure is read, and a picture drawn anew while the hand paints."""
+    wrong: list[str] = []
+    other = "(c) => { desk.structure = shown.structure = c; return deskSlice(); }"
+    with served(eyes, "ann") as (address, _):
+        page = opened(browser, address, wrong)
+        begin(page)
+        page.evaluate(other, 1)
+        begin(page)
+        page.wait_for_selector("body[data-saved=yes]")
+        cup = standing(eyes, "cup")[1]
+        page.evaluate(other, 0)
+        drag(page, (10, 10), (30, 10))
+        disc = standing(eyes)[1]
+        page.evaluate(
+            f"() => {{ const read = ({other})(1); smooth(); travel(desk.past, desk.future); return read; }}"
+        )
+        page.wait_for_selector("body[data-saved=yes]")
+        assert np.array_equal(standing(eyes, "cup")[1], cup)
+        assert np.array_equal(standing(eyes)[1], disc)
+        page.evaluate(other, 0)
+        page.evaluate(
+            "() => { const read = deskSlice(), was = desk.mask.slice(); desk.mask[0] = 1; commit(was); return read; }"
+        )
+        drag(page, (60, 90), (70, 90))
+        found = standing(eyes)[1]
+        assert found[0, 0] and found[90, 60:71].all(), "a stroke painted while the picture was read is kept"
     assert wrong == []

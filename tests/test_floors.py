@@ -178,3 +178,12 @@ def test_this_test_sees_imports_everywhere(tmp_path: Path) -> None:
         ("typing", 2, True),
         ("mrprism.learn.run", 8, False),
     ]
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """In folders that are no packages, the second would be taken for the first, and the whole run would fail."""
+    files = [
+        path for path in Path(__file__).parent.rglob("*.py") if not (path.parent / "__init__.py").exists()
+    ]
+    names = [path.name for path in files if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -280,7 +280,7 @@ def test_the_command(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert call(["export", str(data), "--to", "paint", "--out", out]) == 2
     assert capsys.readouterr().err == (
-        "mrprism: unknown target 'paint'; known: nnunet, bids, nifti, png, tiff, seg-nrrd, coco, dicom-seg, onnx\n"
+        "mrprism: unknown target 'paint'; known: nnunet, bids, nifti, png, tiff, seg-nrrd, coco, dicom-seg, onnx, hf\n"
     )
 
 

@@ -89,6 +89,7 @@ def test_finite_weights_that_answer_nan_write_nothing(
     """A variance below zero is a number; what it gives is none."""
     PIL.Image.fromarray(np.full((20, 20), 200, np.uint8)).save(tmp_path / "a.png")
     respoil(run, "features.1.running_var", -1.0)
+    (run.path / "calibration.json").unlink()  # of the weights as they were
     command = ["predict", str(run.path), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert call([*command, "--device", "cpu"]) == 2
     assert "NaN or infinite in its probability" in capsys.readouterr().err
@@ -322,6 +323,7 @@ def test_evaluate_is_whole_or_not_at_all(run: Run, monkeypatch: pytest.MonkeyPat
     evaluate(run, dataset(8), device="cpu")
     before = run.table_file.read_bytes()
     respoil(run, "features.1.running_var", -1.0)
+    (run.path / "calibration.json").unlink()  # of the weights as they were
     with pytest.raises(InputError, match="NaN or infinite"):
         evaluate(run, dataset(8), device="cpu")
     assert run.table_file.read_bytes() == before

@@ -10,6 +10,7 @@ from mrprism.agreement.cases import Cases
 from mrprism.agreement.page import page
 from mrprism.agreement.result import TABLES, Agreement, Row, about, rows_of, spread_row
 from mrprism.agreement.spread import Spread
+from mrprism.output.commands import SETTINGS, wrote_settings
 from mrprism.output.files import replacing, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in
@@ -71,6 +72,8 @@ def write_agreement(
     names = [f"{name}.csv" for name in tables]
     html = page(agreement, dataset, candidates=candidates, pictures=pictures, tables=[NUMBERS, *names])
     older = [PAGE, NUMBERS, *(f"{name}.csv" for name in TABLES)]
+    if (folder / NUMBERS).is_file() and wrote_settings("agree", folder / SETTINGS):
+        older.append(SETTINGS)  # goes with the agreement that it made
     with complete_set(folder, "agreement", older, last=(NUMBERS, PAGE)) as new:
         _write(new / NUMBERS, numbers(agreement, candidates))
         for name in tables:

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from mrprism.core.errors import InputError, Terminated, unknown
@@ -168,16 +167,12 @@ def _keep(verb: str, run: Callable[..., Any], values: dict[str, Any]) -> None:
 
     if verb in KEPT and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
         from mrprism.cli.config import kept
+        from mrprism.output.commands import wrote_settings
         from mrprism.output.files import write_file
 
         written = kept(verb, run, values)
-        if written is not None and _is_ours(written[0], verb):
+        if written is not None and (not written[0].exists() or wrote_settings(verb, written[0])):
             write_file(*written)
-
-
-def _is_ours(file: Path, verb: str) -> bool:
-    """Whether settings may be written there: what a person wrote is theirs."""
-    return not file.exists() or file.read_bytes().startswith(f"# mrprism {verb} ".encode())
 
 
 def _fail(sentence: str) -> int:

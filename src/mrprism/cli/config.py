@@ -24,9 +24,9 @@ from typing import Any
 
 from mrprism.cli.options import Offered, offered
 from mrprism.core.errors import InputError, unknown
+from mrprism.output.commands import SETTINGS
 
 FLAG = "--config"
-WRITTEN = "settings.toml"  # in the folder a command made
 KEPT = ("train", "agree", "fuse", "compare")  # commands that write their settings back
 MOST_BYTES = 1 << 20
 
@@ -115,7 +115,7 @@ def kept(verb: str, run: Callable[..., Any], values: Mapping[str, Any]) -> tuple
     if values.get("masks"):  # mask files fused: a handful of files, and no study
         return None
     lines = [
-        f"# mrprism {verb} {FLAG} {WRITTEN} does the same again; what is typed goes before what stands here.",
+        f"# mrprism {verb} {FLAG} {SETTINGS} does the same again; what is typed goes before what stands here.",
         f"[{verb}]",
     ]
     tables: list[str] = []
@@ -135,7 +135,7 @@ def kept(verb: str, run: Callable[..., Any], values: Mapping[str, Any]) -> tuple
             tables += ["", f"[{verb}.{_key(option)}]", *(f"{_quoted(n)} = {_quoted(v)}" for n, _, v in pairs)]
         else:
             lines.append(f"{_key(option)} = {_toml(value)}")
-    return out / WRITTEN, "\n".join([*lines, *tables]) + "\n"
+    return out / SETTINGS, "\n".join([*lines, *tables]) + "\n"
 
 
 def _key(option: Offered) -> str:

@@ -147,9 +147,9 @@ def rater_tables(comparison: Comparison, table: Table) -> list[RaterTable]:
         known = [
             v for name, row in values.items() for v in row if name not in collapsed and not math.isnan(v)
         ]
-        if not known:
+        if all(math.isnan(v) for row in values.values() for v in row):
             continue
-        low, high = min(known), max(known)
+        low, high = (min(known), max(known)) if known else (0.0, 0.0)
         lines = tuple(
             (
                 f"{name} (collapsed)" if name in collapsed else name,

@@ -88,12 +88,12 @@ class Calibration(BaseModel):
     structures: dict[Text, Learned]
 
     def apply(self, prediction: Prediction, coverage: float = COVERAGE) -> Prediction:
-        """One case in the plane, with `calibrated`, and `inner` and `outer` outlines where there were patients enough."""
+        """One case in the plane, with `calibrated`, and `inner` and `outer` outlines where patients allow."""
         learned = list(self.structures.values())
         pairs = zip(learned, prediction.probability, strict=True)
         calibrated = np.stack([_read(one.curve, p) for one, p in pairs])
         bounds = [(quantile(one.narrowed, coverage), quantile(one.widened, coverage)) for one in learned]
-        if any(bound is None for pair in bounds for bound in pair):
+        if any(bound is None or math.isinf(bound) for pair in bounds for bound in pair):
             return replace(prediction, calibrated=calibrated)
         marked = prediction.probability > 0.5
         inner = np.stack([moved(m, -float(b[0] or 0)) for m, b in zip(marked, bounds, strict=True)])
@@ -153,7 +153,8 @@ def calibrate(run: Run, method: Method, cases: Sequence[MultiRaterSample]) -> Ca
         with torch.inference_mode():
             batch = collate([sample], device=method.device).only("image")
             probability = method.predict(batch).probability[0].float().cpu().numpy()
-        seen = patients.setdefault(sample.group or sample.name, [_Patient() for _ in range(structures)])
+        who = sample.group or sample.name.partition(", slice ")[0]  # slices of one volume are one patient's
+        seen = patients.setdefault(who, [_Patient() for _ in range(structures)])
         for c, patient in enumerate(seen):
             if sample.rated[:, c].any():
                 patient.see(probability[c], sample.masks[sample.rated[:, c], c])

@@ -21,7 +21,7 @@ def noise(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Float
     """Standard normal, `count` of `shape` for each case of the batch.
 
     Args:
-        purpose: "latent" is shared by the slices of a volume, so that a draw is one outline through all of
+        purpose: "latent" and what begins so is shared by the slices of a volume, so that a draw is one outline through all of
             them; anything else differs from slice to slice.
     """
     return _drawn(torch.randn, batch, count, shape, purpose)
@@ -35,7 +35,7 @@ def uniform(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Flo
 def chosen(batch: Batch, chances: Float[Tensor, "B K"], count: int) -> Int64[Tensor, "B N"]:
     """`count` numbers from 0 to K - 1 for each case, drawn with these chances; as "latent" for volumes."""
     above = chances.float().cumsum(1)
-    found = torch.searchsorted(above, uniform(batch, count, (), "latent") * above[:, -1:], right=True)
+    found = torch.searchsorted(above, uniform(batch, count, (), "latent choice") * above[:, -1:], right=True)
     return found.clamp(max=chances.shape[1] - 1)
 
 
@@ -56,4 +56,4 @@ def _case(name: str, purpose: str) -> str:
     """What a case is called, as a file too: without folder and suffix."""
     stem, comma, slice_ = name.partition(", slice ")
     stem = re.sub(r"(\.nii\.gz|\.[A-Za-z]\w*)$", "", stem.replace("\\", "/").rpartition("/")[2])
-    return stem if purpose == "latent" else stem + comma + slice_
+    return stem if purpose.startswith("latent") else stem + comma + slice_

@@ -7,6 +7,7 @@ import numpy as np
 from mrprism.agreement.bootstrap import resample
 from mrprism.agreement.case import CaseMeasures, combine, measure
 from mrprism.agreement.cases import Cases, outlined_case, patient
+from mrprism.agreement.copies import MOST
 from mrprism.agreement.rereading import reread, summarise_rereading
 from mrprism.agreement.result import Agreement
 from mrprism.agreement.structure import summarise
@@ -14,7 +15,6 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.datasets.suspicions import Corrections, look_at
 
-MOST_COPIED = 60  # raters up to which every two outlines are compared for copies
 CHECKS = "mrprism check does it"
 
 
@@ -55,7 +55,7 @@ def agree(
             rated = seen.rated[:, c]
             measures[c].append(measure(masks, rated, seen.spacing_mm, distances=distances, outside=outside))
             again[c].append(reread(seen, c))
-            if not task.anonymous and len(task.raters) <= MOST_COPIED:
+            if not task.anonymous and len(task.raters) <= MOST:
                 pieces = {int(r): seen.pieces[int(r), c] for r in np.flatnonzero(rated)}
                 if (at := look_at(seen.name, "", c, pieces, None)) is not None:
                     copies.look(at)
@@ -94,7 +94,7 @@ def agree(
 
 def _copies(seen: Corrections, task: Task) -> tuple[str, ...]:
     """Who seems to have begun from whose masks, as `mrprism check` finds it."""
-    if len(task.raters) > MOST_COPIED and not task.anonymous:
+    if len(task.raters) > MOST and not task.anonymous:
         return (f"Whether some of the {len(task.raters)} raters copied others was not looked at; {CHECKS}",)
     return tuple(
         f"{sentence}. Corrections of one mask are no second opinion: they raise Dice, and STAPLE trusts them"

@@ -21,8 +21,8 @@ def noise(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Float
     """Standard normal, `count` of `shape` for each case of the batch.
 
     Args:
-        purpose: "latent" and what begins so is shared by the slices of a volume, so that a draw is one outline through all of
-            them; anything else differs from slice to slice.
+        purpose: "latent" and what begins so is shared by the slices of a volume, so that a draw is one
+            outline through all of them; anything else differs from slice to slice.
     """
     return _drawn(torch.randn, batch, count, shape, purpose)
 

@@ -47,8 +47,8 @@ def predict_files(
     A folder holds for each structure `probability_*` and `mask_*` (above 0.5); where the run had validation
     cases `calibrated_*`, the probability read as a share of the raters, and where it had enough patients among
     them `inner_*` and `outer_*`, masks that lie within, and hold, all raters' masks with the probability over
-    patients that `prediction.json` states; and where the method gives them `raters/` (each rater's predicted mask), `confidence/` (in each rater), `recurrences/`
-    and `draws/`. `cases.csv` beside the folders says which of the run's splits each image belongs to: "train"
+    patients that `prediction.json` states; and where the method gives them `raters/` (each rater's predicted
+    mask), `confidence/` (in each rater), `recurrences/` and `draws/`. `cases.csv` beside the folders says which of the run's splits each image belongs to: "train"
     (learned from), "val" (chosen on), "test", or "new". PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
     gives TIFF and NIfTI, NRRD and DICOM give NIfTI, probabilities as float32. `prediction.json` says which
     run and image it came from.

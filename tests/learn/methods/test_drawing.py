@@ -218,7 +218,7 @@ def test_kl_and_reconstruction_keep_their_balance_at_every_size() -> None:
         drawn, known = one_rater(batch.masks, batch.rated)
         mean, log_deviation = method.posterior_of(batch.image, drawn, known)
         z = mean + log_deviation.exp() * torch.randn_like(mean)
-        logits = method.decoder(method.unet.features(batch.image), z, (side, side))
+        logits = method.unet(batch.image, z)
         p = logits.sigmoid()
         surprise = -(drawn * p.log() + (1 - drawn) * (1 - p).log()).sum((1, 2, 3)).mean()
         prior = method.prior(batch.image)

@@ -27,8 +27,7 @@ from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import chosen, noise
 from mrprism.learn.methods.method import Method
-from mrprism.learn.networks.latent import LatentHead
-from mrprism.learn.networks.unet import UNet
+from mrprism.learn.networks.latent import LatentUNet
 
 PRIOR_DEVIATION = 2.0
 START_DEVIATION = 8.0  # of the raters' means, so that raters are apart from the beginning
@@ -70,8 +69,8 @@ class Pionono(Method):
         self.latent, self.samples, self.kl, self.l2 = latent, samples, kl, l2
         self.draws: int = draws
         self.latent_rate = latent_rate
-        self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
-        self.unet.head = LatentHead(self.unet.decoder.width, latent, len(task.structures))  # type: ignore[assignment]
+        structures = len(task.structures)
+        self.unet = LatentUNet(task.channels, structures, latent, backbone, encoder_weights=encoder_weights)
         self.means = nn.Parameter(START_DEVIATION * torch.randn(len(task.raters), latent))
         # Σ = L Lᵀ; the diagonal of L is kept as its logarithm, what stands above it is not read
         self.log_diagonals = nn.Parameter(torch.zeros(len(task.raters), latent))
@@ -95,12 +94,12 @@ class Pionono(Method):
         rater = torch.multinomial(rated.any(2).float(), 1)[:, 0]
         case = torch.arange(len(image), device=image.device)
         drawn, known = masks[case, rater], rated[case, rater]
-        seen, size = self.decoder.seen(self.unet.features(image)), image.shape[-2:]
+        seen, size = self.unet.seen(image), image.shape[-2:]
         factor = self.factors()[rater]
         away = torch.randn(self.samples, len(image), self.latent, device=image.device)
         latents = self.means[rater] + torch.einsum("bij,nbj->nbi", factor, away)
-        logits = torch.stack([self.decoder.decode(seen, z, size).float() for z in latents]).mean(0)
-        squares = torch.stack([p.square().sum() for p in self.decoder.parameters()]).sum()
+        logits = torch.stack([self.unet.head.decode(seen, z, size).float() for z in latents]).mean(0)
+        squares = torch.stack([p.square().sum() for p in self.unet.head.parameters()]).sum()
         yield {
             "dice": generalised_dice_loss(logits, drawn, known),
             "kl": self.kl * self.divergences()[rater].mean(),
@@ -109,7 +108,7 @@ class Pionono(Method):
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
-        seen, size = self.decoder.seen(self.unet.features(batch.image)), batch.image.shape[-2:]
+        seen, size = self.unet.seen(batch.image), batch.image.shape[-2:]
         count, raters = len(batch.image), len(self.task.raters)
         away = noise(batch, self.draws, (raters, self.latent), "latent")
         even = self.means.new_full((count, raters), 1 / raters)
@@ -118,7 +117,7 @@ class Pionono(Method):
         mean, draws, factors = torch.zeros((), device=seen.device), [], self.factors()
         for n in range(self.draws):
             latents = self.means + torch.einsum("rij,brj->bri", factors, away[:, n])
-            each = torch.stack([self.decoder.decode(seen, z, size).sigmoid() for z in latents.unbind(1)], 1)
+            each = torch.stack([self.unet.head.decode(seen, z, size).sigmoid() for z in latents.unbind(1)], 1)
             mean = mean + each / self.draws
             draws.append(each[case, who[:, n]])
         mean = mean.clamp(0, 1)
@@ -152,12 +151,6 @@ class Pionono(Method):
         squared = (means[:, None] - means).square().sum(-1) + spread
         distances: Tensor = squared.clamp(min=0).sqrt().float()
         return distances
-
-    @property
-    def decoder(self) -> LatentHead:
-        head = self.unet.head
-        assert isinstance(head, LatentHead)
-        return head
 
 
 def generalised_dice_loss(

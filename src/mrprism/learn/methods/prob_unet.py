@@ -29,8 +29,7 @@ from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
-from mrprism.learn.networks.latent import GaussianEncoder, LatentHead, kl_of_gaussians
-from mrprism.learn.networks.unet import UNet
+from mrprism.learn.networks.latent import GaussianEncoder, LatentUNet, kl_of_gaussians
 
 
 class ProbUNet(Method):
@@ -65,8 +64,7 @@ class ProbUNet(Method):
         self.latent, self.beta, self.l2 = latent, beta, l2
         self.draws: int = draws
         structures = len(task.structures)
-        self.unet = UNet(task.channels, structures, backbone, encoder_weights=encoder_weights)
-        self.unet.head = LatentHead(self.unet.decoder.width, latent, structures)  # type: ignore[assignment]
+        self.unet = LatentUNet(task.channels, structures, latent, backbone, encoder_weights=encoder_weights)
         self.prior = GaussianEncoder(task.channels, width, latent)
         self.posterior = GaussianEncoder(task.channels + 2 * structures, width, latent)
 
@@ -80,14 +78,14 @@ class ProbUNet(Method):
         drawn, known = one_rater(masks[some], rated[some])
         mean, log_deviation = self.posterior_of(image, drawn, known)
         z = mean + log_deviation.exp() * torch.randn_like(mean)
-        logits = self.decoder(self.unet.features(image), z, image.shape[-2:]).float()
+        logits = self.unet(image, z).float()
         each = F.binary_cross_entropy_with_logits(logits, drawn, reduction="none").sum((-2, -1))
         pixels = drawn[0, 0].numel() * known.sum(1)
         kl = kl_of_gaussians(mean, log_deviation, *self.prior(image))
         squares = torch.stack(
             [
                 p.square().sum()
-                for part in (self.prior, self.posterior, self.decoder)
+                for part in (self.prior, self.posterior, self.unet.head)
                 for p in part.parameters()
             ]
         )
@@ -108,10 +106,10 @@ class ProbUNet(Method):
     ) -> Float[Tensor, "B N C H W"]:
         """Outlines drawn from a Gaussian over z: the U-Net once, then a cheap decoding for each."""
         assert batch.image is not None
-        seen, size = self.decoder.seen(self.unet.features(batch.image)), batch.image.shape[-2:]
+        seen, size = self.unet.seen(batch.image), batch.image.shape[-2:]
         away = noise(batch, self.draws, (self.latent,), "latent")
         latents = mean[:, None] + log_deviation.exp()[:, None] * away
-        return torch.stack([self.decoder.decode(seen, z, size).sigmoid() for z in latents.unbind(1)], 1)
+        return torch.stack([self.unet.head.decode(seen, z, size).sigmoid() for z in latents.unbind(1)], 1)
 
     def posterior_of(
         self,
@@ -123,9 +121,3 @@ class ProbUNet(Method):
         flags = known[..., None, None].expand_as(drawn).float()
         found: tuple[Tensor, Tensor] = self.posterior(torch.cat([image, drawn * flags, flags], 1))
         return found
-
-    @property
-    def decoder(self) -> LatentHead:
-        head = self.unet.head
-        assert isinstance(head, LatentHead)
-        return head

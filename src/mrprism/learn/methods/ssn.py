@@ -66,7 +66,7 @@ class SSN(Method):
     ) -> None:
         """
         Args:
-            rank: Columns of P. With 0 pixels vary each by itself: a control, which has no diversity left.
+            rank: Columns of P. With 0 pixels vary each by itself: a control, whose draws are no outlines.
             samples: Draws in the loss (M), an even number.
             draws: Outlines drawn for a case.
             warmup: Share of the epochs on the mean alone.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mrprism.learn.networks.unet import Head
+from mrprism.learn.networks.unet import Head, UNet
 
 FLATTEST = 5.0  # |log-deviation| never exceeds it, so that no Gaussian becomes a point or a plain
 
@@ -76,7 +77,23 @@ class LatentHead(nn.Module):
         logits: Tensor = self.last(torch.relu(self.middle(hidden)), size)
         return logits
 
-    def forward(
-        self, features: Float[Tensor, "B c h w"], z: Float[Tensor, "B L"], size: Sequence[int]
+
+class LatentUNet(UNet):
+    """A U-Net whose last layers a latent vector steers, joined to its features at half the image's size."""
+
+    head: LatentHead  # type: ignore[assignment]
+
+    def __init__(
+        self, channels: int, outputs: int, latent: int, backbone: str, *, encoder_weights: Path | None
+    ) -> None:
+        super().__init__(channels, outputs, backbone, encoder_weights=encoder_weights)
+        self.head = LatentHead(self.decoder.width, latent, outputs)
+
+    def seen(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B c h w"]:
+        """What `head.decode` draws from, once for all draws."""
+        return self.head.seen(self.features(image))
+
+    def forward(  # type: ignore[override]
+        self, image: Float[Tensor, "B channel H W"], z: Float[Tensor, "B L"]
     ) -> Float[Tensor, "B outputs H W"]:
-        return self.decode(self.seen(features), z, size)
+        return self.head.decode(self.seen(image), z, image.shape[-2:])

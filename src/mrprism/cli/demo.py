@@ -27,7 +27,7 @@ class Size:
     epochs: int
 
 
-FULL = Size(cases=260, pixels=128, epochs=26)  # 156 cases to train on: about 5 minutes on two cores
+FULL = Size(cases=260, pixels=128, epochs=26)  # 156 cases to train on: 14.5 minutes on two cores
 QUICK = Size(cases=10, pixels=64, epochs=1)
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # run folder: method and its options

@@ -103,6 +103,10 @@ MANIFEST = {  # fault: (change of dataset.json, what the sentence says)
     "window": (lambda d: d.update(window=[5, 5]), "does not rise"),
     "case without a name": (lambda d: d["cases"].insert(0, 7), "case 'number 1'"),
     "structures": (lambda d: d.update(structures=[]), "structures"),
+    "a list for a mask": (
+        lambda d: first(d)["masks"].update(ann=["masks/ann/case0_disc.png"]),
+        "masks.ann of case 'case0': Input should be a valid dictionary or a valid string, found [",
+    ),
 }
 
 

@@ -115,7 +115,7 @@ def test_a_header_keeps_to_its_folder_and_to_what_is_there(tmp_path: Path) -> No
         ("data file: data.raw\nbyte skip: 8", "raw", "asks for a byte skip"),
         ("data file: data.raw", "gzip", "is broken"),
         ("data file: data.raw", "bzip2", "is broken"),
-        ("data file: data.raw", "hex", "has the encoding 'hex'; expected raw, ascii, gzip or bzip2"),
+        ("data file: data.raw", "zrl", "has the encoding 'zrl'; expected raw, ascii, hex, gzip or bzip2"),
     ):
         with pytest.raises(InputError, match=sentence):
             read(more, encoding)
@@ -195,6 +195,20 @@ def test_numbers_as_text(tmp_path: Path, encoding: str) -> None:
             read_labels(attached(tmp_path, "short", encoding, wrong, endian=""))
     with pytest.raises(InputError, match="is broken"):
         read_labels(attached(tmp_path, "uchar", encoding, data.replace(b"23", b"256"), endian=""))
+
+
+def test_bytes_as_hexadecimal_digits(tmp_path: Path) -> None:
+    data = bytes(range(24)).hex().encode()
+    for digits in (data, data.upper() + b"\n", b"\n".join(data[n : n + 10] for n in range(0, 48, 10))):
+        path = attached(tmp_path, "uchar", "hex", digits)
+        assert read_labels(path).array.ravel().tolist() == list(range(24))
+    for wrong, sentence in (
+        (data[:-2], "is cut short"),
+        (data + b"00", "is broken"),
+        (b"xy" + data, "is broken"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            read_labels(attached(tmp_path, "uchar", "hex", wrong))
 
 
 def test_bzip2(tmp_path: Path) -> None:

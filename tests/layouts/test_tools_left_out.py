@@ -83,8 +83,8 @@ def test_several_labels_of_one_mark_and_labels_of_a_tag_for_two_marks(tmp_path: 
     two = done(1, bare("polygon", points=POINTS), labels("cell", "seen"))
     own = done(2, {**mark("polygonlabels", points=POINTS), "id": "m1"}, labels("other"))
     source, found = read(studio(tmp_path, task(two, own)))
-    assert source.task.structures == ("cell", "seen")
-    np.testing.assert_array_equal(found["a"].masks.sum((2, 3)), [[12, 12], [12, 0]])
+    assert source.task.structures == ("cell", "seen", "other")
+    np.testing.assert_array_equal(found["a"].masks.sum((2, 3)), [[12, 12, 0], [12, 0, 12]])
 
 
 def bitmask(mask: np.ndarray) -> str:
@@ -495,6 +495,8 @@ def test_one_spelling_of_several(tmp_path: Path) -> None:
         ({"annotations": annotation(segmentation={"size": [12, 10], "counts": [60.5, 59.5]})}, "a run of annotation 7 .* expected a whole number"),
         ({"images": [{"id": 1, "height": 12, "width": 10}]}, "picture 1 in .* has no 'file_name'"),
         ({"images": [{"id": 1, "file_name": "a.png", "height": "12", "width": 10}]}, "'height' of picture 1 .* is '12'; expected a number"),
+        ({"images": [{"id": True, "file_name": "a.png", "height": 12, "width": 10}]}, "has a picture with the id True; expected"),
+        ({"annotations": annotation(image_id=True)}, "names the picture True, which"),
         ({"images": [{"id": [], "file_name": "a.png", "height": 12, "width": 10}]}, r"has a picture with the id \[\]; expected"),
         ({"images": [{"id": 1, "file_name": n, "height": 12, "width": 10} for n in ("a.png", "b.png")]}, "says two things of the picture with the id 1: 'a.png' of 12 × 10 and 'b.png'"),
         ({"categories": [{"id": 3, "name": "cell"}, {"id": 3, "name": "cup"}]}, "says two things of the category with the id 3"),
@@ -583,6 +585,14 @@ def test_a_tag_is_no_mark_and_a_box_of_no_size_is_named(tmp_path: Path) -> None:
     assert not found.masks[1].any()
     assert left(source) == []
     assert source.task.raters == ("ann", "bob")
+
+
+def test_a_cut_that_cannot_be_drawn_leaves_no_structure_known(tmp_path: Path) -> None:
+    root = exports(tmp_path, ann=BOX, bob=BOX + '<cuboid label="background"/>')
+    with pytest.raises(
+        InputError, match=r"no mask of the rater 'bob' .* a cuboid of 'background' was left out"
+    ):
+        cases(DATASETS["cvat"](root))
 
 
 def test_labels_that_a_job_does_not_have_were_not_looked_for(tmp_path: Path) -> None:

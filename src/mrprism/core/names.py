@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+# letters of the Cyrillic and the Greek alphabet that look like Latin ones
+_LOOKS = str.maketrans("аеорсухіјѕһԁӏкмтвнгαικνορτυχ", "aeopcyxijshdlkmtbhraikvoptux")
 
 
 def near_twins(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -17,12 +20,38 @@ def near_twins(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def punctuated(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of names of the same letters and digits, such as `optic_cup` and `optic-cup`: perhaps one, perhaps not."""
+    """Groups of names that look as if of the same letters and digits: perhaps one, perhaps not.
+
+    Such as `optic_cup` and `optic-cup`, or `c` of the Latin alphabet and of the Cyrillic one.
+    """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
-        if letters := "".join(c for c in spoken(name) if c.isalnum()):
+        if letters := "".join(c for c in spoken(name).translate(_LOOKS) if c.isalnum()):
             groups[letters].append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def doubtful(what: str, names: Iterable[str], *, letters: bool = False) -> Iterator[str]:
+    """Names that may have been meant for one, a sentence each; what is drawn under one is missing under the other.
+
+    Args:
+        what: What they are names of, in the plural.
+        letters: Also names of the same letters, but for punctuation.
+    """
+    listed = list(dict.fromkeys(names))
+    twins = near_twins(listed)
+    for group in twins:
+        yield (
+            f"{what} {_several(group)} differ in case, blanks or accents only, and count as different; if they are the "
+            "same, give them one name"
+        )
+    for group in punctuated(listed) if letters else []:
+        if len({spoken(name) for name in group}) > 1:
+            yield f"{what} {_several(group)} have the same letters and were kept apart; rename one if they are one"
+
+
+def _several(names: tuple[str, ...]) -> str:
+    return " and ".join(f"'{name}'" for name in names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def spoken(name: str) -> str:

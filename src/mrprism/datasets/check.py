@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.core.names import near_twins
+from mrprism.core.names import doubtful
 from mrprism.core.rows import frame
 from mrprism.core.types import Image
 from mrprism.datasets.case_files import (
@@ -26,7 +26,7 @@ from mrprism.datasets.case_files import (
 )
 from mrprism.datasets.dataset import task_of
 from mrprism.datasets.findings import Finding, grouped
-from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path
+from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path, of_several
 from mrprism.datasets.pieces import Piece
 from mrprism.datasets.suspicions import SHARED, look_at, odd_shape, suspicions
 from mrprism.images import ImageFile
@@ -324,6 +324,7 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
     for suspicion in seen.suspicions:
         yield from (warn(sentence) for sentence in suspicion.say(seen.raters, seen.structures))
     yield from map(warn, _twins(manifest))
+    yield from map(warn, of_several(manifest.cases))
     for note, files_with in seen.notes.items():
         more = f" and {len(files_with) - 1} more" if len(files_with) > 1 else ""
         yield warn(f"of image '{files_with[0]}'{more}: {note}")
@@ -343,21 +344,13 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
 
 
 def _twins(manifest: Manifest) -> Iterator[str]:
-    """Names that people take for the same; what is drawn under one of them is missing under the other."""
-    named = (
-        ("raters", manifest.rater_names),
-        ("structures", manifest.structures),
-        ("channels", manifest.channels),
-        ("cases", [case.name for case in manifest.cases]),
-        ("files", dict.fromkeys(entry.path for case in manifest.cases for entry in files(case))),
-    )
-    for what, names in named:
-        for twins in near_twins(names):
-            some = " and ".join(repr(name) for name in twins[:4])
-            yield (
-                f"{what} {some} differ in case, blanks or accents only, and count as different; if they are the "
-                "same, give them one name"
-            )
+    """Names that people take for the same."""
+    yield from doubtful("raters", manifest.rater_names, letters=True)
+    yield from doubtful("structures", manifest.structures, letters=True)
+    yield from doubtful("channels", manifest.channels, letters=True)
+    yield from doubtful("cases", [case.name for case in manifest.cases])
+    yield from doubtful("patients", [case.group for case in manifest.cases if case.group])
+    yield from doubtful("files", [entry.path for case in manifest.cases for entry in files(case)])
 
 
 def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class FileSample(MultiRaterSample):
     # what the file of the image holds, where its intensities are not simply that, and the window laid over it
     values: np.ndarray | None = None  # (channel, *space)
     window: Window | None = None
+    notes: tuple[str, ...] = ()  # what was done with the image that is not plain to see
 
 
 class Dataset(Samples):
@@ -389,6 +390,7 @@ def _read(entry: _Entry) -> FileSample:
         geometry=first.geometry,
         values=first.values,
         window=None if first.values is None else first.window,
+        notes=() if case.image is None else first.notes,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -21,6 +22,11 @@ from mrprism.images.content import check_window
 FORMAT: Literal["mrprism-dataset/1"] = "mrprism-dataset/1"
 MANIFEST = "dataset.json"
 OWN = "mrprism.json"  # the same, where another tool's dataset.json lies beside it
+
+_SHOULD = "Input should be "
+_KIND = re.compile(
+    r"(dict|list)\[|(constrained-)?str$|function-"
+)  # what pydantic tries, which is no place in a file
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -174,7 +180,7 @@ def load(path: Path) -> tuple[Manifest | None, list[Fault]]:
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
-        return None, [_named(text, document, item) for item in error.errors(include_url=False)]
+        return None, [_named(text, document, item) for item in _plain(error.errors(include_url=False))]
     return manifest, [*_contents(text, manifest), *_paths(path.parent, manifest)]
 
 
@@ -193,6 +199,21 @@ def files(case: Case) -> Iterator[File]:
         yield File(case.name, "reference", path, None, structure)
     for structure, path in (case.votes or {}).items():
         yield File(case.name, "votes", path, None, structure)
+
+
+def of_several(cases: Iterable[Case]) -> Iterator[str]:
+    """Files that are named as the masks of several raters, cases or structures, a sentence each."""
+    named: dict[str, dict[str, None]] = {}
+    for case in cases:
+        for entry in files(case):
+            if entry.role == "mask":
+                what = f"'{entry.structure}' " if entry.structure else ""
+                named.setdefault(entry.path, {})[f"{what}by '{entry.rater}' on '{case.name}'"] = None
+    for path, uses in named.items():
+        if len(uses) > 1:
+            first, second, *more = uses
+            rest = f" and {len(more)} more" if more else ""
+            yield f"file '{path}' is the mask of {first} and of {second}{rest}: are they one?"
 
 
 def schema() -> dict[str, Any]:
@@ -214,6 +235,17 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key '{key}' stands twice in one object")
         seen[key] = value
     return seen
+
+
+def _plain(errors: Iterable[Any]) -> list[dict[str, Any]]:
+    """Errors by their places in the document; what may be one of two kinds, and is neither, is one error."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for item in errors:
+        place = tuple(part for part in item["loc"] if not _KIND.match(str(part)))
+        kept = found.setdefault(place, {**item, "loc": place})
+        if kept["msg"] != item["msg"] and kept["msg"].startswith(_SHOULD) and item["msg"].startswith(_SHOULD):
+            kept["msg"] += f" or {item['msg'].removeprefix(_SHOULD)}"
+    return list(found.values())
 
 
 def _named(file: str, document: Any, item: Any) -> Fault:

@@ -1,4 +1,4 @@
-"""NRRD files: data attached (.nrrd) or beside a header (.nhdr), raw, ascii, gzip or bzip2, in patient space."""
+"""NRRD files: data attached (.nrrd) or beside a header (.nhdr), raw, ascii, hex, gzip or bzip2, in patient space."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def _content(path: Path, body: memoryview, header: dict[str, str], fields: dict[
         "bzip2": bz2.open,
         "bz2": bz2.open,
     }
-    if encoding not in ("raw", "ascii", "text", "txt", *unpack):
-        raise InputError(f"'{path}' has the encoding '{encoding}'; expected raw, ascii, gzip or bzip2")
+    if encoding not in ("raw", "ascii", "text", "txt", "hex", *unpack):
+        raise InputError(f"'{path}' has the encoding '{encoding}'; expected raw, ascii, hex, gzip or bzip2")
     values: bytearray | np.ndarray
     with source.open("rb") if isinstance(source, Path) else source as file:
         if encoding == "raw":
@@ -146,6 +146,10 @@ def _content(path: Path, body: memoryview, header: dict[str, str], fields: dict[
                 values = take(stream, needed, path)
                 if len(values) == needed and take(stream, 1, path):
                     raise ValueError("it holds more than its header says")
+        elif encoding == "hex":
+            values = bytearray.fromhex(take(file, 3 * needed, path).decode("ascii"))
+            if len(values) > needed:
+                raise ValueError("it holds more than its header says")
         else:
             values = numbers_in(path, file, math.prod(shape), dtype).view(np.uint8)
     if len(values) < needed:

@@ -104,13 +104,14 @@ def _collect(content: bytes, path: Path, marks: Marks) -> None:
                 continue
             label = node.get("label", "")
             lines = node.tag in _LINES
+            cuts = not lines and label.strip().lower() == _HOLE  # out of every structure
             why = "a line or points, which enclose nothing" if lines else "not a kind of mark that is read"
             what = f"a {node.tag} of '{label}'"
             marks.drop(
                 done,
                 what,
                 why,
-                [label] if label else [],
+                [label] if label and not cuts else [],
                 area=not lines,
                 rater=rater,
                 case=marks.case(picture),

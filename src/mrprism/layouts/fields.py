@@ -101,7 +101,7 @@ class Ids(dict[Any, Value]):
         Raises:
             InputError: It stands for something else already, or is no number or text.
         """
-        if not isinstance(key, str | int | float):
+        if not isinstance(key, str | int | float) or isinstance(key, bool):  # true is no 1
             raise InputError(
                 f"'{self.file}' has a {self.what} with the id {shown(key)}; expected a number or a text"
             )
@@ -119,7 +119,7 @@ class Ids(dict[Any, Value]):
         Raises:
             InputError: The file does not list it.
         """
-        if not isinstance(key, str | int | float) or key not in self:
+        if not isinstance(key, str | int | float) or isinstance(key, bool) or key not in self:
             raise InputError(f"{where} names the {self.what} {shown(key)}, which '{self.file}' does not list")
         return self[key]
 

@@ -267,7 +267,7 @@ class _Export:
         for shape in shapes:
             own = _labels(shape, where)
             beside = labels.get(str(shape.get("id")), [])
-            names = own or [label for item in beside for label in _labels(item, where)]
+            names = [*own, *(label for item in beside for label in _labels(item, where))]
             self._mark(shape, names, done, rater, case, to)
         if answers and not shapes and not labels and not self.asks.answers_are_empty:
             what = f"a pass with answers only ({', '.join(answers)})"

@@ -160,7 +160,8 @@ class Marks:
 
     def _samples(self, task: Task, draw: Draw) -> Iterator[MultiRaterSample]:
         for picture, passes in self.passes.items():
-            image = read_image(picture).array
+            file = read_image(picture)
+            image = file.array
             if len(image) != task.channels:
                 raise InputError(f"'{picture}' has {len(image)} channels; others have {task.channels}")
             masks: dict[tuple[str, str], np.ndarray] = {}
@@ -178,7 +179,7 @@ class Marks:
                     if found is None and done.looked_for is not None and structure not in done.looked_for:
                         continue
                     masks[rater, structure] = np.zeros(canvas.size, dtype=bool) if found is None else found
-            yield assemble(task, self.case(picture), image, masks)
+            yield assemble(task, self.case(picture), image, masks, notes=file.notes)
 
     def case(self, picture: Path) -> str:
         """What a case is called."""

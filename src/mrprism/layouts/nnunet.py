@@ -6,13 +6,14 @@ nnU-Net knows no raters. They are told apart by one of three rules:
   `labelsTr/liver07_ann.nii.gz` with ``rater=_(ann|bob)$``; the image is then taken from whichever of
   the cases has it;
 - data sets: a folder of `Dataset501_RATER/` for each rater, whose label values are the same. ``rater`` may find the
-  rater in the name of the data set; a case's image is taken from the first that has it.
+  rater in the name of the data set; a case's image is taken from the first that has it, and the others' must be the same.
 Label values and regions become structures; a region is every value it lists. Pixels with the `ignore`
 label cannot be kept apart and are refused.
 """
 
 from __future__ import annotations
 
+import filecmp
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets.manifest import Case
 from mrprism.datasets.tree import matching, natural, needed
 from mrprism.images import ImageFile, LabelFile, read_image, read_labels, read_values
+from mrprism.images.reading import decode
 from mrprism.layouts.fields import Ids, entry, name_of, of_kind, whole
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.marks import read_json
@@ -196,11 +198,29 @@ def _by_set(
                 f"'{folder / 'dataset.json'}' has the labels {about.labels} in {about.ending}, "
                 f"'{sets[0][1] / 'dataset.json'}' {first.labels} in {first.ending}; expected the same"
             )
+        if about.channels != first.channels:
+            raise InputError(
+                f"'{folder / 'dataset.json'}' has the channels {', '.join(about.channels)}, "
+                f"'{sets[0][1] / 'dataset.json'}' {', '.join(first.channels)}; expected the same"
+            )
         for found, path in matching(needed(folder, "labelsTr"), rf"(.+){re.escape(about.ending)}"):
             drawn.setdefault(found[1], {})[rater] = path
         for case, paths in _images(needed(folder, "imagesTr"), about, "", ledger).items():
-            images.setdefault(case, paths)
+            for known, path in zip(images.setdefault(case, paths), paths, strict=True):
+                _same_image(known, path)
     return drawn, images
+
+
+def _same_image(one: Path, other: Path) -> None:
+    """Refuse two images of one name that are not the same: their masks would count as of one patient."""
+    if one == other or filecmp.cmp(one, other, shallow=False):
+        return
+    first, second = decode(one), decode(other)  # packed at another time, the same pixels are other bytes
+    if not np.array_equal(first.pixels, second.pixels):
+        raise InputError(
+            f"'{one}' and '{other}' have one name and are not the same image; expected each case's image once, or "
+            "alike in every data set that has it"
+        )
 
 
 def _by_name(source: Path, ending: str, pattern: str) -> tuple[Files, dict[str, Path]]:
@@ -255,7 +275,9 @@ def _images(folder: Path, about: _About, pattern: str, ledger: Ledger) -> dict[s
     images: dict[str, list[Path]] = {}
     for name, channels in by_name.items():
         case = _taken_apart(name, pattern)[0] if pattern else name
-        images.setdefault(case, [channels[i] for i in sorted(channels)])
+        paths = [channels[i] for i in sorted(channels)]
+        for known, path in zip(images.setdefault(case, paths), paths, strict=True):
+            _same_image(known, path)
     return images
 
 

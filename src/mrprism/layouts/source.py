@@ -78,6 +78,8 @@ def assemble(
     """
     if like is not None:
         facts |= {"spacing_mm": like.spacing_mm, "geometry": like.geometry}
+    if isinstance(like, ImageFile):
+        facts |= {"notes": like.notes}
     if isinstance(like, ImageFile) and like.array is image:
         facts |= {"values": like.values, "window": like.window}
     space = image.shape[1:]

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from mrprism.core.errors import InputError
-from mrprism.core.names import near_twins, punctuated
+from mrprism.core.names import doubtful, near_twins
 from mrprism.core.sample import MultiRaterSample, Reading, Task
+from mrprism.datasets.dataset import FileSample
+from mrprism.datasets.manifest import of_several
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import InPlace, Source
 
@@ -31,12 +33,13 @@ def whole(made: Source, ledger: Ledger, *, pseudonyms: bool = False) -> Source:
     task = replace(made.task, raters=tuple(r for r in made.task.raters if r not in unwanted))
     _apart(task.raters, "raters", made.name)
     _apart(task.structures, "structures", made.name)
-    for what, each in (("raters", task.raters), ("structures", task.structures)):
-        for alike in punctuated(each):
-            named = " and ".join(f"'{name}'" for name in alike)
-            ledger.note(
-                f"the {what} {named} have the same letters and were kept apart; rename one if they are one"
-            )
+    for what, each in (
+        ("raters", task.raters),
+        ("structures", task.structures),
+        ("channels", made.channels or ()),
+    ):
+        for sentence in doubtful(what, each, letters=True):
+            ledger.note(f"the {sentence}")
     if not task.raters and not made.no_raters:
         raise InputError(f"no rater was found in '{made.name}'{_why_none(ledger)}")
     if not task.structures:
@@ -44,6 +47,8 @@ def whole(made: Source, ledger: Ledger, *, pseudonyms: bool = False) -> Source:
     here = made.here and _here(made.here, unwanted)
     if here and not made.no_raters:
         _in_place(here, task, made.name)
+    for sentence in of_several(here.cases) if here else ():
+        ledger.note(sentence)
     names = {rater: f"rater{n}" for n, rater in enumerate(task.raters, 1)} if pseudonyms else {}
     if names:
         here = None
@@ -96,17 +101,23 @@ def _checked(made: Source, task: Task, ledger: Ledger) -> Iterator[MultiRaterSam
     kept = [made.task.raters.index(rater) for rater in task.raters]
     drew = np.zeros(len(task.raters), dtype=bool)
     names: list[str] = []
+    patients: list[str] = []
+    odd: dict[str, list[str]] = {}  # what was done with images that is not plain to see, and of which cases
     for sample in made.samples:
         if len(kept) < len(made.task.raters):
             again = tuple(Reading(r.masks[kept], r.rated[kept]) for r in sample.readings)
             sample = replace(sample, masks=sample.masks[kept], rated=sample.rated[kept], readings=again)
         names.append(sample.name)
+        patients += [sample.group] if sample.group else []
+        for what in sample.notes if isinstance(sample, FileSample) else ():
+            odd.setdefault(what, []).append(sample.name)
         drew |= sample.rated.any(axis=1)
         yield sample
-    for twins in near_twins(names):
-        ledger.note(
-            f"the cases '{twins[0]}' and '{twins[1]}' differ in case, blanks or the form of an accent only"
-        )
+    for sentence in (*doubtful("cases", names), *doubtful("patients", patients)):
+        ledger.note(f"the {sentence}")
+    for what, of in odd.items():
+        more = f" and {len(of) - 1} more" if len(of) > 1 else ""
+        ledger.note(f"of the image of '{of[0]}'{more}: {what}")
     if names and (not task.anonymous or not drew.any()):
         _all_drew(task, drew.tolist(), made.name, ledger)
     ledger.settle()

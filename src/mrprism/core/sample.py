@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mrprism.core.brief import brief, counted, size
@@ -20,6 +20,9 @@ class Task:
     structures: tuple[str, ...]
     raters: tuple[str, ...]
     anonymous: bool = False  # raters are slots, not the same persons from case to case
+    # as networks see it, never of a data set: 2 for images and slices, 3 for volumes; and the sides of a voxel
+    dims: int = field(default=2, repr=False)
+    spacing_mm: tuple[float, ...] | None = field(default=None, repr=False)  # None: alike along all axes
 
     __repr__ = brief
 

@@ -8,22 +8,24 @@ from typing import Literal
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from mrprism.learn.space import aside
+
 Reads = Literal["image", "masks", "both"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one size stacked along B; what is unknown or hidden is None."""
+    """Images, or volumes, of one size stacked along B; what is unknown or hidden is None."""
 
     names: tuple[str, ...]
-    image: Float[Tensor, "B channel H W"] | None = None
-    masks: Float[Tensor, "B R C H W"] | None = None  # 0 or 1; 0 where not rated
+    image: Float[Tensor, "B channel *space"] | None = None
+    masks: Float[Tensor, "B R C *space"] | None = None  # 0 or 1; 0 where not rated
     rated: Bool[Tensor, "B R C"] | None = None
-    given: Float[Tensor, "B R C h w"] | None = None  # the masks at their own size, for those who fuse them
-    reference: Float[Tensor, "B C H W"] | None = None  # NaN where a case has none
+    given: Float[Tensor, "B R C *small"] | None = None  # the masks at their own size, for those who fuse them
+    reference: Float[Tensor, "B C *space"] | None = None  # NaN where a case has none
     diagnosis: Int64[Tensor, " B"] | None = None  # -1 where a case has none
     index: Int64[Tensor, " B"] | None = None  # position of each case in the training set
-    as_taken: Float[Tensor, "B channel H W"] | None = None  # the image before its brightness was changed
+    as_taken: Float[Tensor, "B channel *space"] | None = None  # the image before its brightness was changed
 
     def only(self, reads: Reads) -> Batch:
         """Hide what a method may not look at, so that no network can see test masks."""
@@ -35,9 +37,9 @@ class Batch:
         return hidden
 
 
-def mean_of_raters(batch: Batch) -> Float[Tensor, "B C H W"]:
+def mean_of_raters(batch: Batch) -> Float[Tensor, "B C *space"]:
     """Share of those who rated that marked a pixel; NaN where nobody rated the structure."""
     assert batch.masks is not None
     assert batch.rated is not None
-    rated = batch.rated[..., None, None].float()
+    rated = aside(batch.rated, batch.masks).float()
     return (batch.masks * rated).sum(1) / rated.sum(1)

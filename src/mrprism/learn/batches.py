@@ -15,6 +15,7 @@ from mrprism.learn.augment import apply_changes, draw_change
 from mrprism.learn.batch import Batch
 from mrprism.learn.cases import Cases
 from mrprism.learn.settings import Augment, steps_per_epoch
+from mrprism.learn.space import aside
 
 
 def training_batches(
@@ -64,9 +65,10 @@ def collate(
         empty = np.zeros(samples[0].masks.shape[1:], bool)
         drawn = _stack([empty if s.reference is None else s.reference for s in samples], device).float()
         absent = torch.tensor([s.reference is None for s in samples], device=drawn.device)
-        reference = drawn.masked_fill(absent[:, None, None, None], math.nan)
+        reference = drawn.masked_fill(aside(absent, drawn), math.nan)
     rated = _stack([s.rated for s in samples], device)
-    masks = _stack([s.masks for s in samples], device).float() * rated[..., None, None]
+    masks = _stack([s.masks for s in samples], device).float()
+    masks = masks * aside(rated, masks)
     diagnosis = [-1 if s.diagnosis is None else s.diagnosis for s in samples]
     return Batch(
         names=tuple(s.name for s in samples),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationError
 
 from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
@@ -58,6 +58,8 @@ Names = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
 
 
 def _bounded_task(task: Task) -> Task:
+    if task.dims != 2 or task.spacing_mm is not None:
+        raise ValueError("a task says nothing of dimensions; dims stands beside it")
     if not 1 <= task.channels <= MOST_CHANNELS:
         raise ValueError(f"there are {_number(task.channels)} channels; expected 1 to {MOST_CHANNELS}")
     for what, names, least, most in (
@@ -73,7 +75,12 @@ def _bounded_task(task: Task) -> Task:
     return task
 
 
-BoundedTask = Annotated[Task, AfterValidator(_bounded_task)]
+def _task_of_data(task: Task) -> dict[str, Any]:
+    """A task without what only networks see of it, which a run's settings say elsewhere."""
+    return {name: getattr(task, name) for name in ("channels", "structures", "raters", "anonymous")}
+
+
+BoundedTask = Annotated[Task, AfterValidator(_bounded_task), PlainSerializer(_task_of_data)]
 
 
 def _bounded_window(window: tuple[float, float] | None) -> tuple[float, float] | None:

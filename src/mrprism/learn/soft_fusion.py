@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mrprism.learn.space import aside, axes
+
 CLEAR = 7.0  # log-odds of what all raters agree on, one in a thousand in doubt; seven raters' votes reach it
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
 
@@ -21,32 +23,38 @@ def log_odds(probability: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def weighted_share(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
-) -> Float[Tensor, "B C H W"]:
+    masks: Float[Tensor, "B R C *space"],
+    rated: Bool[Tensor, "B R C"],
+    weights: Float[Tensor, "#B R C *#space"],
+) -> Float[Tensor, "B C *space"]:
     """Σ w z / Σ w over those who rated."""
-    present = weights * rated[..., None, None]
+    present = weights * aside(rated, masks)
     return (present * masks).sum(1) / present.sum(1).clamp(min=1e-6)
 
 
-def mean_vote(masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]) -> Float[Tensor, "B C H W"]:
+def mean_vote(
+    masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+) -> Float[Tensor, "B C *space"]:
     """The share of those who rated that marked each pixel."""
-    return weighted_share(masks, rated, torch.ones_like(masks[..., :1, :1]))
+    return weighted_share(masks, rated, aside(torch.ones_like(rated, dtype=masks.dtype), masks))
 
 
 def fuse_log_odds(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
-) -> Float[Tensor, "B C H W"]:
+    masks: Float[Tensor, "B R C *space"],
+    rated: Bool[Tensor, "B R C"],
+    weights: Float[Tensor, "#B R C *#space"],
+) -> Float[Tensor, "B C *space"]:
     """Log-odds of the consensus: eq. 4 with both terms of Proposition 4, the uniform prior p_u being 0."""
-    trusted = weights * rated[..., None, None]
-    if trusted.shape[-2:] == (1, 1):  # one weight for the image: Σ w (2z − 1) without a map for each rater
-        together = torch.einsum("brchw,brc->bchw", masks, 2 * trusted[..., 0, 0])
+    trusted = weights * aside(rated, masks)
+    if trusted.shape[3:].numel() == 1:  # one weight for the image: Σ w (2z − 1) without a map for each rater
+        together = torch.einsum("brc...,brc->bc...", masks, 2 * trusted.sum(axes(trusted, 3)))
         return together - trusted.sum(1)
     return ((2 * masks - 1) * trusted).sum(1)
 
 
 def settle(
-    logits: Float[Tensor, "B C H W"], masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
-) -> Float[Tensor, "B C H W"]:
+    logits: Float[Tensor, "B C *space"], masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+) -> Float[Tensor, "B C *space"]:
     """A consensus that is clear wherever all agree.
 
     Weights read where raters differ say little about the rest; two or four small ones would leave the
@@ -54,30 +62,34 @@ def settle(
     """
     votes = mean_vote(masks.round(), rated)  # who stands in for a rater votes as they most likely would
     logits = torch.where(votes == 1, logits.clamp(min=CLEAR), logits)
-    return torch.where((votes == 0) & rated.any(1)[..., None, None], logits.clamp(max=-CLEAR), logits)
+    return torch.where((votes == 0) & aside(rated.any(1), votes), logits.clamp(max=-CLEAR), logits)
 
 
 def fuse_share(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], weights: Float[Tensor, "#B R C #H #W"]
-) -> Float[Tensor, "B C H W"]:
+    masks: Float[Tensor, "B R C *space"],
+    rated: Bool[Tensor, "B R C"],
+    weights: Float[Tensor, "#B R C *#space"],
+) -> Float[Tensor, "B C *space"]:
     """Log-odds of the share of votes for the structure, each vote weighing its log-odds."""
     return torch.logit(weighted_share(masks, rated, weights), eps=1e-6)
 
 
 def fuse_ratio(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], confidence: Float[Tensor, "#B R C #H #W"]
-) -> Float[Tensor, "B C H W"]:
+    masks: Float[Tensor, "B R C *space"],
+    rated: Bool[Tensor, "B R C"],
+    confidence: Float[Tensor, "#B R C *#space"],
+) -> Float[Tensor, "B C *space"]:
     """Log-odds of the mean mask weighted by each rater's share of the confidence, as in the released code."""
     return log_odds(weighted_share(masks, rated, confidence))
 
 
 def fuse_verbatim(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"], raters: Float[Tensor, "B R C H W"]
-) -> Float[Tensor, "B C H W"]:
+    masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"], raters: Float[Tensor, "B R C *space"]
+) -> Float[Tensor, "B C *space"]:
     """Eq. 4 as printed: softmax over structure and background of Σ log z̃ · z, from DivP's logits.
 
     It inverts the vote (DESIGN): kept so that the paper's own cell can be run.
     """
-    marked = (masks * rated[..., None, None] * F.logsigmoid(raters)).sum(1)
-    unmarked = ((1 - masks) * rated[..., None, None] * F.logsigmoid(-raters)).sum(1)
+    marked = (masks * aside(rated, masks) * F.logsigmoid(raters)).sum(1)
+    unmarked = ((1 - masks) * aside(rated, masks) * F.logsigmoid(-raters)).sum(1)
     return marked - unmarked

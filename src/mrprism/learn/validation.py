@@ -18,6 +18,7 @@ from mrprism.learn.batch import Batch, mean_of_raters
 from mrprism.learn.batches import plain_batches
 from mrprism.learn.cases import Cases
 from mrprism.learn.methods.method import Method
+from mrprism.learn.space import axes
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 Target = Literal["mean of raters", "own consensus", "reference"]
@@ -87,18 +88,19 @@ def _refuse_not_finite(prediction: Prediction, batch: Batch) -> None:
 def _score(probability: Tensor, batch: Batch, target: Target) -> Float[Tensor, "B C"]:
     if target != "mean of raters":
         assert batch.reference is not None
-        absent = batch.reference.isnan().any(-1).any(-1)
+        absent = batch.reference.isnan().flatten(2).any(-1)
         return _dice(probability > 0.5, batch.reference > 0.5).masked_fill(absent, math.nan)
     share = mean_of_raters(batch)
-    absent = share.isnan().any(-1).any(-1)
+    absent = share.isnan().flatten(2).any(-1)
     # 1e-6: three of ten are not more than 0.3, whatever a float says
     parts = [_dice(probability > t, share > t + 1e-6) for t in THRESHOLDS]
     return torch.stack(parts).mean(0).masked_fill(absent, math.nan)
 
 
-def _dice(predicted: Bool[Tensor, "B C H W"], target: Bool[Tensor, "B C H W"]) -> Float[Tensor, "B C"]:
-    both = (predicted & target).sum((-2, -1)).float()
-    sizes = (predicted.sum((-2, -1)) + target.sum((-2, -1))).float()
+def _dice(predicted: Bool[Tensor, "B C *space"], target: Bool[Tensor, "B C *space"]) -> Float[Tensor, "B C"]:
+    space = axes(target, 2)
+    both = (predicted & target).sum(space).float()
+    sizes = (predicted.sum(space) + target.sum(space)).float()
     return torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), torch.ones_like(both))
 
 
@@ -119,13 +121,13 @@ class _CollapseWatch:
     bare: Tensor | None = None  # (C,) 1: some pixel is not
     away_from_half: float | None = None  # largest |agreement - 0.5|
 
-    def see(self, prediction: Prediction, share: Float[Tensor, "B C H W"]) -> None:
+    def see(self, prediction: Prediction, share: Float[Tensor, "B C *space"]) -> None:
         pixels = prediction.probability.float().flatten(2)
         self.spread = _largest(self.spread, pixels.std(-1).amax(0))
         self.highest = _largest(self.highest, pixels.amax((0, 2)))
         self.negated_lowest = _largest(self.negated_lowest, -pixels.amin((0, 2)))
-        self.drawn = _largest(self.drawn, (share > 0.5).float().amax((0, 2, 3)))
-        self.bare = _largest(self.bare, (share <= 0.5).float().amax((0, 2, 3)))
+        self.drawn = _largest(self.drawn, (share > 0.5).float().flatten(2).amax((0, 2)))
+        self.bare = _largest(self.bare, (share <= 0.5).float().flatten(2).amax((0, 2)))
         if prediction.confidence is not None:
             away = float((prediction.confidence.float() - 0.5).abs().max())
             self.away_from_half = max(away, self.away_from_half or 0.0)

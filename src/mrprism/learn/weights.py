@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mrprism.core.errors import InputError, unknown
 from mrprism.learn import tie
+from mrprism.learn.devices import on_device
 from mrprism.learn.finite import refuse_not_finite
 from mrprism.learn.header import (
     SPARE,
@@ -49,7 +50,7 @@ def load_method(run: Run, device: torch.device | str = "cpu") -> Method:
     check_outline(run.config, read_header(file), file)
     method = _build(run.config)
     load_weights(method, read_tensors(file), file, len(run.config.train))
-    return method.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return on_device(method, device).eval()
 
 
 def refuse_untied(run: Run) -> None:

@@ -120,17 +120,17 @@ class AggNet(Method):
 
     def e_step(
         self,
-        probability: Float[Tensor, "B G K H W"],
-        labels: Int64[Tensor, "B R G H W"],
+        probability: Float[Tensor, "B G K *space"],
+        labels: Int64[Tensor, "B R G *space"],
         rated: Bool[Tensor, "B R G"],
-    ) -> Float[Tensor, "B G K H W"]:
+    ) -> Float[Tensor, "B G K *space"]:
         """Posterior of the consensus: μ_k ∝ p_k · Π_r P(z_r | k)."""
         votes = evidence((self.confusion + LEAST_RATE).log(), labels, rated)
         return self.classes.close((probability + LEAST_PROBABILITY).log() + votes, 2).softmax(2)
 
     def region(
-        self, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
-    ) -> Bool[Tensor, "B H W"] | None:
+        self, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+    ) -> Bool[Tensor, "B *space"] | None:
         """Pixels the M-step reads."""
         if self.margin is None:
             return None

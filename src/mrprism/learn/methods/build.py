@@ -29,6 +29,7 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     except ValueError as error:
         raise InputError(f"method '{name}': {error}") from error
     options = _read_options(name, make, options)
+    _check_dims(name, make, task)
     try:
         method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
     except InputError:
@@ -40,6 +41,18 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
         given = f"backbone '{backbone}' and options {dict(options)}"
         raise InputError(f"{METHODS.called(name)} with {given}: {error or type(error).__name__}") from error
     return method
+
+
+def _check_dims(name: str, make: type[Method], task: Task) -> None:
+    """Refuse what a method does not learn from, before anything is trained."""
+    if task.dims not in make.dims:
+        others = ", ".join(
+            n for n in METHODS if METHODS.package(n) is None and task.dims in method_class(n).dims
+        )
+        raise InputError(
+            f"method '{name}' learns from images, not from volumes as they are: train it on slices by --slices axial, "
+            f"coronal or sagittal, or choose one of {others}"
+        )
 
 
 def _read_options(name: str, make: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,8 +127,8 @@ class ConfusionMatrix(Method):
         )
 
     def forward(
-        self, image: Float[Tensor, "B channel H W"]
-    ) -> tuple[Float[Tensor, "B G K H W"], Float[Tensor, "#B R G K K #H #W"]]:
+        self, image: Float[Tensor, "B channel *space"]
+    ) -> tuple[Float[Tensor, "B G K *space"], Float[Tensor, "#B R G K K *#space"]]:
         """Probability of the consensus, and P(drawn | true) of each rater, [true, drawn]."""
         features = self.unet.features(image)
         logits = self.unet.head(features, image.shape[-2:])
@@ -170,7 +170,7 @@ class PixelMatrices(nn.Module):
                 last.weight.mul_(0.1)
                 last.bias.copy_((confusion + 1e-6).log().flatten())
 
-    def forward(self, features: Tensor, size: Sequence[int]) -> Float[Tensor, "B R G K K H W"]:
+    def forward(self, features: Tensor, size: Sequence[int]) -> Float[Tensor, "B R G K K *space"]:
         maps = torch.cat([rater(features) for rater in self.raters], 1)
         enlarged = F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
         matrices: Tensor = enlarged.unflatten(1, (len(self.raters), *self.shape))

@@ -24,12 +24,14 @@ from mrprism.learn.batch import Batch, Reads, mean_of_raters
 from mrprism.learn.bounds import Done
 from mrprism.learn.draws import uniform
 from mrprism.learn.methods.method import Method
+from mrprism.learn.space import aside
 
 
 class Control(Method):
     """Draws made of the masks at hand; nothing to train."""
 
     reads: ClassVar[Reads] = "masks"
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -60,12 +62,12 @@ class Control(Method):
         if self.of == "raters":
             return Prediction(
                 probability=share,
-                draws=batch.masks * batch.rated[..., None, None],
+                draws=batch.masks * aside(batch.rated, batch.masks),
                 draw_weights=batch.rated / batch.rated.sum(1, keepdim=True).clamp(min=1),
             )
         assert self.draws is not None
         if self.of == "consensus":
-            draws = (share > 0.5 + 1e-6).float()[:, None].expand(-1, self.draws, -1, -1, -1)
+            draws = (share > 0.5 + 1e-6).float()[:, None].expand(-1, self.draws, *share.shape[1:])
         else:
             draws = (uniform(batch, self.draws, share.shape[1:], "noise") < share[:, None]).float()
         return Prediction(probability=share, draws=draws)

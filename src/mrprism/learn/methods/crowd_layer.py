@@ -93,7 +93,7 @@ class CrowdLayer(Method):
             confusion=torch.stack([self.classes.structure_confusion(case) for case in confusion]),
         )
 
-    def raters(self, probability: Float[Tensor, "B G K H W"]) -> Float[Tensor, "B R G K H W"]:
+    def raters(self, probability: Float[Tensor, "B G K *space"]) -> Float[Tensor, "B R G K *space"]:
         """Log-probability of what each rater would draw: log-softmax of the bent probabilities."""
         p = probability[:, None]
         if self.kind == "MW":
@@ -108,7 +108,7 @@ class CrowdLayer(Method):
         flat = self.classes.close(bent.float().flatten(0, 1), 2).log_softmax(2)
         return flat.view(bent.shape)
 
-    def confusion(self, probability: Float[Tensor, "B G K H W"]) -> Float[Tensor, "B R G K K"]:
+    def confusion(self, probability: Float[Tensor, "B G K *space"]) -> Float[Tensor, "B R G K K"]:
         """P(drawn | true), where true is what the network says: means over the pixels it gives to each class.
 
         The layer alone does not tell, for nothing makes the network's probabilities sharp: a bolder layer on

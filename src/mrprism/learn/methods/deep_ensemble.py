@@ -27,6 +27,8 @@ from mrprism.learn.methods.method import Method
 class DeepEnsemble(Method):
     """Several `FusedLabel` networks that share nothing."""
 
+    dims = (2, 3)
+
     def __init__(
         self,
         task: Task,

@@ -96,8 +96,8 @@ class Classes(nn.Module):
         return self.share > 0
 
     def labels(
-        self, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
-    ) -> tuple[Int64[Tensor, "B R G H W"], Bool[Tensor, "B R G"]]:
+        self, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+    ) -> tuple[Int64[Tensor, "B R G *space"], Bool[Tensor, "B R G"]]:
         """The class each rater gave each pixel, and where there is one."""
         grouped = (masks > 0.5).unflatten(2, (self.groups, self.in_group))
         code = sum(grouped[:, :, :, j].long() << j for j in range(self.in_group))
@@ -105,7 +105,7 @@ class Classes(nn.Module):
         group = torch.arange(self.groups, device=masks.device)[:, None, None]
         return self.read_as[group, code], rated.unflatten(2, (self.groups, self.in_group)).all(-1)
 
-    def log_probability(self, logits: Float[Tensor, "B GK H W"]) -> Float[Tensor, "B G K H W"]:
+    def log_probability(self, logits: Float[Tensor, "B GK *space"]) -> Float[Tensor, "B G K *space"]:
         """Log-softmax over the classes of each group, those that do not occur left out."""
         return self.close(logits.float().unflatten(1, (self.groups, self.size)), 2).log_softmax(2)
 
@@ -116,7 +116,7 @@ class Classes(nn.Module):
         shape[1] = self.groups
         return logits.masked_fill(~self.occurs.view(shape), CLOSED)
 
-    def structures(self, probability: Float[Tensor, "*lead G K H W"]) -> Float[Tensor, "*lead C H W"]:
+    def structures(self, probability: Float[Tensor, "*lead G K *space"]) -> Float[Tensor, "*lead C *space"]:
         """Probability of each structure: that of all classes lying in it."""
         each = [probability[..., self.contains[:, j], :, :].sum(-3) for j in range(self.in_group)]
         return torch.stack(each, -3).flatten(-4, -3).clamp(0, 1)
@@ -142,8 +142,8 @@ class Classes(nn.Module):
 
 
 def vote_share(
-    labels: Int64[Tensor, "B R G H W"], rated: Bool[Tensor, "B R G"], size: int
-) -> Float[Tensor, "B G K H W"]:
+    labels: Int64[Tensor, "B R G *space"], rated: Bool[Tensor, "B R G"], size: int
+) -> Float[Tensor, "B G K *space"]:
     """Share of the raters who gave each class; 0 everywhere where nobody rated."""
     present = rated[..., None, None]
     votes = torch.stack([((labels == k) & present).sum(1) for k in range(size)], 2)
@@ -151,8 +151,8 @@ def vote_share(
 
 
 def rated_nll(
-    log_probability: Float[Tensor, "B R G K H W"],
-    labels: Int64[Tensor, "B R G H W"],
+    log_probability: Float[Tensor, "B R G K *space"],
+    labels: Int64[Tensor, "B R G *space"],
     rated: Bool[Tensor, "B R G"],
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over what was rated."""
@@ -161,8 +161,8 @@ def rated_nll(
 
 
 def through(
-    probability: Float[Tensor, "B G K H W"], confusion: Float[Tensor, "#B R G K K #H #W"]
-) -> Float[Tensor, "B R G K H W"]:
+    probability: Float[Tensor, "B G K *space"], confusion: Float[Tensor, "#B R G K K *#space"]
+) -> Float[Tensor, "B R G K *space"]:
     """What each rater would draw: P(drawn) = Σ_true P(true) P(drawn | true)."""
     drawn = probability[:, None, :, 0, None] * confusion[:, :, :, 0]
     for k in range(1, probability.shape[2]):
@@ -171,8 +171,8 @@ def through(
 
 
 def evidence(
-    table: Float[Tensor, "R G K L"], labels: Int64[Tensor, "B R G H W"], rated: Bool[Tensor, "B R G"]
-) -> Float[Tensor, "B G K H W"]:
+    table: Float[Tensor, "R G K L"], labels: Int64[Tensor, "B R G *space"], rated: Bool[Tensor, "B R G"]
+) -> Float[Tensor, "B G K *space"]:
     """Sum over the raters present of ``table[rater, group, k, label]``: what labels say of classes."""
     group = torch.arange(table.shape[1], device=table.device)[:, None, None]
     total: Tensor | None = None
@@ -185,10 +185,10 @@ def evidence(
 
 
 def confusion_counts(
-    consensus: Float[Tensor, "B G K H W"],
-    labels: Int64[Tensor, "B R G H W"],
+    consensus: Float[Tensor, "B G K *space"],
+    labels: Int64[Tensor, "B R G *space"],
     rated: Bool[Tensor, "B R G"],
-    region: Bool[Tensor, "B H W"] | None = None,
+    region: Bool[Tensor, "B *space"] | None = None,
 ) -> Float[Tensor, "R G K K"]:
     """Expected pixels by consensus and drawing, [true, drawn], for each rater."""
     if region is not None:

@@ -29,6 +29,7 @@ class Fuse(Method):
     """One of `mrprism.fusion.FUSIONS` in the place of a network."""
 
     reads: ClassVar[Reads] = "masks"
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -58,11 +59,11 @@ class Fuse(Method):
 
 def fuse_batch(
     name: str,
-    masks: Float[Tensor, "B R C H W"],
+    masks: Float[Tensor, "B R C *space"],
     rated: Bool[Tensor, "B R C"],
     skill: Pooled | None = None,
     margin: int | None = MARGIN,
-) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"], Float[Tensor, "B R C 2 2"]]:
+) -> tuple[Float[Tensor, "B C *space"], Bool[Tensor, "B C"], Float[Tensor, "B R C 2 2"]]:
     """Each case's consensus (0 where nobody rated the structure), where there is one, and P(drawn | true).
 
     Args:
@@ -76,7 +77,7 @@ def fuse_batch(
     for case, some in enumerate(known.cpu().numpy()):
         if some.any():
             given = present[case][:, some]
-            marked = drawn[case][:, some] & given[..., None, None]
+            marked = drawn[case][:, some] & given[(..., *(None,) * (masks.ndim - 3))]
             if skill is None:
                 prediction = fusion(marked, given)
             else:

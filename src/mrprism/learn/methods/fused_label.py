@@ -20,7 +20,9 @@ from mrprism.learn.bounds import Pixels
 from mrprism.learn.losses import LOSSES, LossName
 from mrprism.learn.methods.fuse import fuse_batch
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import UNet
+from mrprism.learn.space import aside
 
 LABELS = ("soft-vote", "majority", "label-sampling", "reference")
 TWO_STEPS = {  # label: the fusion whose skill is estimated once, from all training cases
@@ -49,6 +51,8 @@ class FusedLabel(Method):
     each image by itself.
     """
 
+    dims = (2, 3)
+
     def __init__(
         self,
         task: Task,
@@ -73,7 +77,13 @@ class FusedLabel(Method):
         self.margin = margin
         self.skill: Pooled | None = None  # of "two steps", once prepared
         self.loss: LossName = loss
-        self.unet = UNet(task.channels, len(task.structures), backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels,
+            len(task.structures),
+            backbone,
+            encoder_weights=encoder_weights,
+            grid=Grid.of(task),
+        )
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
         super().prepare(samples)
@@ -118,26 +128,26 @@ class FusedLabel(Method):
         if self.label in ("reference", "label-sampling") or self.rater is not None:
             return super().consensus_of(batch)
         target, known = self.targets(batch)
-        return target.masked_fill(~known[..., None, None], float("nan"))
+        return target.masked_fill(~aside(known, target), float("nan"))
 
     def predict(self, batch: Batch) -> Prediction:
         return Prediction(probability=self.unet(batch.image).sigmoid())
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The label (B, C, H, W), and which cases and structures (B, C) have one."""
+        """The label (B, C, *space), and which cases and structures (B, C) have one."""
         masks, rated = batch.masks, batch.rated
         assert masks is not None and rated is not None
-        masks = masks.masked_fill(~rated[..., None, None], 0.0)
+        masks = masks.masked_fill(~aside(rated, masks), 0.0)
         votes = masks.sum(1)
         voters = rated.sum(1)
         some = voters > 0
         if self.label == "soft-vote":
-            return votes / voters.clamp(min=1)[..., None, None], some
+            return votes / aside(voters.clamp(min=1), votes), some
         if self.label == "majority":
-            return (2 * votes > voters[..., None, None]).float(), some
+            return (2 * votes > aside(voters, votes)).float(), some
         if self.label == "label-sampling":
             drawn = torch.multinomial((rated.float() + 1e-9 * ~rated).transpose(1, 2).flatten(0, 1), 1)
-            choice = drawn.view(len(masks), 1, -1, 1, 1).expand(-1, 1, -1, *masks.shape[-2:])
+            choice = aside(drawn.view(len(masks), 1, -1), masks).expand(-1, 1, -1, *masks.shape[3:])
             return masks.gather(1, choice)[:, 0], some
         if self.label == "reference":
             assert batch.reference is not None

@@ -105,8 +105,8 @@ class MaxMIG(Method):
         return Prediction(probability=self.classes.structures(probability))
 
     def aggregate(
-        self, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
-    ) -> tuple[Float[Tensor, "B G K H W"], Bool[Tensor, "B G"]]:
+        self, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+    ) -> tuple[Float[Tensor, "B G K *space"], Bool[Tensor, "B G"]]:
         """The raters' view, g(z) = softmax(Σ_r W_r e(z_r) + log prior), and where anyone rated."""
         labels, known = self.classes.labels(masks, rated)
         prior = self.classes.share.clamp(min=1e-9).log()[:, :, None, None]

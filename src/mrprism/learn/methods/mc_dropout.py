@@ -20,6 +20,7 @@ from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Done
 from mrprism.learn.methods.fused_label import FusedLabel
+from mrprism.learn.networks.grid import DROPOUT, Grid
 from mrprism.learn.networks.unet import UNet
 
 
@@ -41,13 +42,18 @@ class MCDropout(FusedLabel):
             raise InputError(f"dropout must be in (0, 1) and passes at least 1, not {dropout} and {passes}")
         self.draws: int = passes
         self.unet = UNet(
-            task.channels, len(task.structures), backbone, dropout=dropout, encoder_weights=encoder_weights
+            task.channels,
+            len(task.structures),
+            backbone,
+            dropout=dropout,
+            encoder_weights=encoder_weights,
+            grid=Grid.of(task),
         )
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
-        features, size = self.unet.encoder(batch.image), batch.image.shape[-2:]
-        dropouts = [module for module in self.unet.modules() if isinstance(module, nn.Dropout2d)]
+        features, size = self.unet.encoder(batch.image), batch.image.shape[2:]
+        dropouts = [module for module in self.unet.modules() if isinstance(module, tuple(DROPOUT.values()))]
         learning = self.training
         with torch.random.fork_rng([batch.image.device] if batch.image.is_cuda else []):
             torch.manual_seed(0)

@@ -26,6 +26,9 @@ class Method(nn.Module, ABC):
     # what of its answers torch alone works out, so that it can be told in ONNX
     portable: ClassVar[frozenset[str]] = frozenset({"probability", "raters", "confidence"})
     needs: ClassVar[frozenset[str]] = frozenset()  # of "named raters", "diagnosis", "reference", "two raters"
+    dims: ClassVar[tuple[int, ...]] = (
+        2,
+    )  # what it learns from: 2, images and slices; 3, volumes as they are
 
     draws: int | None = None  # how many outlines are drawn for a case, where that can be asked for
 
@@ -57,7 +60,7 @@ class Method(nn.Module, ABC):
         """Tensors with B in front; called under ``torch.inference_mode`` and in eval mode."""
 
     def consensus_of(self, batch: Batch) -> Tensor:
-        """What this method takes the masks of a batch to say, (B, C, H, W); NaN where nobody rated the structure.
+        """What this method takes the masks of a batch to say, (B, C, *space); NaN where nobody rated the structure.
 
         It is what `select="val-consensus"` chooses an epoch by: the majority vote, unless a method fuses masks itself.
         """
@@ -72,5 +75,7 @@ class Method(nn.Module, ABC):
 def _share_marked(sample: MultiRaterSample) -> np.ndarray:
     """The share of pixels in each structure, by those who rated it."""
     there = sample.rated
-    share: np.ndarray = (sample.masks.mean((-2, -1)) * there).sum(0) / np.maximum(there.sum(0), 1)
+    share: np.ndarray = (sample.masks.mean(tuple(range(2, sample.masks.ndim))) * there).sum(0) / np.maximum(
+        there.sum(0), 1
+    )
     return share

@@ -57,13 +57,13 @@ class Recurrence(NamedTuple):
     """One round of ConP and DivP."""
 
     round: int
-    logits: Float[Tensor, "B C H W"]  # ConP
-    segmentation: Float[Tensor, "B C H W"]  # ỹ, its probability, detached
-    phases: Float[Tensor, "B R C 2 2 h w"]  # DivP: `raters` before its pixels are interleaved
-    raters: Float[Tensor, "B R C H W"]  # logits of what each rater would mark, detached
-    agreed: Float[Tensor, "B R C H W"]  # chance that each rater agrees with the segmentation, by DivP
-    read: Float[Tensor, "B R C h w"]  # log-odds of the confidence DivP shows, for the image or each pixel
-    confidence: Float[Tensor, "B R C h w"]  # that, calibrated: what ConP is told and masks are fused with
+    logits: Float[Tensor, "B C *space"]  # ConP
+    segmentation: Float[Tensor, "B C *space"]  # ỹ, its probability, detached
+    phases: Float[Tensor, "B R C 2 2 *small"]  # DivP: `raters` before its pixels are interleaved
+    raters: Float[Tensor, "B R C *space"]  # logits of what each rater would mark, detached
+    agreed: Float[Tensor, "B R C *space"]  # chance that each rater agrees with the segmentation, by DivP
+    read: Float[Tensor, "B R C *small"]  # log-odds of the confidence DivP shows, for the image or each pixel
+    confidence: Float[Tensor, "B R C *small"]  # that, calibrated: what ConP is told and masks are fused with
 
 
 class MrPrism(Method):
@@ -150,7 +150,10 @@ class MrPrism(Method):
         self.register_buffer("read", torch.zeros(recurrences, raters, structures))
 
     def recur(
-        self, image: Float[Tensor, "B channel H W"], confidence: Float[Tensor, "#B R C h w"], rounds: int
+        self,
+        image: Float[Tensor, "B channel *space"],
+        confidence: Float[Tensor, "#B R C *small"],
+        rounds: int,
     ) -> Iterator[Recurrence]:
         """ConP and DivP in turn; the encoder and its skips run once (Algorithm 1, lines 7-11)."""
         size = image.shape[-2:]
@@ -189,7 +192,7 @@ class MrPrism(Method):
         yield terms
 
     def _divp_losses(
-        self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
+        self, step: Recurrence, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
     ) -> dict[str, Tensor]:
         """DivP's terms, on one pixel of every 2 x 2, which one is drawn anew each time.
 
@@ -234,7 +237,7 @@ class MrPrism(Method):
             weights=last.confidence[..., 0, 0].clamp(min=self.floor) if self.trust == "band" else None,
         )
 
-    def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
+    def fuse_given(self, batch: Batch) -> Float[Tensor, "B C *space"]:
         """Probability of the consensus of given masks, trusted as DivP reads the image (Table 3).
 
         Masks at their own size (`given`) are fused there; the network only says how far each is trusted.
@@ -250,10 +253,10 @@ class MrPrism(Method):
 
     def _read(
         self,
-        agreed: Float[Tensor, "B R C H W"],
-        raters: Float[Tensor, "B R C H W"],
-        segmentation: Float[Tensor, "B C H W"],
-    ) -> Float[Tensor, "B R C h w"]:
+        agreed: Float[Tensor, "B R C *space"],
+        raters: Float[Tensor, "B R C *space"],
+        segmentation: Float[Tensor, "B C *space"],
+    ) -> Float[Tensor, "B R C *small"]:
         """Log-odds of the confidence that DivP's maps show: at every pixel, or one for the image.
 
         Far from every outline all raters agree; at the outline itself nobody does better than chance. What
@@ -263,7 +266,7 @@ class MrPrism(Method):
             return log_odds(agreed)
         return skill(*tally(raters, segmentation, raters.mean(1)), EQUAL)[..., None, None]
 
-    def _corrected(self, read: Float[Tensor, "B R C h w"], round: int) -> Float[Tensor, "B R C h w"]:
+    def _corrected(self, read: Float[Tensor, "B R C *small"], round: int) -> Float[Tensor, "B R C *small"]:
         """Confidence from DivP's reading; each round has its own means, rounds beyond training the last one's.
 
         What Rec0 draws is nearer the vote than what later rounds draw, DivP cannot tell which of them it
@@ -275,7 +278,7 @@ class MrPrism(Method):
         return calibrated(read, self.counted[round], self.read[round])
 
     def _calibrate(
-        self, step: Recurrence, masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
+        self, step: Recurrence, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
     ) -> None:
         """Move both running means towards what this batch shows."""
         means = self.counted[step.round], self.read[step.round]
@@ -284,10 +287,10 @@ class MrPrism(Method):
     def _fusion(
         self,
         step: Recurrence,
-        masks: Float[Tensor, "B R C H W"],
+        masks: Float[Tensor, "B R C *space"],
         rated: Bool[Tensor, "B R C"],
-        given: Float[Tensor, "B R C h w"] | None = None,
-    ) -> Float[Tensor, "B C _h _w"]:
+        given: Float[Tensor, "B R C *small"] | None = None,
+    ) -> Float[Tensor, "B C *_small"]:
         """Log-odds of the masks' fusion as one recurrence sees it.
 
         For a rater who is absent stands what DivP says they would mark, once they have been counted on other
@@ -326,12 +329,12 @@ class MrPrism(Method):
 
     def fused_logits(
         self,
-        masks: Float[Tensor, "B R C H W"],
+        masks: Float[Tensor, "B R C *space"],
         rated: Bool[Tensor, "B R C"],
-        confidence: Float[Tensor, "#B R C h w"],
-        raters: Float[Tensor, "B R C H W"] | None = None,
-        segmentation: Float[Tensor, "B C H W"] | None = None,
-    ) -> Float[Tensor, "B C H W"]:
+        confidence: Float[Tensor, "#B R C *small"],
+        raters: Float[Tensor, "B R C *space"] | None = None,
+        segmentation: Float[Tensor, "B C *space"] | None = None,
+    ) -> Float[Tensor, "B C *space"]:
         """Log-odds of y_fuse (eq. 4), or of y_self (eq. 5) when the masks are DivP's own."""
         if self.fusion == "verbatim" and raters is not None:
             return fuse_verbatim(masks, rated, raters)
@@ -347,6 +350,6 @@ class MrPrism(Method):
             logits = logits + self.prior * log_odds(segmentation)
         return logits
 
-    def equal_confidence(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "1 R C 1 1"]:
+    def equal_confidence(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "1 R C 1 1"]:
         """Every rater trusted alike."""
         return image.new_full((1, len(self.task.raters), len(self.task.structures), 1, 1), EQUAL)

@@ -60,7 +60,7 @@ TOGETHER = 16  # cases looked at in one go
 class Answer(NamedTuple):
     """What a network makes of a batch."""
 
-    logits: Float[Tensor, "B C H W"]
+    logits: Float[Tensor, "B C *space"]
     features: Float[Tensor, "B F"]  # the mean of its deepest
 
 
@@ -157,7 +157,7 @@ class MrPrismOutline(Method):
             self._follow()
 
     @torch.no_grad()
-    def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"]]:
+    def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C *space"], Bool[Tensor, "B C"]]:
         """The label, and which cases and structures have one."""
         assert batch.masks is not None and batch.rated is not None
         raters = batch.rated.sum(1)
@@ -173,7 +173,7 @@ class MrPrismOutline(Method):
         label, known, _ = fuse_batch(AUTO, batch.masks, batch.rated, self.masks_alone)
         return label.masked_fill(~known[..., None, None], float("nan"))
 
-    def fuse_given(self, batch: Batch) -> Float[Tensor, "B C H W"]:
+    def fuse_given(self, batch: Batch) -> Float[Tensor, "B C *space"]:
         """Probability of the consensus of given masks and the image."""
         answer = self._answer(self.observer, batch)
         observers = self._observers()

@@ -76,14 +76,14 @@ class MultipleHypotheses(Method):
         draws = self.heads(batch.image).sigmoid()
         return Prediction(probability=draws.mean(1), draws=draws)
 
-    def heads(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B S C H W"]:
+    def heads(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B S C *space"]:
         each: Tensor = self.unet(image).unflatten(1, (self.hypotheses, -1))
         return each
 
 
 def one_rater(
-    masks: Float[Tensor, "B R C H W"], rated: Bool[Tensor, "B R C"]
-) -> tuple[Float[Tensor, "B C H W"], Bool[Tensor, "B C"]]:
+    masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+) -> tuple[Float[Tensor, "B C *space"], Bool[Tensor, "B C"]]:
     """One of the raters present for each case, drawn at random: the mask, and what of it was rated."""
     chosen = torch.multinomial(rated.any(2).float(), 1)[:, 0]
     case = torch.arange(len(masks), device=masks.device)

@@ -22,6 +22,8 @@ def method_of(found: Any, who: str) -> type[Method]:
         raise ValueError("takes no backbone; expected a constructor (task, *, backbone=..., **options)")
     if found.reads not in ("image", "masks", "both"):
         raise ValueError(f"reads {found.reads!r}; expected image, masks or both")
+    if not isinstance(found.dims, tuple) or not found.dims or not set(found.dims) <= {2, 3}:
+        raise ValueError(f"learns from dims {found.dims!r}; expected (2,), (3,) or (2, 3)")
     if others := sorted(set(found.needs) - NEEDS):
         raise ValueError(f"needs {', '.join(map(repr, others))}; expected some of {', '.join(sorted(NEEDS))}")
     return found

@@ -154,7 +154,7 @@ class Pionono(Method):
 
 
 def generalised_dice_loss(
-    logits: Float[Tensor, "B C H W"], drawn: Float[Tensor, "B C H W"], known: Bool[Tensor, "B C"]
+    logits: Float[Tensor, "B C *space"], drawn: Float[Tensor, "B C *space"], known: Bool[Tensor, "B C"]
 ) -> Float[Tensor, ""]:
     """One minus the generalised Dice of structure and background, over the structures rated.
 

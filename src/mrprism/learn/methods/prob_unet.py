@@ -103,7 +103,7 @@ class ProbUNet(Method):
 
     def drawn(
         self, batch: Batch, mean: Float[Tensor, "B L"], log_deviation: Float[Tensor, "B L"]
-    ) -> Float[Tensor, "B N C H W"]:
+    ) -> Float[Tensor, "B N C *space"]:
         """Outlines drawn from a Gaussian over z: the U-Net once, then a cheap decoding for each."""
         assert batch.image is not None
         seen, size = self.unet.seen(batch.image), batch.image.shape[-2:]
@@ -113,8 +113,8 @@ class ProbUNet(Method):
 
     def posterior_of(
         self,
-        image: Float[Tensor, "B channel H W"],
-        drawn: Float[Tensor, "B C H W"],
+        image: Float[Tensor, "B channel *space"],
+        drawn: Float[Tensor, "B C *space"],
         known: Bool[Tensor, "B C"],
     ) -> tuple[Tensor, Tensor]:
         """Mean and log-deviation of q(z|x,y)."""

@@ -45,8 +45,8 @@ WIDEST = 10.0  # bound of an entry of P, in log-odds
 class Normal(NamedTuple):
     """Distribution of an image's logits: mean, diagonal and factor of the covariance P Pᵀ + diag(d)."""
 
-    mean: Tensor  # (B, C, H, W)
-    variance: Tensor  # (B, C, H, W) d
+    mean: Tensor  # (B, C, *space)
+    variance: Tensor  # (B, C, *space) d
     factor: Tensor  # (B, k, C, H, W) P
 
 
@@ -120,7 +120,7 @@ class SSN(Method):
         draws = (normal.mean[:, None] + deviations(normal, shared, alone)).sigmoid()
         return Prediction(probability=draws.mean(1), draws=draws)
 
-    def distribution(self, image: Float[Tensor, "B channel H W"]) -> Normal:
+    def distribution(self, image: Float[Tensor, "B channel *space"]) -> Normal:
         """The normal distribution of the logits of each image."""
         features, size = self.unet.features(image), image.shape[-2:]
         mean = self.unet.head(features, size).float()
@@ -134,14 +134,14 @@ class SSN(Method):
 
 
 def deviations(
-    normal: Normal, shared: Float[Tensor, "B N k"], alone: Float[Tensor, "B N C H W"]
-) -> Float[Tensor, "B N C H W"]:
+    normal: Normal, shared: Float[Tensor, "B N k"], alone: Float[Tensor, "B N C *space"]
+) -> Float[Tensor, "B N C *space"]:
     """η − μ = P ε₁ + √d ε₂ of N draws, from ε₁ (one vector for the image) and ε₂ (one number a pixel)."""
     return torch.einsum("bnk,bkchw->bnchw", shared, normal.factor) + normal.variance.sqrt()[:, None] * alone
 
 
 def joint_log_likelihood(
-    logits: Float[Tensor, "B M C H W"], drawn: Float[Tensor, "B C H W"], known: Bool[Tensor, "B C"]
+    logits: Float[Tensor, "B M C *space"], drawn: Float[Tensor, "B C *space"], known: Bool[Tensor, "B C"]
 ) -> Float[Tensor, " B"]:
     """log 1/M Σ_m exp Σ_pixels log p(y | η_m): of a mask as a whole, for the sum over pixels stands inside.
 

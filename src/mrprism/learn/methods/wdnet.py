@@ -85,14 +85,14 @@ class WDNet(Method):
         return Prediction(probability=(weights * raters).sum(1), raters=raters)
 
     def heads(
-        self, image: Float[Tensor, "B channel H W"]
-    ) -> tuple[Float[Tensor, "B R C H W"], Float[Tensor, "B width h w"]]:
+        self, image: Float[Tensor, "B channel *space"]
+    ) -> tuple[Float[Tensor, "B R C *space"], Float[Tensor, "B width *small"]]:
         """Every rater's logits, and the encoder's deepest features."""
         features = self.unet.encoder(image)
         logits = self.unet.head(self.unet.decoder(features), image.shape[-2:])
         return logits.unflatten(1, (self.raters, self.structures)), features[-1]
 
-    def log_weights(self, deepest: Float[Tensor, "B width h w"]) -> Float[Tensor, "B R C"]:
+    def log_weights(self, deepest: Float[Tensor, "B width *small"]) -> Float[Tensor, "B R C"]:
         """Logits of the heads' weights; softmax over R."""
         if self.weights == "global":
             flat = self.logits.expand(len(deepest), -1)
@@ -104,9 +104,9 @@ class WDNet(Method):
 
 
 def left_out(
-    heads: Float[Tensor, "B R C H W"],
+    heads: Float[Tensor, "B R C *space"],
     logits: Float[Tensor, "B R C"],
-    masks: Float[Tensor, "B R C H W"],
+    masks: Float[Tensor, "B R C *space"],
     rated: Bool[Tensor, "B R C"],
 ) -> Float[Tensor, ""]:
     """Cross-entropy of each rater's mask with the weighted average of all other heads."""

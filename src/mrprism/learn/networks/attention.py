@@ -28,7 +28,7 @@ class SelfAttention(nn.Module):
         self.norm_attention, self.norm_mlp = nn.LayerNorm(out), nn.LayerNorm(out)
         self.mlp = nn.Sequential(nn.Linear(out, out), nn.GELU(), nn.Linear(out, out))
 
-    def forward(self, maps: Float[Tensor, "B c h w"]) -> Float[Tensor, "B d h w"]:
+    def forward(self, maps: Float[Tensor, "B c *small"]) -> Float[Tensor, "B d *small"]:
         grid = grid_of(maps.shape[-2:], LARGEST_GRID)
         few = grid_of(grid, KEY_GRID)
         x, keys = tokens(maps, grid), tokens(maps, few)
@@ -59,14 +59,14 @@ def grid_of(size: Sequence[int], largest: int) -> tuple[int, int]:
     return min(size[0], largest), min(size[1], largest)
 
 
-def fit(x: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B c H W"]:
+def fit(x: Float[Tensor, "B c *small"], size: Sequence[int]) -> Float[Tensor, "B c *space"]:
     """Maps brought to another size, bilinear; unchanged when the size is right."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
-def tokens(x: Float[Tensor, "B c h w"], grid: tuple[int, int]) -> Float[Tensor, "B token c"]:
+def tokens(x: Float[Tensor, "B c *small"], grid: tuple[int, int]) -> Float[Tensor, "B token c"]:
     """Maps pooled to a grid, its places side by side in rows."""
     if tuple(x.shape[-2:]) != grid:
         x = F.adaptive_avg_pool2d(x, grid)

@@ -38,10 +38,10 @@ class ConP(nn.Module):
         self,
         features: Sequence[Tensor],
         skips: Sequence[Tensor],
-        weights: Float[Tensor, "#B R C h w"],
+        weights: Float[Tensor, "#B R C *small"],
         size: Sequence[int],
         round: int,
-    ) -> Float[Tensor, "B C H W"]:
+    ) -> Float[Tensor, "B C *space"]:
         grids = [features[-1].shape[-2:], skips[0].shape[-2:], skips[1].shape[-2:]]
         embedded = self.embedding(weights.flatten(1, 2), grids)
         x = features[-1]
@@ -66,7 +66,9 @@ class ConfidenceEmbedding(nn.Module):
         self.to_stride_16 = nn.Sequential(nn.ReLU(), _separable(w8, w16))
         self.to_stride_32 = nn.Sequential(nn.ReLU(), _separable(w16, w32))
 
-    def forward(self, weights: Float[Tensor, "B maps h w"], grids: Sequence[Sequence[int]]) -> list[Tensor]:
+    def forward(
+        self, weights: Float[Tensor, "B maps *small"], grids: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
         fine = self.to_stride_8(_pooled(weights, grids[2]))
         middle = self.to_stride_16(fine)
         coarse = self.to_stride_32(middle)
@@ -78,7 +80,7 @@ def _separable(width_in: int, width_out: int) -> nn.Sequential:
     return nn.Sequential(depthwise, nn.Conv2d(width_in, width_out, 1))
 
 
-def _pooled(x: Float[Tensor, "B c h w"], size: Sequence[int]) -> Float[Tensor, "B c H W"]:
+def _pooled(x: Float[Tensor, "B c *small"], size: Sequence[int]) -> Float[Tensor, "B c *space"]:
     if x.shape[-1] == 1:
         return x.expand(*x.shape[:2], *size)
     return F.adaptive_avg_pool2d(x, (size[0], size[1]))
@@ -99,8 +101,8 @@ class Attention(nn.Module):
             nn.init.zeros_(parameter)  # begins as the plain U-Net and learns as fast
 
     def forward(
-        self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "B c h w"]
-    ) -> Float[Tensor, "B c h w"]:
+        self, features: Float[Tensor, "B c *small"], confidence: Float[Tensor, "B c *small"]
+    ) -> Float[Tensor, "B c *small"]:
         grid = grid_of(features.shape[-2:], LARGEST_GRID)
         few = grid_of(grid, KEY_GRID)
         w = tokens(confidence, grid)
@@ -123,8 +125,8 @@ class Concat(nn.Module):
         )
 
     def forward(
-        self, features: Float[Tensor, "B c h w"], confidence: Float[Tensor, "B c h w"]
-    ) -> Float[Tensor, "B c h w"]:
+        self, features: Float[Tensor, "B c *small"], confidence: Float[Tensor, "B c *small"]
+    ) -> Float[Tensor, "B c *small"]:
         joined: Tensor = self.join(torch.cat([features, confidence], 1))
         return joined
 

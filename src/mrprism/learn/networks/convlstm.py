@@ -16,8 +16,8 @@ class ConvLSTMStep(nn.Module):
         self.gates = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
 
     def forward(
-        self, features: Float[Tensor, "B c h w"], state: Float[Tensor, "B c h w"]
-    ) -> Float[Tensor, "B c h w"]:
+        self, features: Float[Tensor, "B c *small"], state: Float[Tensor, "B c *small"]
+    ) -> Float[Tensor, "B c *small"]:
         take, forget, give, candidate = self.gates(torch.cat([features, state], 1)).chunk(4, 1)
         cell = forget.sigmoid() * state + take.sigmoid() * candidate.tanh()
         hidden: Tensor = give.sigmoid() * cell.tanh()

@@ -42,7 +42,7 @@ class DivP(nn.Module):
         self.out = nn.Parameter(0.1 * torch.randn(raters, structures * 4, per_rater))
         self.bias = nn.Parameter(torch.zeros(raters, structures * 4, 1))
 
-    def forward(self, segmentation: Float[Tensor, "B C H W"]) -> Float[Tensor, "B R C 2 2 h w"]:
+    def forward(self, segmentation: Float[Tensor, "B C *space"]) -> Float[Tensor, "B R C 2 2 *small"]:
         """Logits of each rater's mask, the four pixels of every 2 x 2 apart: see `interleave`.
 
         Args:
@@ -59,13 +59,15 @@ class DivP(nn.Module):
         blurred = torch.einsum("rck,bckhw->brchw", self.straight, self._blurs(segmentation))
         return logits + blurred[:, :, :, None, None]
 
-    def _blurs(self, segmentation: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C K h w"]:
+    def _blurs(self, segmentation: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C K *small"]:
         half = F.avg_pool2d(segmentation, 2, ceil_mode=True)
         blurs = [fit(F.avg_pool2d(half, k, ceil_mode=True), half.shape[-2:]) for k in self.scales]
         return log_odds(torch.stack(blurs, 2))
 
 
-def interleave(phases: Float[Tensor, "B R C 2 2 h w"], size: Sequence[int]) -> Float[Tensor, "B R C H W"]:
+def interleave(
+    phases: Float[Tensor, "B R C 2 2 *small"], size: Sequence[int]
+) -> Float[Tensor, "B R C *space"]:
     """The full-size maps of which `phases` holds every second row and column."""
     whole = phases.permute(0, 1, 2, 5, 3, 6, 4).flatten(5, 6).flatten(3, 4)
     return whole[..., : size[0], : size[1]]

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mrprism.core.errors import InputError, unknown
+from mrprism.learn.networks.grid import IMAGES, Grid
 
 # backbone: (blocks in each of four stages, their widths)
 BACKBONES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -22,10 +23,17 @@ class Encoder(nn.Module):
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """
 
-    def __init__(self, channels: int, backbone: str = "resnet34", weights: Path | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        backbone: str = "resnet34",
+        weights: Path | None = None,
+        grid: Grid = IMAGES,
+    ) -> None:
         """
         Args:
-            weights: ImageNet weights under torchvision's names, as safetensors; used for three channels only.
+            weights: ImageNet weights under torchvision's names, as safetensors; used for three channels only, and for images.
+            grid: What it looks at.
         """
         super().__init__()
         if backbone not in BACKBONES:
@@ -37,18 +45,22 @@ class Encoder(nn.Module):
             "basic",
             list(blocks),
             list(widths),
-            spatial_dims=2,
+            spatial_dims=grid.dims,
             n_input_channels=channels,
-            conv1_t_stride=2,
+            conv1_t_size=grid.kernel(0, 7),  # type: ignore[arg-type]
+            conv1_t_stride=grid.strides[0],  # type: ignore[arg-type]
             bias_downsample=False,
             feed_forward=False,
         )
         self.widths = (widths[0], *widths)
+        _fit_to(self.resnet, grid)
         if weights is not None:
+            if grid.dims != 2:
+                raise InputError(f"encoder weights are of images, and volumes begin without: {weights}")
             _load_imagenet(self.resnet, weights, backbone)
 
-    def forward(self, image: Float[Tensor, "B channel H W"]) -> list[Tensor]:
-        """Feature maps from stride 2 to stride 32; sizes are rounded up, so any H and W will do."""
+    def forward(self, image: Float[Tensor, "B channel *space"]) -> list[Tensor]:
+        """Feature maps from stride 2 to stride 32; sizes are rounded up, so any will do."""
         net = self.resnet
         features = [net.act(net.bn1(net.conv1(image)))]
         x = net.maxpool(features[0])
@@ -56,6 +68,25 @@ class Encoder(nn.Module):
             x = stage(x)
             features.append(x)
         return features
+
+
+def _fit_to(resnet: nn.Module, grid: Grid) -> None:
+    """Let the layers after the first step and reach along each axis as the grid says."""
+    if all(len(set(step)) == 1 for step in grid.strides):
+        return
+    pool = resnet.maxpool
+    pool.kernel_size, pool.stride = grid.kernel(1), grid.strides[1]  # type: ignore[union-attr, assignment]
+    pool.padding = tuple(k // 2 for k in grid.kernel(1))  # type: ignore[union-attr, assignment]
+    for stage, name in enumerate(("layer1", "layer2", "layer3", "layer4")):
+        for at, layer in list(resnet.get_submodule(name).named_modules()):
+            if isinstance(layer, nn.Conv3d):
+                halves = layer.stride[0] == 2
+                level = stage + 2 - (halves and 1)  # which it reads
+                kernel = grid.kernel(level) if layer.kernel_size[0] > 1 else (1, 1, 1)
+                stride = grid.strides[level] if halves else 1
+                fitted = grid.conv(layer.in_channels, layer.out_channels, kernel, stride, bias=False)
+                nn.init.kaiming_normal_(fitted.weight, mode="fan_out", nonlinearity="relu")
+                resnet.set_submodule(f"{name}.{at}", fitted)
 
 
 def _load_imagenet(resnet: nn.Module, path: Path, backbone: str) -> None:

@@ -32,7 +32,7 @@ class GaussianEncoder(nn.Module):
         self.blocks = nn.Sequential(*layers)
         self.out = nn.Conv2d(channels, 2 * latent, 1)
 
-    def forward(self, x: Float[Tensor, "B channel H W"]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Float[Tensor, "B channel *space"]) -> tuple[Tensor, Tensor]:
         """Mean and log-deviation, (B, L) each."""
         flat: Tensor = self.out(self.blocks(x).mean((-2, -1), keepdim=True)).flatten(1).float()
         mean, log_deviation = flat.chunk(2, 1)
@@ -64,14 +64,14 @@ class LatentHead(nn.Module):
         self.middle = nn.Conv2d(width, width, 1)
         self.last = Head(width, outputs)
 
-    def seen(self, features: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
+    def seen(self, features: Float[Tensor, "B c *small"]) -> Float[Tensor, "B c *small"]:
         """The features' half of the first layer."""
         half: Tensor = self.from_features(features)
         return half
 
     def decode(
-        self, seen: Float[Tensor, "B c h w"], z: Float[Tensor, "B L"], size: Sequence[int]
-    ) -> Float[Tensor, "B outputs H W"]:
+        self, seen: Float[Tensor, "B c *small"], z: Float[Tensor, "B L"], size: Sequence[int]
+    ) -> Float[Tensor, "B outputs *space"]:
         """Logits of one draw for each image, from `seen`."""
         hidden = torch.relu(seen + self.from_latent(z)[..., None, None])
         logits: Tensor = self.last(torch.relu(self.middle(hidden)), size)
@@ -89,11 +89,11 @@ class LatentUNet(UNet):
         super().__init__(channels, outputs, backbone, encoder_weights=encoder_weights)
         self.head = LatentHead(self.decoder.width, latent, outputs)
 
-    def seen(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B c h w"]:
+    def seen(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B c *small"]:
         """What `head.decode` draws from, once for all draws."""
         return self.head.seen(self.features(image))
 
     def forward(  # type: ignore[override]
-        self, image: Float[Tensor, "B channel H W"], z: Float[Tensor, "B L"]
-    ) -> Float[Tensor, "B outputs H W"]:
+        self, image: Float[Tensor, "B channel *space"], z: Float[Tensor, "B L"]
+    ) -> Float[Tensor, "B outputs *space"]:
         return self.head.decode(self.seen(image), z, image.shape[-2:])

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mrprism.learn.networks.encoder import Encoder
+from mrprism.learn.networks.grid import DROPOUT, IMAGES, NORM, UPWARDS, Grid, smooth
+from mrprism.learn.space import cropped
 
 RAREST = 1e-4  # nothing begins rarer than this
 
@@ -26,28 +28,38 @@ class Up(nn.Module):
     """
 
     def __init__(
-        self, width_in: int, width_skip: int, width_out: int, dropout: float = 0.0, rounds: int = 1
+        self,
+        width_in: int,
+        width_skip: int,
+        width_out: int,
+        dropout: float = 0.0,
+        rounds: int = 1,
+        grid: Grid = IMAGES,
+        level: int = 1,
     ) -> None:
+        """
+        Args:
+            level: Of the skip, and of what comes out; see `Grid`.
+        """
         super().__init__()
-        self.from_below = nn.Conv2d(width_in, width_out, 3, padding=1, bias=False)
-        self.from_skip = nn.Conv2d(width_skip, width_out, 3, padding=1, bias=False)
-        self.join = RoundNorm(width_out, rounds)
-        self.refine = nn.Conv2d(width_out, width_out, 3, padding=1, bias=False)
-        self.norm = RoundNorm(width_out, rounds)
-        self.dropout = nn.Dropout2d(dropout)
+        here = grid.kernel(level)
+        self.from_below = grid.conv(width_in, width_out, grid.kernel(level + 1), bias=False)
+        self.from_skip = grid.conv(width_skip, width_out, here, bias=False)
+        self.join = RoundNorm(width_out, rounds, grid)
+        self.refine = grid.conv(width_out, width_out, here, bias=False)
+        self.norm = RoundNorm(width_out, rounds, grid)
+        self.dropout = DROPOUT[grid.dims](dropout)
 
     def forward(
-        self, below: Float[Tensor, "B c h w"], skip: Float[Tensor, "B d H W"], round: int = 0
-    ) -> Float[Tensor, "B e H W"]:
+        self, below: Float[Tensor, "B c *small"], skip: Float[Tensor, "B d *space"], round: int = 0
+    ) -> Float[Tensor, "B e *space"]:
         """
         Args:
             skip: The encoder's features after `from_skip`.
             round: How often a recurrent decoder has run on this image before.
         """
         # enlarging commutes with what follows but for the border, and the convolution is cheaper before it
-        enlarged = F.interpolate(
-            self.from_below(below), skip.shape[-2:], mode="bilinear", align_corners=False
-        )
+        enlarged = smooth(self.from_below(below), skip.shape[2:])
         joined = F.relu(self.join(enlarged + skip, round))
         refined: Tensor = self.dropout(F.relu(self.norm(self.refine(joined), round)))
         return refined
@@ -61,11 +73,11 @@ class RoundNorm(nn.Module):
     Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017.
     """
 
-    def __init__(self, width: int, rounds: int) -> None:
+    def __init__(self, width: int, rounds: int, grid: Grid = IMAGES) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(rounds))
+        self.norms = nn.ModuleList(NORM[grid.dims](width) for _ in range(rounds))
 
-    def forward(self, x: Float[Tensor, "B c h w"], round: int) -> Float[Tensor, "B c h w"]:
+    def forward(self, x: Float[Tensor, "B c *space"], round: int) -> Float[Tensor, "B c *space"]:
         normed: Tensor = self.norms[min(round, len(self.norms) - 1)](x)
         return normed
 
@@ -73,20 +85,21 @@ class RoundNorm(nn.Module):
 class Head(nn.Module):
     """From stride 2 to one logit per pixel and output: a 2x2 deconvolution, cropped to the image."""
 
-    def __init__(self, width: int, outputs: int, starts: bool = True) -> None:
+    def __init__(self, width: int, outputs: int, starts: bool = True, grid: Grid = IMAGES) -> None:
         """
         Args:
             starts: `start_heads` applies to it.
         """
         super().__init__()
-        self.deconvolution = nn.ConvTranspose2d(width, outputs, 2, stride=2)
+        step = grid.strides[0]
+        self.deconvolution = UPWARDS[grid.dims](width, outputs, step, stride=step)  # type: ignore[arg-type]
         self.starts = starts
 
     def forward(
-        self, features: Float[Tensor, "B c h w"], size: Sequence[int]
-    ) -> Float[Tensor, "B outputs H W"]:
+        self, features: Float[Tensor, "B c *small"], size: Sequence[int]
+    ) -> Float[Tensor, "B outputs *space"]:
         logits: Tensor = self.deconvolution(features)
-        return logits[..., : size[0], : size[1]]
+        return cropped(logits, size)
 
 
 @torch.no_grad()
@@ -108,14 +121,16 @@ def start_heads(network: nn.Module, levels: Float[Tensor, " K"]) -> None:
 class Decoder(nn.Module):
     """U-Net's way up, from stride 32 to features at stride 2."""
 
-    def __init__(self, encoder_widths: Sequence[int], dropout: float = 0.0, rounds: int = 1) -> None:
+    def __init__(
+        self, encoder_widths: Sequence[int], dropout: float = 0.0, rounds: int = 1, grid: Grid = IMAGES
+    ) -> None:
         super().__init__()
         widths = decoder_widths(encoder_widths)
         below = (encoder_widths[-1], *widths)
         self.ups = nn.ModuleList(
-            Up(width_in, width_skip, width_out, dropout, rounds)
-            for width_in, width_skip, width_out in zip(
-                below, reversed(encoder_widths[:-1]), widths, strict=False
+            Up(width_in, width_skip, width_out, dropout, rounds, grid, level)
+            for width_in, width_skip, width_out, level in zip(
+                below, reversed(encoder_widths[:-1]), widths, (4, 3, 2, 1), strict=False
             )
         )
         self.width = widths[-1]
@@ -125,7 +140,7 @@ class Decoder(nn.Module):
         ups: Sequence[Up] = list(self.ups)  # type: ignore[arg-type]
         return [up.from_skip(skip) for up, skip in zip(ups, reversed(features[:-1]), strict=True)]
 
-    def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "B width h w"]:
+    def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "B width *small"]:
         x = features[-1]
         for up, skip in zip(self.ups, self.skips(features), strict=True):
             x = up(x, skip)
@@ -146,17 +161,18 @@ class UNet(nn.Module):
         *,
         dropout: float = 0.0,
         encoder_weights: Path | None = None,
+        grid: Grid = IMAGES,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, backbone, encoder_weights)
-        self.decoder = Decoder(self.encoder.widths, dropout)
-        self.head = Head(self.decoder.width, outputs)
+        self.encoder = Encoder(channels, backbone, encoder_weights, grid)
+        self.decoder = Decoder(self.encoder.widths, dropout, grid=grid)
+        self.head = Head(self.decoder.width, outputs, grid=grid)
 
-    def features(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B width h w"]:
+    def features(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B width *small"]:
         """The decoder's last features, at stride 2."""
         features: Tensor = self.decoder(self.encoder(image))
         return features
 
-    def forward(self, image: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B outputs H W"]:
-        logits: Tensor = self.head(self.features(image), image.shape[-2:])
+    def forward(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B outputs *space"]:
+        logits: Tensor = self.head(self.features(image), image.shape[2:])
         return logits

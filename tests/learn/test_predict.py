@@ -138,10 +138,16 @@ def test_other_splits_and_other_data(runs: dict[str, Run]) -> None:
     rows = evaluate(run, dataset(), split="val", device="cpu")
     assert {row.case for row in rows} == set(run.config.val)
     assert (run.path / "table-val.csv").is_file()
-    with pytest.raises(InputError, match="split 'all' is for another data set"):
+    with pytest.raises(
+        InputError, match=r"split 'all' is for cases .* never saw; it learned from the image of case"
+    ):
         evaluate(run, dataset(), split="all", device="cpu")
     strangers = dataclasses.replace(TASK, raters=("dan", "eve", "fay"))
-    rows = evaluate(run, Dataset.from_samples("other", strangers, samples(3)), split="all", device="cpu")
+    copied = Dataset.from_samples("other", strangers, samples(12))
+    with pytest.raises(InputError, match="learned from the image of case"):
+        evaluate(run, copied, split="all", device="cpu")
+    unseen = Dataset.from_samples("other", strangers, samples(3, height=24))
+    rows = evaluate(run, unseen, split="all", device="cpu")
     assert len({row.case for row in rows}) == 3
     assert not {row.metric for row in rows} & {"rater_dice", "confidence"}
     lungs = dataclasses.replace(TASK, structures=("lung", "heart"))

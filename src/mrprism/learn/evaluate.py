@@ -15,6 +15,7 @@ from mrprism.core.rows import Rows
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import OWN_REFERENCE, need_images
+from mrprism.learn.known_cases import split_of
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import need_window
@@ -45,7 +46,7 @@ def evaluate(
 
     Args:
         dataset: Where the data are now; None: where they were.
-        split: "test", "val", "train"; or "all" for every case of another data set.
+        split: "test", "val", "train"; or "all" for every case of another data set, of which the run learned from none.
         draws: Outlines drawn of each case, by a method that draws; None: as many as the run was trained with.
         examples: How many cases to keep for pictures: best, median, worst, then spread evenly.
         each: Called after each case with how many are done, of how many.
@@ -53,14 +54,15 @@ def evaluate(
             viewer; None: as at training, or of another data set its own.
 
     Raises:
-        InputError: The data set is gone, lacks a case, or has other structures than the run.
+        InputError: The data set is gone, lacks a case, or has other structures than the run; of split "all", the run
+            learned from the image of a case, whatever it is called.
     """
     predictor = load(run, device, draws)
     run = predictor.run
     remove_leftovers(run.path)
     data = dataset_of(run, dataset, reference)
     names = data.names if split == "all" else _split(run, split)
-    if split == "all" and data.name == run.config.dataset:
+    if split == "all" and data.name == run.config.dataset and not run.config.images:
         raise InputError(
             f"split 'all' is for another data set; {run.path} was trained on cases of '{data.name}'"
         )
@@ -69,6 +71,11 @@ def evaluate(
     rows: Rows[Row] = Rows()
     for done, name in enumerate(names, 1):
         sample = data[name]
+        if split == "all" and split_of(run.config, image=sample.image) in ("train", "val"):
+            raise InputError(
+                f"split 'all' is for cases that {run.path} never saw; it learned from the image of case '{name}' of "
+                f"'{data.name}'. Score its own test cases (split 'test'), or leave such cases out of the data set"
+            )
         prediction = _without_others(predictor.predict(sample, on_disk=True), data.task, run.config.task)
         rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
         fused = predictor.fuse(sample, on_disk=True) if sample.rated.any(0).all() else None

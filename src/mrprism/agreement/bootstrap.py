@@ -1,8 +1,8 @@
 """Intervals by resampling patients, and by Student's t where they are few.
 
 Cases of one patient are not independent, so whole patients are drawn, with replacement. A resample
-is a row of weights (how often each case was drawn); the first row is the data as they are. Every
-statistic is a function from weights to values, so all resamples are computed in a few array operations.
+is a row of weights (how often each case was drawn). Every statistic is a function from weights to values, so
+all resamples are computed in a few array operations; a block of them at a time, which bounds the memory.
 
 Percentiles of resamples of a few patients are too narrow, and of two or three they are nonsense. With fewer
 than `FEW` the interval is therefore the classical one: how far each patient moves the statistic says its
@@ -11,7 +11,7 @@ standard error (Gwet's for kappas, where a patient is one subject; the usual one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from mrprism.metrics.bootstrap import FEW
 
 LEVEL = 0.95
 STEP = 1e-4  # by which a patient's weight is moved to see what that does; errors are of its square
+BLOCK = 1 << 20  # weights held at a time
 AT_ONCE = 64  # patients whose weights are moved together
 NOISE = 1e-8  # of the value: what the numerical slope makes of no change at all
 PERCENTILES, STUDENT, CLASSICAL_F = "percentiles", "Student's t", "F"  # where an interval comes from
@@ -68,8 +69,14 @@ class Estimate:
 class Resampling:
     """Who is resampled, and how often each case was drawn."""
 
-    weights: np.ndarray  # (resample, case): a first row of ones, then one row a resample
+    draws: np.ndarray  # (resample, patient) how often
     patient: np.ndarray  # (case,) the number of its patient
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """How often each case was drawn, (resample, case), a block of resamples after the other."""
+        step = max(1, BLOCK // max(1, len(self.patient)))
+        for start in range(0, len(self.draws), step):
+            yield self.draws[start : start + step, self.patient].astype(float)
 
     def of(self, there: np.ndarray) -> np.ndarray:
         """Patients with a case where `there` (case, ...) is true."""
@@ -88,12 +95,11 @@ def resample(groups: Sequence[str], resamples: int, seed: int) -> Resampling:
         resamples: 0: no intervals.
     """
     names, index = np.unique(np.asarray(groups, str), return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), resamples
-    )
-    weights = np.ones((1 + resamples, len(index)))
-    weights[1:] = draws[:, index]
-    return Resampling(weights, index)
+    generator, chance = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    draws = np.zeros((resamples, len(names)), np.min_scalar_type(len(names)))
+    for row in draws:  # one at a time: numpy counts in 64 bits
+        row[:] = generator.multinomial(len(names), chance)
+    return Resampling(draws, index)
 
 
 def estimate(
@@ -113,15 +119,15 @@ def estimate(
         undefined, left_out: How many could have counted and were 0/0, and how many could not count.
         span: The ends of the statistic's scale, at which intervals are cut.
     """
-    value = np.array(np.asarray(statistic(drawn.weights[:1]), float)[0])
+    value = np.array(np.asarray(statistic(np.ones((1, len(drawn.patient)))), float)[0])
     shape = value.shape
     patients = np.broadcast_to(drawn.of(there), shape)
     few = patients < FEW
     low, high = np.full(shape, np.nan), np.full(shape, np.nan)
-    if not few.all():
-        low, high = interval(np.asarray(statistic(drawn.weights[1:]), float))
+    if not few.all() and len(drawn.draws):
+        low, high = interval(np.concatenate([np.asarray(statistic(w), float) for w in drawn.weights()]))
     by = np.where(np.isnan(low), "", PERCENTILES)
-    if len(drawn.weights) > 1 and few.any():
+    if len(drawn.draws) and few.any():
         wanted = there & few if there.shape[1:] == shape else there
         moved = np.unique(drawn.patient[wanted.reshape(len(there), -1).any(axis=1)])
         half = _student(statistic, drawn, moved, patients)

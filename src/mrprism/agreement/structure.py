@@ -142,7 +142,7 @@ def summarise(
             groups,
             margin=margin,
             seed=seed,
-            resamples=len(drawn.weights) - 1,
+            resamples=len(drawn.draws),
             structure=name,
             structures=len(task.structures),
         )
@@ -222,7 +222,7 @@ def _correlations(sizes: np.ndarray, drawn: Resampling) -> dict[str, Estimate]:
     whole = estimate(partial(icc_of, sizes), drawn, full, left_out=int((~full).sum()), span=KAPPA)
     found = {kind: whole[place] for place, kind in enumerate(ICC_KINDS)}
     cases, patients = int(full.sum()), int(drawn.of(full))
-    if len(drawn.weights) == 1 or patients >= FEW or patients < cases:
+    if not len(drawn.draws) or patients >= FEW or patients < cases:
         return found
     ends = icc_intervals(sizes)
     return {

@@ -214,7 +214,7 @@ def fuse_dataset(
     Raises:
         InputError: One rater only, an unknown method, or a folder that holds something else.
     """
-    from mrprism.agreement.copies import near_copies
+    from mrprism.agreement.copies import Copies
     from mrprism.core.names import safe_name
     from mrprism.datasets.digest import masks_digest
     from mrprism.fusion.folder import fuse_folder
@@ -226,6 +226,7 @@ def fuse_dataset(
     data = opened(dataset)
     if len(data.task.raters) < 2:
         raise InputError(f"data set '{data.path or data.name}' has one rater only; fusing needs two or more")
+    copies, patients = Copies(data), data.groups
     fused = fuse_folder(
         data,
         data.task,
@@ -233,14 +234,15 @@ def fuse_dataset(
         method,
         names=data.names,
         file_names=file_names,
-        groups=[data.groups[name] for name in data.names],
+        groups=[patients[name] for name in data.names],
         masks_sha256=masks_digest(data),
         pooled=pooled,
         margin=margin,
         each=each,
+        look=copies.look,
         **options,
     )
-    return replace(fused, copies=near_copies(data))
+    return replace(fused, copies=copies.say())
 
 
 def fuse_masks(

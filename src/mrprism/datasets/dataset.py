@@ -59,6 +59,7 @@ class Dataset(Samples):
         self.task = task
         self.root: Path | None = next((c.root for c in cases if isinstance(c, _Entry)), None)
         self._cases = {_name(case): case for case in cases}
+        self._names = tuple(self._cases)
         if len(self._cases) < len(cases):
             raise InputError(f"data set '{name}' holds two cases of one name; expected each name once")
 
@@ -100,7 +101,7 @@ class Dataset(Samples):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._cases)
+        return self._names
 
     @property
     def groups(self) -> dict[str, str]:

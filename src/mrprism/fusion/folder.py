@@ -38,7 +38,7 @@ from mrprism.fusion.skill_table import SkillRow, skill_table
 from mrprism.fusion.streamed import fuse_streamed
 from mrprism.images import write_mask, write_probability
 from mrprism.output.files import remove_leftovers, write_file
-from mrprism.output.folders import replacing_folder
+from mrprism.output.folders import flush, remove_unfinished_in, replacing_folder
 from mrprism.output.lock import alone_in
 from mrprism.output.tables import to_csv
 
@@ -80,6 +80,7 @@ def fuse_folder(
     pooled: bool = False,
     margin: int | None = MARGIN,
     each: Callable[[str], None] = lambda name: None,
+    look: Callable[[int, MultiRaterSample | None], None] = lambda number, case: None,
     **options: Any,
 ) -> FusedFolder:
     """Fuse every case into a folder, going on where an earlier run stopped.
@@ -90,6 +91,8 @@ def fuse_folder(
         groups: The patient of each case.
         masks_sha256: Of all masks together, where they lie in files: a folder begun for others is refused.
         each: Called with the name of each case as it is done.
+        look: Called with the number of each case in turn, and with the case where it was held for fusing, so that who
+            looks for something else in it need not read it again; with None where it was not.
         options: Of the fusion.
 
     Raises:
@@ -113,10 +116,15 @@ def fuse_folder(
     if isinstance(skill, Chosen):
         write_file(out / CHOICE, _json([asdict(choice) for choice in skill.choices]))
     structures = tuple(file_names(task.structures))
-    for number in left:
-        at = (number, names[number], folders[number])
-        _fuse_one(cases, *at, task, method, structures, skill, margin, options)
-        each(names[number])
+    waiting = frozenset(left)
+    remove_unfinished_in(out / "cases")
+    for number in range(len(folders)):
+        case = None
+        if number in waiting:
+            at = (number, names[number], folders[number])
+            case = _fuse_one(cases, *at, task, method, structures, skill, margin, options)
+            each(names[number])
+        look(number, case)
     counts = np.zeros((len(folders), len(task.raters), len(task.structures), 2, 2))
     ties: list[int] = []
     undrawn: list[tuple[str, str]] = []
@@ -207,9 +215,10 @@ def _fuse_one(
     skill: Pooled | None,
     margin: int | None,
     options: dict[str, Any],
-) -> None:
+) -> MultiRaterSample | None:
+    """Fuse a case into its folder, and give it back where it was held."""
     with replacing_folder(folder) as unfinished:
-        streamed = None
+        case = streamed = None
         if skill is None:
             streamed = fuse_streamed(cases, name, task, method, unfinished, structures, margin, options)
         if streamed is not None:
@@ -229,9 +238,11 @@ def _fuse_one(
                 _write(unfinished, case, fused, [structures[c] for c in drawn])
         undrawn = [s for c, s in enumerate(task.structures) if c not in drawn]
         about = {"name": name, "counts": counts.tolist(), "ties": ties, "undrawn": undrawn}
-        if isinstance(skill, PooledObservers):
+        if case is not None and isinstance(skill, PooledObservers):
             about["outlines"] = _outlines(case, drawn, fused, skill)
-        write_file(unfinished / "case.json", _json(about))
+        write_file(unfinished / "case.json", _json(about), durable=False)
+        flush(unfinished)
+    return case
 
 
 def _outlines(
@@ -251,10 +262,10 @@ def _write(folder: Path, case: MultiRaterSample, fused: Prediction, structures: 
     geometry = getattr(case, "geometry", None)  # samples read from files have one
     suffix = ".nii.gz" if geometry is not None or case.masks.ndim > 4 else ".png"
     for structure, probability in zip(structures, fused.probability, strict=True):
-        name, spacing = f"{structure}{suffix}", case.spacing_mm
-        write_mask(folder / name, probability > 0.5, like=geometry, spacing_mm=spacing)
-        name = f"{structure}_probability{suffix}"
-        write_probability(folder / name, probability, like=geometry, spacing_mm=spacing)
+        mask, chance = f"{structure}{suffix}", f"{structure}_probability{suffix}"
+        spacing = case.spacing_mm
+        write_mask(folder / mask, probability > 0.5, like=geometry, spacing_mm=spacing, durable=False)
+        write_probability(folder / chance, probability, like=geometry, spacing_mm=spacing, durable=False)
 
 
 def _json(content: Any) -> str:

@@ -47,6 +47,7 @@ def write_probability(
     *,
     like: FromFile | Geometry | None = None,
     spacing_mm: tuple[float, ...] | None = None,
+    durable: bool = True,
 ) -> None:
     """Write a map in [0, 1]: 16 bit in PNG (65535 is 1), float32 in TIFF and NIfTI."""
     path = Path(path)
@@ -57,7 +58,7 @@ def write_probability(
         # halves down: 0.5 becomes 32767, which is no more "above half" than it was
         return np.ceil(values * 65535 - 0.5).astype(np.uint16) if kind == "png" else values
 
-    _write(path, kind, array[None], convert, _geometry(like), spacing_mm)
+    _write(path, kind, array[None], convert, _geometry(like), spacing_mm, durable)
 
 
 def write_image(

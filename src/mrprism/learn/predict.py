@@ -24,7 +24,7 @@ from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import open_alike
 from mrprism.output.files import write_file
-from mrprism.output.folders import replacing_folder
+from mrprism.output.folders import remove_unfinished_in, replacing_folder
 from mrprism.output.lock import alone_in
 from mrprism.output.tables import to_csv
 
@@ -83,6 +83,7 @@ def predict_files(
             raise InputError(f"{both} would be written to one folder, {out / stem}: predict them apart")
         folders[stem] = file
     weights = hashlib.sha256(plain_file(predictor.run.weights_file).read_bytes()).hexdigest()
+    remove_unfinished_in(out)
     for stem, file in folders.items():
         folder = out / stem
         skip = _finished(folder, weights, file, window or predictor.run.config.window, predictor.method.draws)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mrprism.metrics.claims import LEVEL, apart_from_zero, stated
 
+_AT_ONCE = 1 << 20  # patients drawn at a time, which bounds the memory
 FEW = 20  # patients below which percentiles of resamples are too narrow; Student's t stands in for them
 
 
@@ -58,8 +59,11 @@ def paired_difference(
     if patients < FEW:
         half = float(student_half((total - mean * cases)[:, None] / cases.mean())[0])
         return Difference(mean, mean - half, mean + half, p, patients)
-    drawn = np.random.default_rng(seed).integers(patients, size=(resamples, patients))
-    means = total[drawn].sum(axis=1) / cases[drawn].sum(axis=1)
+    generator, step = np.random.default_rng(seed), max(1, _AT_ONCE // patients)
+    means = np.empty(resamples)
+    for start in range(0, resamples, step):
+        drawn = generator.integers(patients, size=(min(step, resamples - start), patients))
+        means[start : start + step] = total[drawn].sum(axis=1) / cases[drawn].sum(axis=1)
     low, high = np.percentile(means, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
     return Difference(mean, float(low), float(high), p, patients)
 

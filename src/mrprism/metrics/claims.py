@@ -12,7 +12,7 @@ the exchange of signs is Fisher's, "The design of experiments", 1935.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 LEVEL = 0.05  # chance of stating any difference where there is none
 EXCHANGES = 4000
+_AT_ONCE = 1 << 20  # signs that are multiplied at a time
 EXACT = 12  # patients up to which every exchange of signs is counted, 2048 of them at most
 
 
@@ -93,7 +94,7 @@ def all_pairs(
     return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)  # a byte for each patient and exchange
 def _signs(patients: int, exchanges: int, seed: int) -> np.ndarray:
     """Rows of signs, the first all plus; all there are, up to a common sign, where they are few."""
     if patients <= EXACT:
@@ -101,8 +102,11 @@ def _signs(patients: int, exchanges: int, seed: int) -> np.ndarray:
         return np.asarray(1 - 2 * rows[:, :patients], np.int8)
     drawn = np.random.default_rng(seed).integers(0, 2, (exchanges, patients), np.int8)
     drawn[0] = 0
-    return np.asarray(1 - 2 * drawn, np.int8)
+    drawn *= -2
+    drawn += 1
+    return drawn
 
 
-def _blocks(signs: np.ndarray) -> list[np.ndarray]:
-    return [signs[start : start + 500].astype(float) for start in range(0, len(signs), 500)]
+def _blocks(signs: np.ndarray) -> Iterator[np.ndarray]:
+    step = max(1, _AT_ONCE // max(1, signs.shape[1]))
+    return (signs[start : start + step].astype(float) for start in range(0, len(signs), step))

@@ -16,6 +16,7 @@ from mrprism.core.errors import InputError
 from mrprism.output.lock import alone, beside
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.unfinished")
 FLUSHED_TOGETHER = 8  # files
 
 
@@ -51,12 +52,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes the place of another one, if there is one, when it is whole.
 
     Between the two there is for a moment none, and never a mixture. For folders inside an output whose lock the caller
-    holds.
+    holds, and in which `remove_unfinished_in` was called before the first of them.
 
     Raises:
         InputError: The disk refuses.
     """
-    remove_unfinished(folder)
     old = _unfinished(folder)
     with _failing(folder, f"'{folder}'") as unfinished:
         unfinished.mkdir(parents=True)
@@ -136,6 +136,13 @@ def remove_unfinished(out: Path) -> None:
     """Remove what killed commands left of a folder whose lock the caller holds."""
     for path in _leftovers(out):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_unfinished_in(folder: Path) -> None:
+    """Remove what killed commands left of folders within a folder whose lock the caller holds."""
+    for path in _entries(folder):
+        if _UNFINISHED.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _leftovers(out: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -143,23 +144,27 @@ class _Lookup:
         self.known: NDArray[np.bool_] = np.zeros(size, bool)
         self.known[code] = True
         self.complete = bool(self.known[: kinds ** patterns.shape[1]].all())
-        if self.bytes:
-            pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-            self.known_pairs = np.asarray(self.known[pairs].all(axis=1))
-            wide: Any = {1: np.uint16, 2: np.uint32, 4: np.uint64, 8: np.complex128}[values.dtype.itemsize]
-            self.value_pairs: NDArray[Any] = np.ascontiguousarray(self.value[:, pairs]).view(wide)[..., 0]
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+        """Of every two codes side by side, whether both are known and what both are worth; more work than a small image."""
+        pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+        wide: Any = {1: np.uint16, 2: np.uint32, 4: np.uint64, 8: np.complex128}[self.value.dtype.itemsize]
+        values = np.ascontiguousarray(self.value[:, pairs]).view(wide)[..., 0]
+        return np.asarray(self.known[pairs].all(axis=1)), values
 
     def __call__(self, code: NDArray[Any]) -> NDArray[Any]:
         if not self.bytes or len(code) < 1 << 14:
             if not self.known[code].all():
                 raise ValueError(_UNKNOWN)
             return self.value[:, code]
+        known, values = self.pairs
         even = len(code) & ~1
         two = code[:even].view(np.uint16)
-        if not self.complete and not (self.known_pairs[two].all() and self.known[code[-1]]):
+        if not self.complete and not (known[two].all() and self.known[code[-1]]):
             raise ValueError(_UNKNOWN)
         out = np.empty((len(self.value), len(code)), self.value.dtype)
-        for row, pairs in zip(out, self.value_pairs, strict=True):
+        for row, pairs in zip(out, values, strict=True):
             pairs.take(two, out=row[:even].view(pairs.dtype), mode="clip")
         out[:, even:] = self.value[:, code[even:]]
         return out

@@ -106,6 +106,18 @@ def test_who_draws_larger_is_said_to_over_draw():
     assert bias.value == pytest.approx(found["over_drawn"].value - found["under_drawn"].value)
 
 
+def test_intervals_of_shares_stay_on_their_scale():
+    """One patient of three was drawn too large: Student's t alone would reach below nothing."""
+    found = agree(shelf([[14, 10, 10], [10, 10, 10], [10, 10, 10]]), resamples=20)["disc"].raters
+    over, under, net = found["over_drawn"], found["under_drawn"], found["bias"]
+    assert over.value[0] > 0
+    assert str(over.by[0]) == "Student's t"
+    assert over.low[0] == 0
+    assert over.high[0] > over.value[0]
+    assert under.value[0] == 0
+    assert net.low[0] < 0, "the net may lie on either side"
+
+
 def test_exchangeable_raters_are_not_biased():
     bias = agree(drawn_by([0, 0, 0], cases=40), resamples=10)["disc"].raters["bias"].value
     assert abs(bias.mean()) < 0.01  # were ties background, all three would over-draw

@@ -109,7 +109,7 @@ def estimate(
     undefined: Counts = 0,
     *,
     left_out: Counts = 0,
-    span: tuple[float, float] = EVERYWHERE,
+    span: tuple[float | np.ndarray, float | np.ndarray] = EVERYWHERE,
 ) -> Estimate:
     """Evaluate a statistic on the data and say how sure it is.
 
@@ -117,7 +117,7 @@ def estimate(
         statistic: From weights (resample, case) to values (resample, ...).
         there: (case, ...) the cases that count.
         undefined, left_out: How many could have counted and were 0/0, and how many could not count.
-        span: The ends of the statistic's scale, at which intervals are cut.
+        span: The ends of the statistic's scale, at which intervals are cut; arrays have the shape of a value's end.
     """
     value = np.array(np.asarray(statistic(np.ones((1, len(drawn.patient)))), float)[0])
     shape = value.shape

@@ -189,6 +189,7 @@ def _by_case(
 
 
 ONE, PLUS, KAPPA = (0.0, 1.0), (0.0, np.inf), (-1.0, 1.0)  # the scales of shares, of sizes, of kappas
+OVER_UNDER_NET = np.array([0.0, 0.0, -1.0]), np.array([np.inf, 1.0, np.inf])  # shares of the others' vote
 
 
 def _overall(
@@ -277,7 +278,9 @@ def _of_raters(
     measured = accompanied & ~np.isnan(known)
     empty = (measured & np.isnan(bias_of(others)[..., 2])).sum(axis=0)[:, None]
     unknown = (accompanied & ~measured).sum(axis=0)[:, None]
-    bias = estimate(partial(_bias, size), drawn, measured[..., None], empty, left_out=unknown)
+    bias = estimate(
+        partial(_bias, size), drawn, measured[..., None], empty, left_out=unknown, span=OVER_UNDER_NET
+    )
     overlap = overlap_of(others)
     return {
         "size": _mean_of(sizes, combine(cases, "rated"), drawn, PLUS, sizes),

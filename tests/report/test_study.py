@@ -189,6 +189,37 @@ def test_second_readings_are_on_the_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert "comparing methods needs images" in text
 
 
+@pytest.mark.slow
+def test_methods_are_compared_where_the_file_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Networks are trained for real; a second call finds the comparison done."""
+    table = """
+[compare]
+methods = "fused-label:label=majority"
+seeds = "0"
+epochs = 1
+size = 32
+backbone = "small"
+device = "cpu"
+"""
+    Path("study.toml").write_text(STUDY + table, encoding="utf-8")
+    manifest = json.loads(Path("data/dataset.json").read_text(encoding="utf-8"))
+    for case in manifest["cases"]:
+        del case["reference"]  # which would be learned from as well
+    Path("data/dataset.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert call(["study", "study.toml"]) in (0, 1), "1: a network of one epoch may have collapsed"
+    page = Page(Path("found/study.html").read_text(encoding="utf-8")).text
+    assert "Methods were compared on the same cases: comparison/compare.html" in page
+    assert "U-Net" in Path("found/comparison/compare.html").read_text(encoding="utf-8")
+    trained = {
+        file: file.stat().st_mtime_ns for file in Path("found/comparison").rglob("weights.safetensors")
+    }
+    assert len(trained) >= 2
+    capsys.readouterr()
+    assert call(["study", "study.toml"]) in (0, 1)
+    assert "compare: done already" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in trained} == trained
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -198,6 +229,8 @@ def test_second_readings_are_on_the_page(tmp_path: Path, monkeypatch: pytest.Mon
         ('title = "', 'titel = "', "unknown setting of [study] 'titel'"),
         ('readers = "Three of us"', "readers = 3", "[study.about] holds something that is no text"),
         ("[fuse]", "[fues]", "unknown command 'fues'"),
+        ('"majority"', '"majorty"', "unknown method 'majorty'"),
+        ("[agree]", '[compare]\nmethods = "mrprsm"\n[agree]', "'mrprsm' is neither a table nor a method"),
         ("resamples = 30", "resampels = 30", "unknown setting 'resampels'"),
         ("resamples = 30", 'out = "there"', "leave out out in [agree]"),
         ('"data"', '"nowhere"', "data set 'nowhere' does not exist"),

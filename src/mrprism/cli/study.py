@@ -113,6 +113,7 @@ def _study(plan: Plan, again: bool) -> int:
     ):
         raise InputError(f"'{plan.out}' holds something that is no study: name another folder")
     commands = {step: _words(step, plan) for step in STEPS}  # before anything is done: settings may be wrong
+    _methods(plan)
     done = {} if again else _state(state_file).get("steps", {})
     data = data_state(plan.dataset, plan.out)
     kept: dict[str, Any] = {"title": plan.title, "about": plan.about, "steps": {}, "left_out": {}}
@@ -184,6 +185,22 @@ def read_plan(file: Path) -> Plan:
     place = file.parent
     dataset, out = (Path(os.path.normpath(place / study[name])) for name in ("dataset", "out"))
     return Plan(file, dataset, out, title, dict(about), tables)
+
+
+def _methods(plan: Plan) -> None:
+    """Look up the methods that steps name, which else would be missed only when the steps before them are done."""
+    fusion, methods = (
+        plan.tables.get(step, {}).get(key) for step, key in (("fuse", "method"), ("compare", "methods"))
+    )
+    if isinstance(fusion, str):
+        from mrprism.fusion import FUSIONS
+
+        if fusion not in (*FUSIONS, "auto"):
+            raise InputError(f"'{plan.file}': [fuse]: {unknown('method', fusion, [*FUSIONS, 'auto'])}")
+    if isinstance(methods, str):
+        from mrprism.compare.candidates import choose
+
+        choose(methods)
 
 
 def data_state(dataset: Path, out: Path) -> str:

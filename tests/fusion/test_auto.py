@@ -9,7 +9,7 @@ import numpy as np
 from mrprism.cli import call
 from mrprism.core.patterns import count_patterns
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets.raters import SCENARIOS, Scenario, draw_raters
+from mrprism.datasets.raters import SCENARIOS, Scenario, Style, draw_raters
 from mrprism.datasets.write import write_dataset
 from mrprism.fusion.auto import choose
 from mrprism.fusion.band import band_weights
@@ -59,10 +59,18 @@ def test_a_crowd_is_not_left_to_the_vote():
     assert score("auto", False) > score("majority", False) + 0.02
 
 
-def test_two_raters_are_left_to_the_vote():
-    chosen = choose(drawn(SCENARIOS["two"], 8), ("disc",), anonymous=False).choices[0]
+def test_two_raters_on_a_few_images_are_left_to_the_vote():
+    chosen = choose(drawn(SCENARIOS["two"], 7), ("disc",), anonymous=False).choices[0]
     assert (chosen.method, chosen.pooled, chosen.gain) == ("majority", False, None)
     assert "nothing can be judged" in chosen.why
+
+
+def test_two_raters_are_told_apart_where_their_outlines_say_so():
+    chosen = choose(drawn(SCENARIOS["two"], 30), ("disc",), anonymous=False).choices[0]
+    assert (chosen.method, chosen.pooled, chosen.gain) == ("outline", True, None)
+    assert "vary less in themselves" in chosen.why
+    alike = choose(drawn(Scenario((Style(wobble=0.05),) * 2), 12), ("disc",), anonymous=False).choices[0]
+    assert alike.method == "majority"
 
 
 def test_anonymous_raters_have_no_skill_over_all_cases():

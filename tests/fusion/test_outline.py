@@ -16,6 +16,7 @@ from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import fuse_cases
 from mrprism.fusion.drawing import look, signed_distance
 from mrprism.fusion.observers import common_bias, observe, sample
+from mrprism.fusion.outline import outline
 from mrprism.fusion.outline_table import OutlineRow, outline_rows, tell
 from mrprism.fusion.pooling import pool_observers
 from mrprism.fusion.robust import tightest_bundle, weighted_median
@@ -166,10 +167,50 @@ def test_the_common_bias_is_where_most_agree_and_the_steady_more_so():
         assert moved == pytest.approx(shift, abs=1e-6)
 
 
-def test_two_raters_share_the_blame():
-    found = pool_observers(drawn([Style(wobble=0.02), Style(bias=0.2, wobble=0.2)], 12)).observers[0]
+@pytest.mark.parametrize("bias", [0.2, -0.2])
+def test_of_two_raters_the_one_whose_outlines_vary_less_in_themselves_counts_more(bias):
+    unsteady = Style(bias=bias, jitter=0.12, wobble=0.12, shift=0.06)
+    cases = drawn([Style(wobble=0.03), unsteady], 40)
+    found = pool_observers(cases).observers[0]
+    assert found.spread[1] > 2 * found.spread[0]
+    assert abs(found.bias[0]) < 0.03 < abs(found.bias[1])
+    fused = mean_dice(fuse_cases(cases, "outline", pooled=True), cases)
+    assert fused > mean_dice(fuse_cases(cases, "majority"), cases)  # and whichever draws larger
+    assert fused > mean_dice(fuse_cases(cases, "band", pooled=True), cases) - 0.003
+
+
+@pytest.mark.parametrize(
+    "styles", [[Style(wobble=0.04, jitter=0.05)] * 2, [Style(bias=0.2, wobble=0.2), Style()]]
+)
+def test_two_raters_of_whom_little_is_known_share_the_blame(styles):
+    found = pool_observers(drawn(styles, 7)).observers[0]
     assert found.spread[0] == found.spread[1]
     assert found.bias[0] == pytest.approx(-found.bias[1], abs=1e-6)
+
+
+def test_of_two_volumes_the_steadier_counts_more():
+    cases = []
+    for number in range(24):
+        rng = np.random.default_rng(number)
+        grid = np.mgrid[:9, :20, :20] * np.array([2.0, 1.0, 1.0])[:, None, None, None]
+        away = np.linalg.norm(grid - np.array([8, 9.5, 9.5])[:, None, None, None], axis=0)
+        size = rng.uniform(5.5, 6.5)
+        masks = np.stack([away < size, away < size + rng.normal(1, 1.2)])[:, None]
+        image = np.zeros((1, *away.shape), np.float32)
+        cases.append(
+            MultiRaterSample(str(number), image, masks, all_rated(masks), spacing_mm=(2.0, 1.0, 1.0))
+        )
+    found = pool_observers(cases).observers[0]
+    assert found.spread[1] > 1.5 * found.spread[0]
+
+
+def test_a_rater_who_saw_nothing_leaves_no_hole_in_what_another_drew():
+    masks = np.stack([disc(20), disc(20), np.zeros((64, 64), bool)])[:, None]
+    case = MultiRaterSample("one", np.zeros((1, 64, 64), np.float32), masks, all_rated(masks))
+    known = pool_observers([case] * 3)
+    inside = outline(masks, case.rated, observers=known.observers).probability[0]
+    assert 0.5 < inside[32, 32] < 1
+    assert inside[disc(18)].min() == inside[disc(18)].max()
 
 
 def test_raters_who_never_met_are_not_compared():

@@ -84,7 +84,9 @@ def choose(cases: Samples, structures: Sequence[str], *, anonymous: bool, seed: 
     Of some cases that at least three raters drew, each of some raters is left out in turn, the others are fused,
     and the fusion is compared with what the rater drew. The vote stays unless another fusion predicts better
     by more than chance, paired over cases. Skill over all cases is estimated once, with all raters; the
-    fusions judged are not shown the mask they are to predict. Steady raters count more.
+    fusions judged are not shown the mask they are to predict. Steady raters count more. Where hardly a case has
+    three raters nothing can be judged so; the outline model is taken if it tells two raters apart
+    (`mrprism.fusion.pairs`), else the vote.
 
     What all raters do alike no fusion is punished for, here as elsewhere.
 
@@ -98,7 +100,11 @@ def choose(cases: Samples, structures: Sequence[str], *, anonymous: bool, seed: 
         raise InputError("no cases to fuse")
     methods = OF_MASKS if anonymous else OF_PERSONS
     pools = {m: pool(cases, m) if m in POOLED and not anonymous else None for m in methods}
-    steady = _steady(pools.get("outline"), cases[0].rated.shape)
+    observers = pools.get("outline")
+    steady = _steady(observers, cases[0].rated.shape)
+    told_apart = [False] * len(structures)
+    if isinstance(observers, PooledObservers):
+        told_apart = [one.told_apart for one in observers.observers]
     rng = np.random.default_rng(seed)
     rows: list[list[Float[np.ndarray, " M"]]] = [[] for _ in structures]
     at = np.unique(np.linspace(0, len(cases) - 1, 4 * CASES).round().astype(int))
@@ -110,8 +116,8 @@ def choose(cases: Samples, structures: Sequence[str], *, anonymous: bool, seed: 
             if len(row) < CASES and case.rated[:, c].sum() >= 3:
                 row.append(_predicted(case, number, c, methods, pools, steady[c], rng))
     choices = [
-        _choice(structure, methods, np.array(row).reshape(len(row), len(methods)), pools, rng)
-        for structure, row in zip(structures, rows, strict=True)
+        _choice(structure, methods, np.array(row).reshape(len(row), len(methods)), pools, apart, rng)
+        for structure, row, apart in zip(structures, rows, told_apart, strict=True)
     ]
     return Chosen(tuple(_together(choice, choices, pools) for choice in choices), pools)
 
@@ -176,11 +182,15 @@ def _choice(
     methods: Sequence[str],
     scores: Float[np.ndarray, "N M"],
     pools: dict[str, Pooled | None],
+    told_apart: bool,
     rng: np.random.Generator,
 ) -> Choice:
     if len(scores) < 2:
-        why = "vote: fewer than two cases were drawn by three raters or more, so nothing can be judged"
-        return Choice(structure, VOTE, False, len(scores), {}, None, None, None, why)
+        why = "fewer than two cases were drawn by three raters or more, so nothing can be judged"
+        if told_apart:
+            why = f"outline over all cases: {why}, but some raters' outlines vary less in themselves"
+            return Choice(structure, "outline", True, len(scores), {}, None, None, None, why)
+        return Choice(structure, VOTE, False, len(scores), {}, None, None, None, f"vote: {why}")
     means = scores.mean(axis=0)
     best = int(means.argmax())
     gains = scores[:, best] - scores[:, methods.index(VOTE)]

@@ -31,8 +31,13 @@ class Drawing:
     distance: Float32[np.ndarray, "K *box"]  # to the rater's outline, positive inside; in pixels, or in mm
     piece: NDArray[np.int32] | None  # (*box) which piece is nearest, from 0; None: there is one only
     marked: Bool[np.ndarray, "K P"]  # whether the rater marked anything of the piece
-    pixel: float  # the shortest side of a pixel, in pixels or mm
+    spacing: tuple[float, ...]  # of pixels along each axis, in pixels or mm
     radius: float  # of a disc (ball) as large as what half of them marked
+
+    @property
+    def pixel(self) -> float:
+        """The shortest side of a pixel, in pixels or mm."""
+        return float(min(self.spacing))
 
     @property
     def pieces(self) -> int:
@@ -90,7 +95,7 @@ def look(
         distance=distance,
         piece=piece,
         marked=marked,
-        pixel=float(min(spacing)),
+        spacing=spacing,
         radius=radius,
     )
 

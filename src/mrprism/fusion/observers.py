@@ -24,7 +24,8 @@ from scipy.sparse.csgraph import connected_components
 from mrprism.core.patterns import ABSENT
 from mrprism.fusion.drawing import Drawing
 from mrprism.fusion.em import expectation_maximisation
-from mrprism.fusion.robust import LEAST_LEFT, Bundle, locate, tightest_bundle, weighted_median
+from mrprism.fusion.pairs import profiles, share_of_first
+from mrprism.fusion.robust import LEAST_LEFT, Bundle, locate, shrunk, tightest_bundle, weighted_median
 
 SAMPLE = 256  # pixels of each image that are looked at
 BAND = 0.3  # they lie within so many radii of the median outline
@@ -39,6 +40,8 @@ STRETCHES = {True: 5.0, False: 10.0}  # as many independent errors are read from
 EXACT = 0.4  # pixels; nobody can be more exact on a grid
 FEW = 1.0  # a rater's spread is estimated as if so many masks of usual spread had been seen as well
 PIECES = np.array([[4.0, 1.0], [1.0, 4.0]])  # pieces seen before any, [there, marked]
+DOUBT = 3.0  # how far a rater moves from image to image is estimated as if so many usual images had been seen, too
+APART = 1.5  # times another's spread: clearly less steady
 UNSEEN = 0.15  # spread in radii before anything is seen
 JUDGES = 4  # masks of an image, at least, of which some can lie close together and not by chance
 JUDGED = (8, 40)  # images, at least and at most, on which the model is held against one without persons
@@ -61,6 +64,12 @@ class Observers:
     pieces: float  # share of the pieces that are there
     linked: Bool[np.ndarray, " R"]  # whether the rater ever met another one; else bias and spread are guesses
     erratic: bool = False  # who draws well changes from image to image: every mask shows it in its own image
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether some of the raters who were compared seem clearly steadier than others."""
+        spread = self.spread[self.linked]
+        return len(spread) > 1 and float(spread.max()) > APART * float(spread.min())
 
     def unit(self, radius: float) -> float:
         """Length of one radius as biases are told in it, in an image whose structure has this radius."""
@@ -88,6 +97,7 @@ class Sight(NamedTuple):
     marked: Bool[np.ndarray, "K P"]
     pixel: float
     radius: float
+    profiles: Float[np.ndarray, "2 direction"] | None  # of two masks; else not needed
 
 
 def sample(drawing: Drawing, most: int | None = SAMPLE) -> Sight:
@@ -112,6 +122,7 @@ def sample(drawing: Drawing, most: int | None = SAMPLE) -> Sight:
         marked=drawing.marked,
         pixel=drawing.pixel,
         radius=drawing.radius,
+        profiles=profiles(drawing) if len(drawing.drew) == 2 else None,
     )
 
 
@@ -196,7 +207,7 @@ def _beyond_chance(values: Float[np.ndarray, " N"]) -> float:
     """The median, less what chance alone may have made of it."""
     middle = float(np.median(values))
     error = 1.25 * 1.48 * float(np.median(np.abs(values - middle))) / np.sqrt(len(values))
-    return middle * max(0.0, 1 - (error / middle) ** 2) if middle else 0.0
+    return shrunk(middle, error)
 
 
 class _Sights:
@@ -214,11 +225,22 @@ class _Sights:
         self.pixel = np.array([sight.pixel for sight in sights]) / self.unit
         self.least = (EXACT * self.pixel) ** 2
         self.near = np.maximum(NEAR * radius / self.unit, self.pixel)
+        self.profiles = {n: s.profiles for n, s in enumerate(sights) if s.profiles is not None}
         for n, sight in enumerate(sights):
             count = len(sight.drew)
             self.who[n, :count], self.there[n, :count] = sight.drew, True
             self.distance[n, :count] = sight.distance / self.unit[n]
             self.seen[n, :count] = sight.seen
+
+    def share(self, rater: int) -> float:
+        """Of the variance of two raters who met nobody else, that of the first."""
+        at = [n for n, who in enumerate(self.who) if n in self.profiles and who[0] == rater]
+        if len(at) < JUDGED[0]:
+            return 0.5
+        both = np.stack([self.profiles[n] for n in at])
+        return share_of_first(
+            both, self.unit[at], relative=self.power == 1, least=float(np.median(self.least))
+        )
 
 
 def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
@@ -227,6 +249,7 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
     everyone = np.bincount(who[there], minlength=raters)
     linked = everyone > 0
     groups = _who_met_whom(who, there, raters)
+    shares = [(group, sights.share(int(group[0]))) for group in groups if len(group) == 2]
     bias, variance = np.zeros(raters), np.full(raters, UNSEEN**2)
     own = np.where(there, variance[who], 1.0)  # variance of each mask
     likely = -np.inf
@@ -254,20 +277,18 @@ def _go_round(sights: _Sights, persons: bool) -> tuple[Observers, float]:
         sums = np.bincount(who[there], (steady * scatter)[there], raters)
         usual = sums.sum() / max(everyone.sum(), 1)
         new = np.maximum((sums + FEW * usual) / (everyone + FEW), np.median(sights.least))
-        variance = (
-            _of_groups(new, groups) if persons else np.full(raters, max(usual, np.median(sights.least)))
-        )
+        variance = _of_pairs(new, shares) if persons else np.full(raters, max(usual, np.median(sights.least)))
         own = mask_variance(variance[who], scatter, sights.least[:, None], persons)
         own[~there] = 1.0
         settled = np.abs(own - before).max() <= SETTLED * own.max()
         if persons:
-            bias = np.array(
-                [_middle(displaced[there & (who == r)]) if linked[r] else 0.0 for r in range(raters)]
-            )
+            each = [displaced[there & (who == r)] for r in range(raters)]
+            bias = np.array([_middle(some) if len(some) else 0.0 for some in each])
+            doubt = _doubt(each, bias, variance)
             for group in groups:
                 spread = np.sqrt(variance[group])
                 bias[group] -= common_bias(bias[group], spread, EXACT / 2 * float(np.median(sights.pixel)))
-                bias[group] *= _believed(bias[group], variance[group] / everyone[group])
+                bias[group] *= _believed(bias[group], doubt[group])
         likely = _likelihood(sights, scatter, own)
         if settled:
             break
@@ -323,6 +344,24 @@ def _believed(bias: Float[np.ndarray, " R"], doubt: Float[np.ndarray, " R"]) -> 
     return np.asarray(differ / (differ + doubt)) if differ > 0 else np.zeros(len(bias))
 
 
+def _doubt(
+    displaced: Sequence[NDArray[np.floating]],
+    bias: Float[np.ndarray, " R"],
+    variance: Float[np.ndarray, " R"],
+) -> Float[np.ndarray, " R"]:
+    """Variance of the error of each rater's bias, by how much it changes from image to image.
+
+    Where an image has few raters, most of that is not the rater's own but that of the others they are held against.
+    """
+    usual = [np.minimum((some - bias[r]) ** 2, 1.0) for r, some in enumerate(displaced)]
+    count = np.array([len(some) for some in displaced])
+    sums = np.array([some.sum() for some in usual])
+    free = np.maximum(count - 1, 0)
+    pooled = sums.sum() / max(free.sum(), 1)
+    own = (sums + DOUBT * pooled) / (free + DOUBT)
+    return np.asarray(np.maximum(own, variance) / np.maximum(count, 1))
+
+
 def _middle(values: NDArray[np.floating]) -> float:
     """A robust mean: Student-t with the spread of the values themselves."""
     middle = float(np.median(values))
@@ -345,13 +384,12 @@ def _who_met_whom(
     return [group for group in groups if len(group)]
 
 
-def _of_groups(
-    variance: Float[np.ndarray, " R"], groups: Sequence[NDArray[np.int64]]
+def _of_pairs(
+    variance: Float[np.ndarray, " R"], pairs: Sequence[tuple[NDArray[np.int64], float]]
 ) -> Float[np.ndarray, " R"]:
-    """Of two raters who met nobody else only the sum of their variances shows: they share it evenly."""
-    for group in groups:
-        if len(group) == 2:
-            variance[group] = variance[group].mean()
+    """Of two raters who met nobody else only the sum of their variances shows beside each other."""
+    for pair, share in pairs:
+        variance[pair] = 2 * variance[pair].mean() * np.array([share, 1 - share])
     return variance
 
 

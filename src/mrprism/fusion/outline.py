@@ -95,16 +95,17 @@ def enclosed(drawing: Drawing, raters: Observers, *, persons: bool) -> Enclosed:
     Args:
         persons: Raters have biases and spreads of their own. If not, what all of them agree on stands.
     """
-    agreed = np.asarray((drawing.distance > 0).all(axis=0) & (not len(drawing.empty)))
+    enclosed_by_all = np.asarray((drawing.distance > 0).all(axis=0))  # who drew; others may have seen nothing
     asked = _asked(drawing, raters, persons)
     sighting = sight(drawing, raters, asked, persons)
     there = pieces_there(drawing, raters)
+    of_piece = there[0] if drawing.piece is None else there[drawing.piece]
+    inside: NDArray[np.float32] = np.asarray(enclosed_by_all * of_piece, np.float32)
     chance = ndtr(sighting.hidden / sighting.spread)
-    chance *= there[0] if drawing.piece is None else there[drawing.piece[asked]]
-    inside: NDArray[np.float32] = np.asarray(agreed, np.float32)
-    inside[asked] = chance
+    inside[asked] = chance * (of_piece if drawing.piece is None else of_piece[asked])
     if not persons:
-        inside[agreed] = 1
+        if not len(drawing.empty):
+            inside[enclosed_by_all] = 1
         inside[(drawing.distance < 0).all(axis=0)] = 0
     displaced = np.stack([sighting.displaced, sighting.rest], axis=1) * raters.unit(drawing.radius)
     return Enclosed(inside, displaced, _expected(drawing, there, len(raters.bias)))

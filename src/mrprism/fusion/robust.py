@@ -55,6 +55,11 @@ def weighted_median(
     return np.asarray(np.squeeze((ends[0] + ends[1]) / 2, axis))
 
 
+def shrunk(value: float, error: float) -> float:
+    """An estimate less what chance alone may have made of it."""
+    return value * max(0.0, 1 - (error / value) ** 2) if value else 0.0
+
+
 class Bundle(NamedTuple):
     """Masks of one image that lie close together, the others counting little."""
 

@@ -14,7 +14,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.cases import shared
-from mrprism.fusion.pooling import EM, Pooled
+from mrprism.fusion.pooling import EM, Pooled, PooledObservers
 from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Pixels
 from mrprism.learn.losses import LOSSES, LossName
@@ -99,14 +99,16 @@ class FusedLabel(Method):
     def estimate_skill(self, samples: Sequence[MultiRaterSample]) -> Pooled:
         """What the masks of all training cases say about the raters; distances are in pixels of the training."""
         fusion = TWO_STEPS[self.label]
-        if len(self.task.raters) == 2:
+        options = {"margin": self.margin} if fusion in EM else {}
+        found = shared(samples, fusion, task=self.task, **options)
+        told = isinstance(found, PooledObservers) and all(one.told_apart for one in found.observers)
+        if len(self.task.raters) == 2 and not told and self.label != "auto":
             warnings.warn(
                 f"label '{self.label}': of two raters no mask tells which one is better, so their skill is a guess; "
                 "label 'majority' keeps what both have marked",
                 stacklevel=2,
             )
-        options = {"margin": self.margin} if fusion in EM else {}
-        return shared(samples, fusion, task=self.task, **options)
+        return found
 
     def check_label(self, samples: Sequence[MultiRaterSample]) -> None:
         """Refuse training cases of which none has the label."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mrprism.metrics import hd95
+from mrprism.metrics import distance, hd95
+from mrprism.metrics.distance import pairwise_hd95
 
 
 def disc(row: float, column: float, radius: float, size: int = 64) -> np.ndarray:
@@ -78,3 +79,29 @@ def test_distances_are_those_of_the_whole_distance_map() -> None:
             np.percentile(maps[other][outlines[one]], 95), np.percentile(maps[one][outlines[other]], 95)
         )
         assert hd95(masks[one], masks[other], spacing) == wanted
+
+
+@pytest.mark.parametrize("slab", [1, 300, 1 << 21])
+def test_in_a_large_box_trees_find_the_distances_of_the_map(
+    monkeypatch: pytest.MonkeyPatch, slab: int
+) -> None:
+    rng = np.random.default_rng(5)
+    smooth = [ndimage.gaussian_filter(rng.random((17, 14, 11)), 1.5) > 0.5 for _ in range(2)]
+    noise, far, none = (
+        rng.random((17, 14, 11)) > 0.5,
+        np.zeros((17, 14, 11), bool),
+        np.zeros((17, 14, 11), bool),
+    )
+    far[15, 2:9, 3:8] = True
+    volumes = np.stack([*smooth, noise, far, none, np.ones_like(none)])
+    flat = np.stack([disc(30, 30, 12), disc(34, 28, 9), disc(2, 60, 9)])
+    for masks, spacing in ((volumes, (2.5, 0.7, 0.9)), (flat, (0.4, 1.7))):
+        wanted = pairwise_hd95(masks, spacing)
+        pairs = [hd95(one, other, spacing) for one in masks for other in masks]
+        with monkeypatch.context() as changed:
+            changed.setattr(distance, "LARGE", 0)
+            changed.setattr(distance, "SLAB", slab)
+            changed.setattr(distance, "TREES", 60)
+            np.testing.assert_allclose(pairwise_hd95(masks, spacing), wanted, rtol=1e-6)
+            found = [hd95(one, other, spacing) for one in masks for other in masks]
+        np.testing.assert_allclose(found, pairs, rtol=1e-6)

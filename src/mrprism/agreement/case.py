@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class CaseMeasures:
 
 
 def measure(
-    masks: Bool[np.ndarray, "R *space"],
+    masks: Sequence[np.ndarray] | Bool[np.ndarray, "R *space"],
     rated: Bool[np.ndarray, "R"],
     spacing_mm: Spacing = None,
     *,
@@ -51,7 +52,7 @@ def measure(
     """Measure one structure of one image.
 
     Args:
-        masks: What each rater drew; not read where `rated` is False.
+        masks: What each rater drew, each of one shape; not read where `rated` is False.
         rated: Which raters did this structure.
         spacing_mm: Size of a pixel along each axis of space.
         distances: Also HD95, by far the slowest part.
@@ -70,11 +71,13 @@ def measure(
 
     pair_hd95, others_hd95 = np.full(len(first), np.nan), np.full(len(rated), np.nan)
     if distances and rated.sum() > 1:
-        cropped = masks[(slice(None), *_box(masks, rated))]
-        there = rated.reshape(-1, *[1] * (masks.ndim - 1))
-        steps = spacing_mm or (1.0,) * (masks.ndim - 1)  # unknown: pixels
-        pair_hd95 = np.where(both, pairwise_hd95(cropped & there, steps)[first, second], np.nan)
-        others_hd95 = _others_hd95(cropped, rated, steps)
+        box, there = _box(masks, rated), np.flatnonzero(rated).tolist()
+        cropped = [masks[r][box] for r in there]
+        steps = spacing_mm or (1.0,) * len(box)  # unknown: pixels
+        square = np.full((len(rated), len(rated)), np.nan)
+        square[np.ix_(there, there)] = pairwise_hd95(cropped, steps)
+        pair_hd95 = square[first, second]
+        others_hd95[there] = _others_hd95(cropped, steps)
     return CaseMeasures(
         rated=rated,
         tally=tally(table),
@@ -149,22 +152,27 @@ def overlap_of(others: Float[np.ndarray, "*batch 5"]) -> Float[np.ndarray, "*bat
     return np.stack([score, ratio(both, majority), ratio(both, drawn)], axis=-1)
 
 
-def _others_hd95(masks: np.ndarray, rated: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    votes = masks[rated].sum(axis=0, dtype=np.int64)
-    others = int(rated.sum()) - 1
-    values = [
-        float(hd95(masks[r], 2 * (votes - masks[r]) > others, spacing)) if rated[r] else np.nan
-        for r in range(len(masks))
-    ]
-    return np.asarray(values, float)
+def _others_hd95(masks: Sequence[np.ndarray], spacing: tuple[float, ...]) -> list[float]:
+    votes = np.zeros(masks[0].shape, np.min_scalar_type(2 * len(masks)))
+    for mask in masks:
+        votes += mask
+    others, majority = len(masks) - 1, np.empty(votes.shape, bool)
+    found = []
+    for mask in masks:
+        for plane, (voted, own) in enumerate(zip(votes, mask, strict=True)):
+            majority[plane] = 2 * (voted - own) > others
+        found.append(hd95(mask, majority, spacing))
+    return found
 
 
-def _box(masks: np.ndarray, rated: np.ndarray) -> tuple[slice, ...]:
+def _box(masks: Sequence[np.ndarray] | np.ndarray, rated: np.ndarray) -> tuple[slice, ...]:
     # distances between outlines do not change when the empty surround is cut off
-    union = np.logical_or.reduce(masks[rated], axis=0)
+    first = masks[0]
     box = []
-    for axis in range(union.ndim):
-        along = np.flatnonzero(union.any(axis=tuple(a for a in range(union.ndim) if a != axis)))
+    for axis in range(first.ndim):
+        others = tuple(a for a in range(first.ndim) if a != axis)
+        lines = [masks[r].any(axis=others) for r in np.flatnonzero(rated).tolist()]
+        along = np.flatnonzero(np.logical_or.reduce(lines))
         box.append(slice(int(along[0]), int(along[-1]) + 1) if len(along) else slice(0, 1))
     return tuple(box)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -73,10 +74,16 @@ def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
     )
 
 
-def most_disputed(masks: Bool[np.ndarray, "R D H W"], rated: Bool[np.ndarray, "R"]) -> int:
+def most_disputed(
+    masks: Sequence[np.ndarray] | Bool[np.ndarray, "R D H W"], rated: Bool[np.ndarray, "R"]
+) -> int:
     """The slice that raters disagree most about; the first where they nowhere do."""
-    votes = masks[rated].sum(axis=0, dtype=np.int16)
-    return int(np.minimum(votes, rated.sum() - votes).sum(axis=(1, 2)).argmax())
+    there = np.flatnonzero(rated).tolist()
+    dispute = []
+    for z in range(len(masks[0])):
+        votes = np.sum([masks[r][z] for r in there], axis=0, dtype=np.int16)
+        dispute.append(int(np.minimum(votes, len(there) - votes).sum()))
+    return int(np.argmax(dispute))
 
 
 def disagreement(masks: Bool[np.ndarray, "R H W"], rated: Bool[np.ndarray, "R"]) -> Float[np.ndarray, "H W"]:

@@ -44,14 +44,18 @@ class Outlined:
         drawn = [piece.box for (_, c), piece in self.pieces.items() if c == structure and not piece.empty]
         return joined(drawn) if drawn else tuple(slice(0, 1) for _ in self.space)
 
-    def on_box(self, structure: int) -> tuple[Bool[np.ndarray, "R *box"], int]:
-        """The masks of a structure on its box, and how many pixels lie outside; absent raters have an empty mask."""
+    def on_box(self, structure: int) -> tuple[list[Bool[np.ndarray, "*box"]], int]:
+        """The masks of a structure on its box, and how many pixels lie outside; absent raters have an empty mask.
+
+        Not to be written into: a mask that fills the box is the piece itself.
+        """
         box = self.box(structure)
-        masks = np.zeros((len(self.rated), *(part.stop - part.start for part in box)), bool)
+        nothing_drawn = np.broadcast_to(np.False_, [part.stop - part.start for part in box])
+        masks = [nothing_drawn] * len(self.rated)
         for (r, c), piece in self.pieces.items():
             if c == structure and not piece.empty:
                 masks[r] = piece.on(box)
-        return masks, math.prod(self.space) - masks[0].size
+        return masks, math.prod(self.space) - nothing_drawn.size
 
 
 def outlined(sample: MultiRaterSample) -> Outlined:

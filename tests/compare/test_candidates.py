@@ -34,6 +34,7 @@ def test_all_is_every_method_once() -> None:
     everything = keys("all")
     assert len(everything) == len(set(everything))
     assert {candidate.method for candidate in choose("all").candidates(False)} == set(METHODS)
+    assert {slot.candidate.key for table in TABLES.values() for slot in table.slots} <= set(everything)
 
 
 def test_the_ablation_is_a_full_cross_and_shares_the_default_run() -> None:
@@ -70,6 +71,21 @@ def test_options_make_another_candidate() -> None:
 
 def test_a_method_that_a_table_has_is_not_listed_twice() -> None:
     assert choose("table1,mrnet,mrnet").others == ()
+
+
+@pytest.mark.parametrize(
+    "methods", ["fused-label", "fused-label:label=soft-vote", "fused-label,fused-label:label=majority"]
+)
+def test_what_is_always_there_is_not_trained_twice(methods: str) -> None:
+    assert keys(methods) == [candidate.key for candidate in PLAIN]
+
+
+def test_an_option_at_its_default_is_no_other_method() -> None:
+    assert keys("mrprism,mrprism:recurrences=3").count("mrprism") == 1
+    assert choose("mrprism:recurrences=3,mrprism,mrprism:recurrences=2").others == (
+        Candidate("mrprism", {"recurrences": 3}),
+        Candidate("mrprism", {"recurrences": 2}),
+    )
 
 
 @pytest.mark.parametrize(

@@ -412,3 +412,16 @@ def test_networks_that_collapsed_alike_are_named_in_one_sentence(folder: Path) -
     shades = {name: {cell.shade for cell in cells} for name, cells, *_ in part.lines}
     assert shades["Crowd layer (MW) (collapsed)"] == {"transparent"}
     assert "transparent" not in shades["U-Net on the hard vote"]
+
+
+def test_what_is_always_there_stands_once_also_in_comparisons_of_earlier_versions(tmp_path: Path) -> None:
+    """Which trained it twice, under two names."""
+    make_plan(tmp_path, methods=["fused-label", "fuse", "crowd-layer"], seeds=[0])
+    for method in (SOFT, HARD, "fused-label", "crowd-layer"):
+        make_run(tmp_path, method, 0, flat(BASE))
+    labels = [line.label for line in the_table(tmp_path).structures[0].lines]
+    assert len(labels) == len(set(labels)) == 3
+    assert [line.label for line in the_table(tmp_path, "fusions").structures[0].lines] == [
+        "Majority vote",
+        "STAPLE",
+    ]

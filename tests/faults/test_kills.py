@@ -32,6 +32,7 @@ OVER = {
     "fuse --masks": 8,
     "report": 4,
     "predict": 4,
+    "compare": 3,
 }  # over an older result of the same command
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -299,17 +300,19 @@ def over_an_older_one(
     key: str,
     result: Callable[[Path], dict[str, bytes]],
     kills: int,
+    ends: int = 0,
 ) -> None:
     """Killed while it replaces an older result: what is there is the old one, the new one, or is taken for none.
 
     Args:
         key: The file by which readers know a result; without it there may be a part of one, and never a mixture.
+        ends: The exit code of a command that was not killed.
     """
-    forks.finish(older)
+    forks.finish(older, ends)
     old = result(out)
     kept = out.with_name("kept")
     shutil.copytree(out, kept)
-    seconds = forks.finish(newer)
+    seconds = forks.finish(newer, ends)
     new = result(out)
     assert old != new
     moments = random.Random(kills)
@@ -319,18 +322,18 @@ def over_an_older_one(
         shutil.copytree(kept, out)
         moment = seconds * (1 - moments.random() ** 3)  # late moments more often: that is when it writes
         code, _ = forks.run(newer, moment)
-        assert code in (0, -9), forks.log.read_text()
+        assert code in (ends, -9), forks.log.read_text()
         found = result(out)
         if key in found:
             untold = {name: content for name, content in new.items() if name != "settings.toml"}
             assert found in (old, new, untold)  # what a command was told is written when it has done it
         else:
             assert any(found.items() <= whole.items() for whole in (old, new)), "a mixture"
-        hits += code != 0
+        hits += code != ends
         if hits == kills:
             break
     assert hits == kills
-    forks.finish(newer)
+    forks.finish(newer, ends)
     assert result(out) == new
     assert [path for path in out.rglob(".*") if path.name.endswith((".unfinished", ".tmp"))] == []
 
@@ -422,6 +425,31 @@ def test_predict_over_an_older_answer(forks: Forks, squares: Path, tmp_path: Pat
         return {name: content for name, content in found.items() if "unfinished" not in name}
 
     over_an_older_one(forks, command(0), command(1), out, "a/prediction.json", result, OVER["predict"])
+
+
+def test_compare_over_older_tables(forks: Forks, squares: Path, tmp_path: Path) -> None:
+    """A method more: the tables and the page of both take the places of the older ones all together."""
+    out = tmp_path / "out"
+
+    def command(methods: str) -> list[str]:
+        # fmt: off
+        return [
+            "compare", str(squares), "--out", str(out), "--methods", methods, "--epochs", "1", "--size", "20",
+            "--batch-size", "2", "--backbone", "small", "--device", "cpu", "--jobs", "1", "--quiet",
+        ]
+        # fmt: on
+
+    def result(out: Path) -> dict[str, bytes]:
+        found = {
+            path.name: path.read_bytes()
+            for ending in ("csv", "md", "tex")
+            for path in out.glob(f"*.{ending}")
+        }
+        return found | {path.name: b"" for path in out.glob("compare.html")}  # which holds times
+
+    # 1: after an epoch every network has collapsed
+    newer = command("toy,toy:wait=0.001")
+    over_an_older_one(forks, command("toy"), newer, out, "compare.html", result, OVER["compare"], ends=1)
 
 
 def test_they_are_at_least_ninety() -> None:

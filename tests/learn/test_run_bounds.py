@@ -24,7 +24,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.datasets import write_dataset
 from mrprism.learn import weights
-from mrprism.learn.bounds import Options
+from mrprism.learn.bounds import Names, Options
 from mrprism.learn.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mrprism.learn.header import MOST_BYTES, read_header
 from mrprism.learn.methods import METHODS
@@ -91,6 +91,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda c: c.update(method="mrprism", options={"predict_recurrences": 10**7}),
         "'predict_recurrences' of method",
     ),
+    "shuffles": (lambda c: c.update(method="mrprism", options={"shuffles": 101}), "'shuffles' of method"),
     "hypotheses": (
         lambda c: c.update(method="multiple-hypotheses", options={"hypotheses": 2**31}),
         "option 'hypotheses' is 2147483648; expected a number of at most 1e+09",
@@ -180,11 +181,24 @@ def test_a_config_that_is_no_config_is_refused(run: Path, text: str) -> None:
         Run.open(run)
 
 
-def test_a_config_of_gigabytes_is_not_read(run: Path) -> None:
-    with (run / "config.json").open("r+b") as file:
+@pytest.mark.parametrize("name", ["config.json", "result.json", "state.json"])
+def test_json_of_gigabytes_is_not_read(run: Path, name: str) -> None:
+    with (run / name).open("ab") as file:
         file.truncate(1 << 40)  # a hole: it takes no room
-    with pytest.raises(InputError, match=r"config\.json has more than 64 MiB"):
-        Run.open(run)
+    with pytest.raises(InputError, match=rf"{name} has more than 64 MiB"):
+        read_model(run / name, RunConfig)
+
+
+def test_a_run_has_a_million_cases_at_most() -> None:
+    with pytest.raises(ValidationError, match="there are 1000001 cases; at most 1000000 are read"):
+        TypeAdapter(Names).validate_python(("a",) * 1_000_001)
+
+
+def test_a_header_lists_a_hundred_thousand_tensors_at_most(run: Path) -> None:
+    file, one = run / "weights.safetensors", tensor([0], 0)
+    file.write_bytes(header_of({f"{number}": one for number in range(100_001)}))
+    with pytest.raises(InputError, match=r"weights\.safetensors is no whole safetensors file: .*100001"):
+        read_header(file)
 
 
 def header_of(entries: object, data: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ def _slot(
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _label(candidate: Candidate) -> str:
@@ -224,7 +225,16 @@ class Choice:
         if any(fuses(candidate) for candidate in self.others):
             always += FUSIONS
         listed = [slot.candidate for name in self.tables for slot in TABLES[name].slots]
-        return list({candidate.key: candidate for candidate in [*always, *listed, *self.others]}.values())
+        found = {candidate.key: candidate for candidate in [*always, *listed]}
+        there = {_whole(candidate) for candidate in found.values()}
+        return [*found.values(), *(other for other in self.others if _whole(other) not in there)]
+
+
+def _whole(candidate: Candidate) -> str:
+    """A candidate with every option there is: one by its defaults and one that is told them are the same."""
+    parameters = inspect.signature(method_class(candidate.method)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return Candidate(candidate.method, {**defaults, **candidate.options}).key
 
 
 def fuses(candidate: Candidate) -> bool:
@@ -257,10 +267,15 @@ def choose(methods: str) -> Choice:
 
 
 def _unlike(others: Sequence[Candidate], tables: Iterable[str]) -> list[Candidate]:
-    """Those that no table has, each once."""
-    listed = {slot.candidate.key for name in tables for slot in TABLES[name].slots}
-    listed |= {candidate.key for candidate in (*PLAIN, CEILING)}
-    return list({c.key: c for c in others if c.key not in listed}.values())
+    """Those that no table has, and that are not there anyway, each once."""
+    seen = {_whole(slot.candidate) for name in tables for slot in TABLES[name].slots}
+    seen |= {_whole(candidate) for candidate in (*PLAIN, CEILING)}
+    found = []
+    for candidate in others:
+        if (whole := _whole(candidate)) not in seen:
+            seen.add(whole)
+            found.append(candidate)
+    return found
 
 
 def _candidate(word: str) -> Candidate:

@@ -185,7 +185,9 @@ class Comparison:
     def contents(self) -> list[TableOfContents]:
         """The tables to make: those of the paper, and one or two for what stands in none of them."""
         chosen = [table for name, table in TABLES.items() if name in self.plan.tables]
-        others = [self.results[c.key] for c in self.plan.choice.others]
+        asked = self.plan.choice.others
+        others = [self.results[c.key] for c in asked if c.key in self.results]
+        there = [c for c in asked if c.key not in self.results]  # under another name, and trained once
         image = [_own_slot(r.candidate, "image") for r in others if r.entry("image") or not r.runs]
         masks = [
             _own_slot(r.candidate, "masks")
@@ -194,7 +196,7 @@ class Comparison:
         ]
         if image or not chosen:
             chosen.append(TableOfContents("methods", "Other methods" if chosen else "Methods", tuple(image)))
-        if masks and "table3" not in self.plan.tables:
+        if (masks or any(map(fuses, there))) and "table3" not in self.plan.tables:
             remark = TABLES["table3"].remark
             masks = [*self.vote_slots(), *masks]
             chosen.append(TableOfContents("fusions", "Given the raters' masks", tuple(masks), remark))

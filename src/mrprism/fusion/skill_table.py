@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 
 from mrprism.core.rows import Rows
 
-BLOCK = 1 << 22  # numbers of a bootstrap in memory at a time
+BLOCK = 1 << 20  # numbers of a bootstrap in memory at a time
 
 
 @dataclass(frozen=True)

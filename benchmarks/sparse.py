@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -45,14 +46,16 @@ LABELS = {
 }
 
 
-def cases(kind: str) -> Iterator[MultiRaterSample]:
+def cases(
+    kind: str, size: int = SIZE, counts: Mapping[str, int] = MappingProxyType(CASES)
+) -> Iterator[MultiRaterSample]:
     """Each image outlined by some of the scenario's raters, drawn at random."""
     scenario, each = KINDS[kind]
     group = SCENARIOS[scenario]
     styles = group.styles
-    splits = [split for split, count in CASES.items() for _ in range(count)]
+    splits = [split for split, count in counts.items() for _ in range(count)]
     for number, split in enumerate(splits):
-        image, truth = fundus(np.random.default_rng((SEED, number, 0)), SIZE)
+        image, truth = fundus(np.random.default_rng((SEED, number, 0)), size)
         if each is None:
             masks, rated = draw_raters(truth, group, np.random.default_rng((SEED, number, 1)), image)
             yield MultiRaterSample(f"case{number:04d}", image, masks, rated, reference=truth, split=split)
@@ -74,7 +77,9 @@ def dice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(total > 0, 200 * both / np.maximum(total, 1), 100.0)
 
 
-def scores(run: Path, test: list[MultiRaterSample]) -> tuple[np.ndarray, np.ndarray | None]:
+def scores(
+    run: Path, test: list[MultiRaterSample], size: int = TRAINED
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Mean Dice at 0.5 with the truth: of the network, and of its fusion of the given masks with the image."""
     predictor = mrprism.load_run(run)
     seen = [dice(predictor.predict(case.image).probability > 0.5, case.reference) for case in test]
@@ -82,7 +87,7 @@ def scores(run: Path, test: list[MultiRaterSample]) -> tuple[np.ndarray, np.ndar
         return np.mean(seen, 0), None
     fused = []
     for case in test:
-        small = resize_sample(case, TRAINED)
+        small = resize_sample(case, size)
         with torch.inference_mode():
             probability = predictor.method.fuse_given(collate([small]).only("both"))[0].numpy()
         fused.append(dice(probability > 0.5, small.reference))

@@ -11,6 +11,7 @@ network's own unsteadiness. docs/concepts/mrprism.md says what was measured.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -116,19 +117,30 @@ def look(
                 continue
             area = float(np.median([masks[r, c].sum() for r in marks]))
         radius[c] = np.sqrt(max(area, SMALLEST) / np.pi)
+        # further away than a radius from all that is marked no distance tells anything more
+        box = _around((probability[c] > 0.5) | masks[marks, c].any(0), math.ceil(REACH * radius[c]) + 1)
         if answered[c]:
-            network[c] = _clipped(answered_distance(probability[c]), radius[c])
+            network[c][box] = _clipped(answered_distance(probability[c][box]), radius[c])
         for r in marks:
-            drawn[r, c] = _clipped(signed_distance(masks[r, c]), radius[c])
+            drawn[r, c] = np.full(size, -REACH, np.float32)
+            drawn[r, c][box] = _clipped(signed_distance(masks[r, c][box]), radius[c])
             if answered[c]:
                 close = NEAR / radius[c]
-                apart = (drawn[r, c] - network[c])[
-                    (np.abs(drawn[r, c]) < close) | (np.abs(network[c]) < close)
-                ]
+                near = (np.abs(drawn[r, c]) < close) | (np.abs(network[c]) < close)
+                apart = (drawn[r, c] - network[c])[near]
                 if apart.size:
                     offset[r, c] = np.clip(apart.mean(), -OFTEN, OFTEN)
                     ripple[r, c] = np.minimum((apart - offset[r, c]) ** 2, OFTEN**2).mean()
     return Seen(radius, network, answered, marked, drawn, offset, ripple)
+
+
+def _around(mask: Bool[np.ndarray, "H W"], margin: int) -> tuple[slice, slice]:
+    """The box of what is marked, grown."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + margin + 1),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + margin + 1),
+    )
 
 
 def estimate(

@@ -97,7 +97,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
             drawn = sample.masks[0, s]
             layer.save(sample.name, structure, "ann", mask=drawn, start=Start(kind="union"), status="final")
     mrprism.train(
-        data, "mrprism", root / "runs/prism", backbone="small", size=32, epochs=1, device="cpu", quiet=True
+        data,
+        "fused-label",
+        root / "runs/prism",
+        backbone="small",
+        size=32,
+        epochs=1,
+        device="cpu",
+        quiet=True,
     )
     draw, place = np.random.default_rng(0), np.diag([0.8, 0.8, 2.5, 1.0])
     for case in range(8):

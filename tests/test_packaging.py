@@ -28,6 +28,8 @@ def test_one_version_everywhere(project: dict[str, Any]) -> None:
     assert project["version"] == mrprism.__version__
     assert f'version: "{mrprism.__version__}"' in recipe
     assert f"\nversion: {mrprism.__version__}\n" in citation
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", changes, re.M)[0] in (mrprism.__version__, "Unreleased")
 
 
 def test_the_conda_recipe_needs_what_the_package_needs(project: dict[str, Any]) -> None:

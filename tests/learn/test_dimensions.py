@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,15 @@ def test_dimensions_hidden_in_a_task_are_refused() -> None:
     written["task"]["dims"] = 3
     with pytest.raises(ValueError, match="dims stands beside it"):
         RunConfig.model_validate(written)
+
+
+def test_pages_name_the_methods_that_learn_from_images_only() -> None:
+    from mrprism.cli.train import run
+    from mrprism.learn.methods import METHODS, method_class
+
+    flat = {name for name in METHODS if 3 not in method_class(name).dims}
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    told = re.search(r"slices only: ([^.]*)\.", page)
+    assert told is not None and set(re.findall(r"`([\w-]+)`", told[1])) == flat
+    told = re.search(r"as they are but ([^(]*), which take", str(run.__doc__))
+    assert told is not None and set(re.split(r",\s+|\s+and\s+", told[1])) == flat

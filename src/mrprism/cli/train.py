@@ -87,6 +87,9 @@ def run(
     checkpoint. On a CPU a resumed training gives the very weights of one never stopped, with the libraries and on
     the kind of machine it was begun with.
 
+    All methods learn from volumes as they are but mrprism-outline, mrnet, diagnosis-first, agnet, posal, beal and
+    diagnosis-first-fusion, which take their slices (--slices).
+
     Examples:
 
         mrprism train fundus --out runs/prism

@@ -6,6 +6,8 @@
     def test_my_method(check):
         check(Subject(MyMethod))
 
+A method whose `dims` name 3 is checked on volumes as well: `Subject(MyMethod, dims=3)`.
+
 Each raises AssertionError with a sentence where a promise is broken. They train on a few small images on the
 CPU; a method is checked in about a minute.
 """
@@ -25,6 +27,7 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
 from mrprism.learn.methods.method import Method
+from mrprism.learn.space import aside, axes
 
 EPOCHS = 2
 MAPS = ("probability", "raters", "confidence", "confusion", "draws")
@@ -37,6 +40,7 @@ class Subject:
     make: Callable[..., Method]  # (task, *, backbone) -> a method with fresh weights; its class will do
     backbone: str = "small"
     fitting_steps: int = 50  # optimiser steps in which it learns two images by heart
+    dims: int = 2  # 3: on volumes of thick slices
 
     def method(self, task: Task, backbone: str | None = None) -> Method:
         """One with fresh weights, the same ones each time."""
@@ -44,19 +48,39 @@ class Subject:
         return self.make(task, backbone=backbone or self.backbone)
 
 
+Space = tuple[int, ...]
+# sizes by dimensions
+SMALL: dict[int, Space] = {2: (32, 32), 3: (8, 16, 16)}
+WIDE: dict[int, Space] = {
+    2: (48, 48),
+    3: (8, 16, 40),
+}  # more than one feature at stride 32: attention has a choice
+ODD: dict[int, tuple[tuple[Space, int, int], ...]] = {  # with raters and structures
+    2: (((50, 70), 2, 1), ((33, 32), 4, 3)),
+    3: (((5, 18, 23), 2, 1), ((9, 16, 17), 4, 3)),
+}
+
+
 @cache
-def samples(
-    height: int, width: int, raters: int = 3, structures: int = 2, count: int = 4
-) -> list[MultiRaterSample]:
-    """Bright nested squares on a dark ground, outlined with a pixel's difference; one rater leaves out a case."""
+def samples(space: Space, raters: int = 3, structures: int = 2, count: int = 4) -> list[MultiRaterSample]:
+    """Bright nested squares on a dark ground, outlined with a pixel's difference; one rater leaves out a case.
+
+    In a volume they stand on all slices but the first and the last.
+    """
     made = []
+    *depth, height, width = space
+    inner = [slice(1, n - 1) for n in depth]
+    step = min(4, height // 8)
     for number in range(count):
         draw = np.random.default_rng(number)
-        top, left = draw.integers(3, height // 4, 2)
-        truth = np.zeros((structures, height, width), bool)
+        top, left = draw.integers(3, max(4, height // 4), 2)
+        truth = np.zeros((structures, *space), bool)
         for c in range(structures):
-            truth[c, top + 4 * c : top + height // 2 - 2 * c, left + 4 * c : left + width // 2 - 2 * c] = True
-        image = 0.2 + 0.6 * truth.mean(0, keepdims=True) + draw.normal(0, 0.02, (1, height, width))
+            rows = slice(top + step * c, top + height // 2 - step // 2 * c)
+            columns = slice(left + step * c, left + width // 2 - step // 2 * c)
+            box: tuple[slice, ...] = (*inner, rows, columns)
+            truth[c][box] = True
+        image = 0.2 + 0.6 * truth.mean(0, keepdims=True) + draw.normal(0, 0.02, (1, *space))
         masks = np.stack([np.roll(truth, r - raters // 2, axis=-1) for r in range(raters)])
         rated = np.ones((raters, structures), bool)
         if number == 1:
@@ -74,14 +98,15 @@ def samples(
     return made
 
 
-def task(raters: int = 3, structures: int = 2) -> Task:
+def task(raters: int = 3, structures: int = 2, dims: int = 2) -> Task:
     """What the samples are of."""
-    return Task(1, ("disc", "cup", "spot")[:structures], ("ann", "bob", "cy", "dan")[:raters])
+    names = ("disc", "cup", "spot")[:structures], ("ann", "bob", "cy", "dan")[:raters]
+    return Task(1, *names, dims=dims, spacing_mm=(3.0, 1.0, 1.0) if dims == 3 else None)
 
 
-def whole(*shape: int) -> Batch:
-    """All samples of a shape as one batch."""
-    some = samples(*shape)
+def whole(space: Space, raters: int = 3, structures: int = 2) -> Batch:
+    """All samples of a size as one batch."""
+    some = samples(space, raters, structures)
     return collate(some, index=range(len(some)))
 
 
@@ -106,9 +131,10 @@ def steps(method: Method, batch: Batch, epochs: int, count: int, rate: float = 1
 @cache
 def trained(subject: Subject) -> Method:
     """The method after two short epochs on the four small cases."""
-    method = subject.method(task())
-    method.prepare(samples(32, 32))
-    for _ in steps(method, whole(32, 32), EPOCHS, 1):
+    space = SMALL[subject.dims]
+    method = subject.method(task(dims=subject.dims))
+    method.prepare(samples(space))
+    for _ in steps(method, whole(space), EPOCHS, 1):
         pass
     return method.eval()
 
@@ -123,10 +149,11 @@ def predicted(method: Method, batch: Batch) -> dict[str, Any]:
 
 def gradients_reach_every_parameter(subject: Subject) -> None:
     """None rests, and none gets a gradient that is no number."""
-    method = subject.method(task())
-    method.prepare(samples(48, 48))  # two by two features at stride 32, so that attention has a choice
+    space = WIDE[subject.dims]
+    method = subject.method(task(dims=subject.dims))
+    method.prepare(samples(space))
     reached = {name: False for name, parameter in method.named_parameters() if parameter.requires_grad}
-    for loss in steps(method, whole(48, 48), EPOCHS, 2):
+    for loss in steps(method, whole(space), EPOCHS, 2):
         _hold(bool(loss.isfinite()), f"the loss is {loss}")
         for name, parameter in method.named_parameters():
             if parameter.grad is not None:
@@ -138,22 +165,21 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
 
 def shapes_and_ranges_hold(subject: Subject) -> None:
     """Whatever the size of images, the number of raters and of structures."""
-    for shape in ((50, 70, 2, 1), (33, 32, 4, 3)):
+    for shape in ODD[subject.dims]:
         _shapes_and_ranges(subject, *shape)
 
 
-def _shapes_and_ranges(subject: Subject, height: int, width: int, raters: int, structures: int) -> None:
-    shape = height, width, raters, structures
-    method = subject.method(task(raters, structures))
-    method.prepare(samples(*shape))
-    batch = whole(*shape)
+def _shapes_and_ranges(subject: Subject, space: Space, raters: int, structures: int) -> None:
+    method = subject.method(task(raters, structures, subject.dims))
+    method.prepare(samples(space, raters, structures))
+    batch = whole(space, raters, structures)
     for loss in steps(method, batch, 1, 1):
         _hold(bool(loss.isfinite()), f"the loss is {loss}")
     found = predicted(method, batch)
     expected: dict[str, tuple[int, ...]] = {
-        "probability": (4, structures, height, width),
-        "raters": (4, raters, structures, height, width),
-        "confidence": (4, raters, structures, height, width),
+        "probability": (4, structures, *space),
+        "raters": (4, raters, structures, *space),
+        "confidence": (4, raters, structures, *space),
         "confusion": (4, raters, structures, 2, 2),
     }
     for name, size in expected.items():
@@ -163,7 +189,7 @@ def _shapes_and_ranges(subject: Subject, height: int, width: int, raters: int, s
                 f"{name} has the shape {tuple(found[name].shape)}, not {size}",
             )
     if found["draws"] is not None:
-        _hold(tuple(found["draws"].shape[2:]) == (structures, height, width), "draws are not (B, S, C, H, W)")
+        _hold(tuple(found["draws"].shape[2:]) == (structures, *space), "draws are not (B, S, C, *space)")
     for name, value in found.items():
         for part in value if name == "steps" else () if value is None else (value,):
             _hold(not bool(part.isnan().any()), f"{name} has values that are no number")
@@ -175,9 +201,9 @@ def _shapes_and_ranges(subject: Subject, height: int, width: int, raters: int, s
 
 def it_overfits_two_images(subject: Subject) -> None:
     """What cannot be learned by heart cannot be learned."""
-    two = samples(32, 32)[2:]
+    two = samples(SMALL[subject.dims])[2:]
     batch = collate(two, index=range(2))
-    method = subject.method(task(), "small")
+    method = subject.method(task(dims=subject.dims), "small")
     method.prepare(two)
     for _ in steps(method, batch, EPOCHS, subject.fitting_steps // EPOCHS, rate=3e-3):
         pass
@@ -192,15 +218,16 @@ def it_overfits_two_images(subject: Subject) -> None:
     probability, reference = predicted(method, batch)["probability"], batch.reference
     assert reference is not None
     drawn = (probability > 0.5).float()
-    dice = 2 * (drawn * reference).sum((-2, -1)) / (drawn + reference).sum((-2, -1))
+    space = axes(drawn, 2)
+    dice = 2 * (drawn * reference).sum(space) / (drawn + reference).sum(space)
     _hold(float(dice.min()) > 0.8, f"Dice on two images learned by heart is {dice.tolist()}")
 
 
 def saving_and_loading_changes_nothing(subject: Subject) -> None:
     """All that it knows is in its state, and predicting twice gives the same."""
     first = trained(subject)
-    batch = whole(32, 32)
-    other = subject.method(task())
+    batch = whole(SMALL[subject.dims])
+    other = subject.method(task(dims=subject.dims))
     other.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
     before, after = predicted(first, batch), predicted(other, batch)
     again = predicted(first, batch)
@@ -211,7 +238,7 @@ def saving_and_loading_changes_nothing(subject: Subject) -> None:
 
 def what_it_may_not_read_changes_nothing(subject: Subject) -> None:
     """Masks never influence an image reader, nor the image a mask reader, nor reference and diagnosis anyone."""
-    method, batch = trained(subject), whole(32, 32)
+    method, batch = trained(subject), whole(SMALL[subject.dims])
     assert batch.masks is not None and batch.image is not None and batch.reference is not None
     other = replace(batch, reference=1 - batch.reference, diagnosis=None, index=None)
     if method.reads == "image":
@@ -225,10 +252,9 @@ def what_it_may_not_read_changes_nothing(subject: Subject) -> None:
 
 def an_absent_rater_is_never_read(subject: Subject) -> None:
     """Absent is not empty: what stands where `rated` is False changes no loss and no answer."""
-    method, batch = subject.method(task()), whole(32, 32)
-    method.prepare(samples(32, 32))
+    method, batch = _fresh(subject)
     assert batch.masks is not None and batch.rated is not None
-    scribbled = replace(batch, masks=torch.where(batch.rated[..., None, None], batch.masks, 1.0))
+    scribbled = replace(batch, masks=torch.where(aside(batch.rated, batch.masks), batch.masks, 1.0))
     state = {name: value.clone() for name, value in method.state_dict().items()}
     values = []
     for given in (batch, scribbled):
@@ -246,8 +272,7 @@ def an_absent_rater_is_never_read(subject: Subject) -> None:
 
 def a_batch_nobody_rated_teaches_nothing_wrong(subject: Subject) -> None:
     """Losses stay finite and move no weight."""
-    method, batch = subject.method(task()), whole(32, 32)
-    method.prepare(samples(32, 32))
+    method, batch = _fresh(subject)
     assert batch.masks is not None and batch.rated is not None
     nobody = replace(batch, masks=0 * batch.masks, rated=batch.rated & False)
     method.begin_epoch(0, EPOCHS)
@@ -260,6 +285,14 @@ def a_batch_nobody_rated_teaches_nothing_wrong(subject: Subject) -> None:
     for name, parameter in method.named_parameters():
         moved = parameter.grad is not None and bool(parameter.grad.abs().max() >= 1e-6)
         _hold(not moved, f"{name} learns from a batch that nobody rated")
+
+
+def _fresh(subject: Subject) -> tuple[Method, Batch]:
+    """A method that has learned nothing yet, and the small cases."""
+    space = SMALL[subject.dims]
+    method = subject.method(task(dims=subject.dims))
+    method.prepare(samples(space))
+    return method, whole(space)
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (

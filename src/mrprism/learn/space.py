@@ -22,3 +22,9 @@ def cropped(maps: Tensor, size: Sequence[int]) -> Tensor:
     """The first `size` pixels along the last axes."""
     kept: list[Any] = [slice(n) for n in size]
     return maps[(..., *kept)]
+
+
+def picked(maps: Tensor, lead: int, index: Sequence[Any]) -> Tensor:
+    """What stands at `index` of the axes behind the first `lead`."""
+    at: list[Any] = [slice(None)] * lead
+    return maps[(*at, *index)]

@@ -49,15 +49,18 @@ FEWER = {
     "diagnosis-first": {"steps": 2},
     "diagnosis-first-fusion": {"steps": 2},
 }
+VOLUMES = [name for name in METHODS if 3 in method_class(name).dims]
+OWN_LAYERS = ("wdnet: image", "confusion-matrix: pixel", "aggnet: margin")  # options that compute in space
+LEARNED_BY_HEART = ("mrprism", "fused-label")  # in volumes; images show it of every method
 SLOW_TO_FIT = {"posal": 90}  # steps; the others need 50
 
 
 @cache
-def subject(case: str) -> Subject:
+def subject(case: str, dims: int = 2) -> Subject:
     name, options = CASES[case]
     options = FEWER.get(name, {}) | options
     make = partial(method_class(name), **options)
-    return Subject(make, backbone="tiny", fitting_steps=SLOW_TO_FIT.get(case, 50))
+    return Subject(make, backbone="tiny", fitting_steps=SLOW_TO_FIT.get(case, 50), dims=dims)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -93,6 +96,25 @@ def test_an_absent_rater_is_never_read(case: str) -> None:
 @pytest.mark.parametrize("case", METHODS)
 def test_a_batch_nobody_rated_teaches_nothing_wrong(case: str) -> None:
     contract.a_batch_nobody_rated_teaches_nothing_wrong(subject(case))
+
+
+CHEAP = [check for check in contract.CHECKS if check is not contract.it_overfits_two_images]
+
+
+@pytest.mark.parametrize("check", CHEAP, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("case", VOLUMES)
+def test_the_same_holds_on_volumes(case: str, check: Callable[[Subject], None]) -> None:
+    check(subject(case, 3))
+
+
+@pytest.mark.parametrize("case", OWN_LAYERS)
+def test_options_with_layers_of_their_own_learn_from_volumes(case: str) -> None:
+    contract.gradients_reach_every_parameter(subject(case, 3))
+
+
+@pytest.mark.parametrize("case", LEARNED_BY_HEART)
+def test_volumes_are_learned_by_heart(case: str) -> None:
+    contract.it_overfits_two_images(subject(case, 3))
 
 
 def test_every_check_is_made() -> None:

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -34,7 +33,9 @@ from mrprism.learn.methods.exclusive import (
     vote_share,
 )
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid, widened
 from mrprism.learn.networks.unet import UNet, start_heads
+from mrprism.learn.space import aside, axes
 
 SMOOTHING = 1e-2
 LEAST_PROBABILITY, LEAST_RATE = 1e-3, 1e-4  # floors under the logarithms of the E-step
@@ -44,6 +45,7 @@ class AggNet(Method):
     """A U-Net trained on the posterior of its own view and the raters' votes."""
 
     needs = frozenset({"named raters", "two raters"})
+    dims = (2, 3)
     confusion: Tensor  # (R, G, K, K) P(drawn | true) of the last M-step
     counts: Tensor  # (R, G, K, K) expected pixels of this epoch, [true, drawn]
     warming: Tensor  # whether the network still learns the vote shares
@@ -67,7 +69,9 @@ class AggNet(Method):
         self.warmup_epochs, self.margin = warmup_epochs, margin
         self.classes = Classes(len(task.structures), grouping)
         groups, size, raters = self.classes.groups, self.classes.size, len(task.raters)
-        self.unet = UNet(task.channels, groups * size, backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels, groups * size, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
+        )
         self.register_buffer("confusion", self.classes.initial_confusion().repeat(raters, 1, 1, 1))
         self.register_buffer("counts", torch.zeros(raters, groups, size, size))
         self.register_buffer("warming", torch.tensor(True))
@@ -104,17 +108,18 @@ class AggNet(Method):
         target = vote_share(labels, known, self.classes.size) if self.warming else consensus
         voted = known.any(1)
         if voted.any():
-            each = -(target * log_probability).sum(2).mean((-2, -1))
+            each = -(target * log_probability).sum(2)
+            each = each.mean(axes(each, 2))
             yield {"consensus": each[voted].mean()}
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
         probability = self.classes.log_probability(self.unet(batch.image)).exp()
-        drawn = through(probability, self.confusion[None, ..., None, None])
+        drawn = through(probability, aside(self.confusion[None], probability[:, None, :, None]))
         seen = self.classes.structure_confusion(self.confusion)
         return Prediction(
             probability=self.classes.structures(probability),
-            raters=self.classes.structures(drawn),
+            raters=self.classes.structures(drawn, 2),
             confusion=seen.expand(len(probability), -1, -1, -1, -1),
         )
 
@@ -134,5 +139,5 @@ class AggNet(Method):
         """Pixels the M-step reads."""
         if self.margin is None:
             return None
-        union = ((masks > 0.5) & rated[..., None, None]).flatten(1, 2).any(1).float()
-        return F.max_pool2d(union, 2 * self.margin + 1, 1, self.margin) > 0
+        union = ((masks > 0.5) & aside(rated, masks)).flatten(1, 2).any(1).float()
+        return widened(union, self.margin) > 0

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,13 +32,16 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.methods.exclusive import Classes, Grouping, rated_nll, through
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import IMAGES, INSTANCE_NORM, Grid, smooth
 from mrprism.learn.networks.unet import UNet, start_heads
+from mrprism.learn.space import aside, axes
 
 
 class ConfusionMatrix(Method):
     """A U-Net whose probabilities pass each rater's confusion matrix before they meet the masks."""
 
     needs = frozenset({"named raters", "two raters"})
+    dims = (2, 3)
     warming: Tensor  # whether the matrices are still held
 
     def __init__(
@@ -74,11 +76,13 @@ class ConfusionMatrix(Method):
         self.matrix_rate = matrix_rate if matrix_rate is not None else (10.0 if is_global else 1.0)
         self.classes = Classes(len(task.structures), grouping)
         groups, size, raters = self.classes.groups, self.classes.size, len(task.raters)
-        self.unet = UNet(task.channels, groups * size, backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels, groups * size, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
+        )
         self.matrices: GlobalMatrices | PixelMatrices = (
             GlobalMatrices(raters, groups, size)
             if is_global
-            else PixelMatrices(self.unet.decoder.width, raters, groups, size)
+            else PixelMatrices(self.unet.decoder.width, raters, groups, size, Grid.of(task))
         )
         self.register_buffer("warming", torch.tensor(warmup > 0))
 
@@ -109,17 +113,18 @@ class ConfusionMatrix(Method):
             yield {"raters": rated_nll((drawn + 1e-6).log(), labels, known)}
             return
         drawn = through(probability, confusion)
-        diagonal = confusion.diagonal(dim1=3, dim2=4)  # (B, R, G, H, W, K)
-        open_ = self.classes.occurs[:, None, None]
-        trace = (diagonal * open_).sum(-1).mean((-2, -1))  # (B or 1, R, G)
+        diagonal = confusion.diagonal(dim1=3, dim2=4)  # (B, R, G, *space, K)
+        open_ = self.classes.occurs[(slice(None), *(None,) * (image.ndim - 2))]
+        trace = (diagonal * open_).sum(-1)
+        trace = trace.mean(axes(trace, 3))  # (B or 1, R, G)
         trace = torch.where(known, trace, 0.0).sum() / known.sum()
         yield {"raters": rated_nll((drawn + 1e-6).log(), labels, known), "trace": self.trace * trace}
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
         probability, confusion = self(batch.image)
-        raters = self.classes.structures(through(probability, confusion))
-        mean = confusion.mean((-2, -1)).expand(len(probability), -1, -1, -1, -1)
+        raters = self.classes.structures(through(probability, confusion), 2)
+        mean = confusion.mean(axes(confusion, 5)).expand(len(probability), -1, -1, -1, -1)
         return Prediction(
             probability=self.classes.structures(probability),
             raters=raters,
@@ -131,9 +136,9 @@ class ConfusionMatrix(Method):
     ) -> tuple[Float[Tensor, "B G K *space"], Float[Tensor, "#B R G K K *#space"]]:
         """Probability of the consensus, and P(drawn | true) of each rater, [true, drawn]."""
         features = self.unet.features(image)
-        logits = self.unet.head(features, image.shape[-2:])
-        matrices = self.matrices(features, image.shape[-2:]).float()
-        closed = matrices.masked_fill(~self.classes.occurs[:, None, :, None, None], -1e4)
+        logits = self.unet.head(features, image.shape[2:])
+        matrices = self.matrices(features, image.shape[2:]).float()
+        closed = matrices.masked_fill(~aside(self.classes.occurs[None, None, :, None], matrices), -1e4)
         return self.classes.log_probability(logits).exp(), closed.softmax(4)
 
 
@@ -148,18 +153,18 @@ class GlobalMatrices(nn.Module):
         with torch.no_grad():
             self.logits.copy_((confusion + 1e-6).log().expand_as(self.logits))
 
-    def forward(self, features: Tensor, size: Sequence[int]) -> Float[Tensor, "1 R G K K 1 1"]:
-        return self.logits[None, ..., None, None]
+    def forward(self, features: Tensor, size: Sequence[int]) -> Float[Tensor, "1 R G K K *one"]:
+        return self.logits[(None, ..., *(None,) * len(size))]
 
 
 class PixelMatrices(nn.Module):
     """A matrix of logits per rater and pixel, from the decoder's last features (Zhang et al.)."""
 
-    def __init__(self, width: int, raters: int, groups: int, size: int) -> None:
+    def __init__(self, width: int, raters: int, groups: int, size: int, grid: Grid = IMAGES) -> None:
         super().__init__()
         self.shape = (groups, size, size)
         self.raters = nn.ModuleList(
-            nn.Sequential(_double(width), _double(width), nn.Conv2d(width, groups * size * size, 1))
+            nn.Sequential(_double(width, grid), _double(width, grid), grid.point(width, groups * size * size))
             for _ in range(raters)
         )
 
@@ -172,16 +177,16 @@ class PixelMatrices(nn.Module):
 
     def forward(self, features: Tensor, size: Sequence[int]) -> Float[Tensor, "B R G K K *space"]:
         maps = torch.cat([rater(features) for rater in self.raters], 1)
-        enlarged = F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
+        enlarged = smooth(maps, size)
         matrices: Tensor = enlarged.unflatten(1, (len(self.raters), *self.shape))
         return matrices
 
 
-def _double(width: int) -> nn.Sequential:
+def _double(width: int, grid: Grid) -> nn.Sequential:
     def block() -> list[nn.Module]:
         return [
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.InstanceNorm2d(width, affine=True),
+            grid.conv(width, width, grid.kernel(1)),
+            INSTANCE_NORM[grid.dims](width, affine=True),
             nn.PReLU(width),
         ]
 

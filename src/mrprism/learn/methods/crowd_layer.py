@@ -25,7 +25,9 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.methods.exclusive import Classes, Grouping, rated_nll
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import UNet, start_heads
+from mrprism.learn.space import aside, axes
 
 Kind = Literal["MW", "VW", "VW+B"]
 
@@ -34,6 +36,7 @@ class CrowdLayer(Method):
     """A U-Net whose softmax each rater's layer bends to that rater's masks."""
 
     needs = frozenset({"named raters", "two raters"})
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -56,7 +59,9 @@ class CrowdLayer(Method):
         self.kind, self.layer_rate = kind, layer_rate
         self.classes = Classes(len(task.structures), grouping)
         groups, size, raters = self.classes.groups, self.classes.size, len(task.raters)
-        self.unet = UNet(task.channels, groups * size, backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels, groups * size, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
+        )
         identity = torch.eye(size) if kind == "MW" else torch.ones(size)
         self.weight = nn.Parameter(identity.expand(raters, groups, *identity.shape).clone())
         if kind == "VW+B":
@@ -89,7 +94,7 @@ class CrowdLayer(Method):
         confusion = self.confusion(probability)
         return Prediction(
             probability=self.classes.structures(probability),
-            raters=self.classes.structures(raters),
+            raters=self.classes.structures(raters, 2),
             confusion=torch.stack([self.classes.structure_confusion(case) for case in confusion]),
         )
 
@@ -98,13 +103,13 @@ class CrowdLayer(Method):
         p = probability[:, None]
         if self.kind == "MW":
             bent = sum(
-                self.weight[..., k, None, None] * p[:, :, :, k, None] for k in range(self.classes.size)
+                aside(self.weight[None, ..., k], p) * p[:, :, :, k, None] for k in range(self.classes.size)
             )
             assert isinstance(bent, Tensor)
         else:
-            bent = self.weight[..., None, None] * p
+            bent = aside(self.weight[None], p) * p
         if self.kind == "VW+B":
-            bent = bent + self.bias[..., None, None]
+            bent = bent + aside(self.bias[None], bent)
         flat = self.classes.close(bent.float().flatten(0, 1), 2).log_softmax(2)
         return flat.view(bent.shape)
 
@@ -115,15 +120,14 @@ class CrowdLayer(Method):
         milder probabilities draws the same masks. A class that is nowhere is asked of a certain network.
         """
         raters, size = self.raters(probability).exp(), self.classes.size
-        chosen = probability.argmax(2)  # (B, G, H, W)
+        chosen = probability.argmax(2)  # (B, G, *space)
+        space = axes(raters, 4)
         rows = []
         for k in range(size):
             here = (chosen == k)[:, None, :, None]
-            pixels = here.sum((-2, -1))
-            certain = torch.zeros_like(probability[:, :, :, :1, :1])
+            pixels = here.sum(space)
+            certain = aside(torch.zeros_like(probability.flatten(3)[..., 0]), probability)
             certain[:, :, k] = 1
-            elsewhere = self.raters(certain).exp()[..., 0, 0]
-            rows.append(
-                torch.where(pixels > 0, (raters * here).sum((-2, -1)) / pixels.clamp(min=1), elsewhere)
-            )
+            elsewhere = self.raters(certain).exp().flatten(4)[..., 0]
+            rows.append(torch.where(pixels > 0, (raters * here).sum(space) / pixels.clamp(min=1), elsewhere))
         return torch.stack(rows, 3)

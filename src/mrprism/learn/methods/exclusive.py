@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.learn.networks.unet import RAREST
+from mrprism.learn.space import aside, axes, picked
 
 Grouping = Literal["auto", "joint", "separate"]
 
@@ -102,7 +103,7 @@ class Classes(nn.Module):
         grouped = (masks > 0.5).unflatten(2, (self.groups, self.in_group))
         code = sum(grouped[:, :, :, j].long() << j for j in range(self.in_group))
         assert isinstance(code, Tensor)
-        group = torch.arange(self.groups, device=masks.device)[:, None, None]
+        group = aside(torch.arange(self.groups, device=masks.device)[None, None], masks)
         return self.read_as[group, code], rated.unflatten(2, (self.groups, self.in_group)).all(-1)
 
     def log_probability(self, logits: Float[Tensor, "B GK *space"]) -> Float[Tensor, "B G K *space"]:
@@ -116,10 +117,15 @@ class Classes(nn.Module):
         shape[1] = self.groups
         return logits.masked_fill(~self.occurs.view(shape), CLOSED)
 
-    def structures(self, probability: Float[Tensor, "*lead G K *space"]) -> Float[Tensor, "*lead C *space"]:
-        """Probability of each structure: that of all classes lying in it."""
-        each = [probability[..., self.contains[:, j], :, :].sum(-3) for j in range(self.in_group)]
-        return torch.stack(each, -3).flatten(-4, -3).clamp(0, 1)
+    def structures(self, probability: Float[Tensor, "B ..."], at: int = 1) -> Float[Tensor, "B ..."]:
+        """Probability of each structure: that of all classes lying in it.
+
+        Args:
+            probability: Of groups and classes, (B, G, K, *space), or of raters too, (B, R, G, K, *space).
+            at: The axis of G.
+        """
+        each = [picked(probability, at + 1, [self.contains[:, j]]).sum(at + 1) for j in range(self.in_group)]
+        return torch.stack(each, at + 1).flatten(at, at + 1).clamp(0, 1)
 
     def structure_confusion(self, confusion: Float[Tensor, "R G K K"]) -> Float[Tensor, "R C 2 2"]:
         """P(drawn | true) of each structure by itself, classes weighted by how often they are drawn."""
@@ -145,9 +151,9 @@ def vote_share(
     labels: Int64[Tensor, "B R G *space"], rated: Bool[Tensor, "B R G"], size: int
 ) -> Float[Tensor, "B G K *space"]:
     """Share of the raters who gave each class; 0 everywhere where nobody rated."""
-    present = rated[..., None, None]
+    present = aside(rated, labels)
     votes = torch.stack([((labels == k) & present).sum(1) for k in range(size)], 2)
-    return votes / rated.sum(1).clamp(min=1)[:, :, None, None, None]
+    return votes / aside(rated.sum(1).clamp(min=1), votes)
 
 
 def rated_nll(
@@ -156,7 +162,8 @@ def rated_nll(
     rated: Bool[Tensor, "B R G"],
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over what was rated."""
-    each = -log_probability.gather(3, labels[:, :, :, None])[:, :, :, 0].mean((-2, -1))
+    each = -log_probability.gather(3, labels[:, :, :, None])[:, :, :, 0]
+    each = each.mean(axes(each, 3))
     return torch.where(rated, each, 0.0).sum() / rated.sum().clamp(min=1)
 
 
@@ -174,11 +181,11 @@ def evidence(
     table: Float[Tensor, "R G K L"], labels: Int64[Tensor, "B R G *space"], rated: Bool[Tensor, "B R G"]
 ) -> Float[Tensor, "B G K *space"]:
     """Sum over the raters present of ``table[rater, group, k, label]``: what labels say of classes."""
-    group = torch.arange(table.shape[1], device=table.device)[:, None, None]
+    group = aside(torch.arange(table.shape[1], device=table.device)[None], labels[:, 0])
     total: Tensor | None = None
     for r in range(len(table)):
         said = table[r].transpose(1, 2)[group, labels[:, r]].movedim(-1, 2)
-        said = said.masked_fill(~rated[:, r, :, None, None, None], 0.0)
+        said = said.masked_fill(~aside(rated[:, r], said), 0.0)
         total = said if total is None else total + said
     assert total is not None
     return total
@@ -196,10 +203,9 @@ def confusion_counts(
     drawn = range(consensus.shape[2])
     rows = []
     for r in range(labels.shape[1]):
-        weight = consensus * rated[:, r, :, None, None, None]
-        rows.append(
-            torch.stack([(weight * (labels[:, r] == k)[:, :, None]).sum((0, 3, 4)) for k in drawn], -1)
-        )
+        weight = consensus * aside(rated[:, r], consensus)
+        counts = [(weight * (labels[:, r] == k)[:, :, None]).sum((0, *axes(weight, 3))) for k in drawn]
+        rows.append(torch.stack(counts, -1))
     return torch.stack(rows)
 
 

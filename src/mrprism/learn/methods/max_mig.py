@@ -34,14 +34,17 @@ from mrprism.learn.methods.exclusive import (
     vote_share,
 )
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import UNet, start_heads
 from mrprism.learn.resize import enlarged
+from mrprism.learn.space import aside
 
 
 class MaxMIG(Method):
     """A U-Net and an aggregator of labels, trained to agree beyond chance."""
 
     needs = frozenset({"named raters", "two raters"})
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -60,7 +63,9 @@ class MaxMIG(Method):
         self.pixels = pixels
         self.classes = Classes(len(task.structures), grouping)
         groups, size, raters = self.classes.groups, self.classes.size, len(task.raters)
-        self.unet = UNet(task.channels, groups * size, backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels, groups * size, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
+        )
         start = (self.classes.initial_confusion() + 1e-4).log()
         self.aggregator = nn.Parameter(start.repeat(raters, 1, 1, 1))  # W[r, g, true, drawn]
 
@@ -109,8 +114,8 @@ class MaxMIG(Method):
     ) -> tuple[Float[Tensor, "B G K *space"], Bool[Tensor, "B G"]]:
         """The raters' view, g(z) = softmax(Σ_r W_r e(z_r) + log prior), and where anyone rated."""
         labels, known = self.classes.labels(masks, rated)
-        prior = self.classes.share.clamp(min=1e-9).log()[:, :, None, None]
-        logits = evidence(self.aggregator, labels, known) + prior
+        logits = evidence(self.aggregator, labels, known)
+        logits = logits + aside(self.classes.share.clamp(min=1e-9).log()[None], logits)
         return self.classes.close(logits, 2).softmax(2), known.any(1)
 
 
@@ -126,9 +131,9 @@ class MaxMIGForecaster(MaxMIG):
         network = self.classes.log_probability(self.unet(image)).exp()
         if batch.given is not None:  # fused at their own size
             masks = batch.given
-            network = enlarged(network, masks.shape[-2:])
+            network = enlarged(network, masks.shape[3:])
         aggregated, _ = self.aggregate(masks, rated)
-        joint = network * aggregated / self.classes.share.clamp(min=1e-9)[:, :, None, None]
+        joint = network * aggregated / aside(self.classes.share.clamp(min=1e-9)[None], network)
         return Prediction(
             probability=self.classes.structures(joint / joint.sum(2, keepdim=True).clamp(min=1e-12))
         )

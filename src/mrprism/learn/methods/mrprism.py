@@ -39,6 +39,7 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.conp import ConP, Integration
 from mrprism.learn.networks.divp import DivP, interleave
 from mrprism.learn.networks.encoder import Encoder
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.resize import enlarged
 from mrprism.learn.soft_fusion import (
     fuse_log_odds,
@@ -48,6 +49,7 @@ from mrprism.learn.soft_fusion import (
     log_odds,
     settle,
 )
+from mrprism.learn.space import aside, cropped, picked
 
 Fusion = Literal["log-odds", "share", "ratio", "verbatim"]
 Trust = Literal["band", "pixel", "mask"]
@@ -59,7 +61,7 @@ class Recurrence(NamedTuple):
     round: int
     logits: Float[Tensor, "B C *space"]  # ConP
     segmentation: Float[Tensor, "B C *space"]  # ỹ, its probability, detached
-    phases: Float[Tensor, "B R C 2 2 *small"]  # DivP: `raters` before its pixels are interleaved
+    phases: Float[Tensor, "B R C ..."]  # DivP: `raters` before its pixels are interleaved
     raters: Float[Tensor, "B R C *space"]  # logits of what each rater would mark, detached
     agreed: Float[Tensor, "B R C *space"]  # chance that each rater agrees with the segmentation, by DivP
     read: Float[Tensor, "B R C *small"]  # log-odds of the confidence DivP shows, for the image or each pixel
@@ -70,6 +72,7 @@ class MrPrism(Method):
     """Learns one calibrated segmentation, and each rater's mask and confidence, in recurrences."""
 
     needs = frozenset({"two raters"})
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -141,9 +144,11 @@ class MrPrism(Method):
         self.initial, self.shuffle, self.shuffles = initial, shuffle, shuffles
         self.trust: Trust = trust or ("mask" if task.anonymous else "band")
         self.floor, self.prior = floor, prior
-        self.encoder = Encoder(task.channels, backbone, encoder_weights)
-        self.conp = ConP(self.encoder.widths, raters, structures, integration, rounds=min(recurrences, 2))
-        self.divp = DivP(raters, structures)
+        grid = Grid.of(task)
+        self.encoder = Encoder(task.channels, backbone, encoder_weights, grid)
+        rounds = min(recurrences, 2)
+        self.conp = ConP(self.encoder.widths, raters, structures, integration, rounds, grid)
+        self.divp = DivP(raters, structures, grid=grid)
         self.counted: Tensor  # each rater's confidence from their real masks, a running mean in training
         self.read: Tensor  # the log-odds that DivP read for it, the same mean; both for each round by itself
         self.register_buffer("counted", torch.full((recurrences, raters, structures), EQUAL))
@@ -156,7 +161,7 @@ class MrPrism(Method):
         rounds: int,
     ) -> Iterator[Recurrence]:
         """ConP and DivP in turn; the encoder and its skips run once (Algorithm 1, lines 7-11)."""
-        size = image.shape[-2:]
+        size = image.shape[2:]
         features = self.encoder(image)
         skips = self.conp.decoder.skips(features)
         for round in range(rounds):
@@ -176,8 +181,8 @@ class MrPrism(Method):
         confidence = self.equal_confidence(image)
         if self.initial == "random":
             confidence = random_confidence(masks, each_pixel=self.trust == "pixel")
-        someone = rated.any(1)[..., None, None]
         target = self.fused_logits(masks, rated, confidence).sigmoid()  # y_0, eq. 15
+        someone = aside(rated.any(1), target)
         terms: dict[str, Tensor] = {}
         for step in self.recur(image, confidence, self.recurrences):
             target = torch.where(someone, target, step.segmentation)  # nothing to learn where nobody rated
@@ -194,13 +199,17 @@ class MrPrism(Method):
     def _divp_losses(
         self, step: Recurrence, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
     ) -> dict[str, Tensor]:
-        """DivP's terms, on one pixel of every 2 x 2, which one is drawn anew each time.
+        """DivP's terms, on one pixel of every 2 x 2 (or 2 x 2 x 2), which one is drawn anew each time.
 
         The estimate is unbiased and costs a quarter; maps over all raters are the largest tensors here.
         """
-        row, column = torch.randint(0, 2, (2,)).tolist()
-        masks, segmentation = masks[..., row::2, column::2], step.segmentation[..., row::2, column::2]
-        raters = step.phases[:, :, :, row, column, : masks.shape[-2], : masks.shape[-1]]
+        steps = self.divp.step
+        first = [
+            draw % step for draw, step in zip(torch.randint(0, 2, (len(steps),)).tolist(), steps, strict=True)
+        ]
+        every: list[slice] = [slice(start, None, stride) for start, stride in zip(first, steps, strict=True)]
+        masks, segmentation = picked(masks, 3, every), picked(step.segmentation, 2, every)
+        raters = cropped(picked(step.phases, 3, first), masks.shape[3:])
         losses = {}
         if self.multi_head:
             losses["multi_head"] = self.multi_head * rated_bce(raters, masks, rated)  # eq. 9
@@ -234,7 +243,7 @@ class MrPrism(Method):
             raters=last.raters.sigmoid(),
             confidence=confidence,
             steps=tuple(step.segmentation for step in rounds),
-            weights=last.confidence[..., 0, 0].clamp(min=self.floor) if self.trust == "band" else None,
+            weights=one_number(last.confidence).clamp(min=self.floor) if self.trust == "band" else None,
         )
 
     def fuse_given(self, batch: Batch) -> Float[Tensor, "B C *space"]:
@@ -249,7 +258,8 @@ class MrPrism(Method):
     def consensus_of(self, batch: Batch) -> Tensor:
         """The fusion of the given masks."""
         assert batch.rated is not None
-        return self.fuse_given(batch).masked_fill(~batch.rated.any(1)[..., None, None], float("nan"))
+        fused = self.fuse_given(batch)
+        return fused.masked_fill(~aside(batch.rated.any(1), fused), float("nan"))
 
     def _read(
         self,
@@ -264,7 +274,7 @@ class MrPrism(Method):
         """
         if self.trust == "pixel":
             return log_odds(agreed)
-        return skill(*tally(raters, segmentation, raters.mean(1)), EQUAL)[..., None, None]
+        return aside(skill(*tally(raters, segmentation, raters.mean(1)), EQUAL), raters)
 
     def _corrected(self, read: Float[Tensor, "B R C *small"], round: int) -> Float[Tensor, "B R C *small"]:
         """Confidence from DivP's reading; each round has its own means, rounds beyond training the last one's.
@@ -282,7 +292,7 @@ class MrPrism(Method):
     ) -> None:
         """Move both running means towards what this batch shows."""
         means = self.counted[step.round], self.read[step.round]
-        count_in(*means, step.read[..., 0, 0], masks, rated, step.segmentation)
+        count_in(*means, one_number(step.read), masks, rated, step.segmentation)
 
     def _fusion(
         self,
@@ -306,21 +316,21 @@ class MrPrism(Method):
         drawn = (step.raters > 0).float() if self.target == "self" else step.raters.sigmoid()
         present = rated
         rated = rated | (counted & rated.any(1, keepdim=True))
-        if given is None or given.shape[-2:] == masks.shape[-2:]:
-            masks = torch.where(present[..., None, None], masks, drawn)
+        if given is None or given.shape[3:] == masks.shape[3:]:
+            masks = torch.where(aside(present, masks), masks, drawn)
             return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
         fused = []
         for c in range(rated.shape[2]):  # one structure after the other: these are the largest maps there are
-            one, size = slice(c, c + 1), given.shape[-2:]
+            one, size = slice(c, c + 1), given.shape[3:]
             large = given[:, :, one]
             if not bool(present[:, :, one].all()):
-                large = torch.where(present[:, :, one, None, None], large, enlarged(drawn[:, :, one], size))
+                large = torch.where(aside(present[:, :, one], large), large, enlarged(drawn[:, :, one], size))
             trust = confidence[:, :, one]
             fused.append(
                 self.fused_logits(
                     large,
                     rated[:, :, one],
-                    trust if trust.shape[-2:] == (1, 1) else enlarged(trust, size),
+                    trust if trust.shape[3:].numel() == 1 else enlarged(trust, size),
                     enlarged(step.raters[:, :, one], size) if self.fusion == "verbatim" else None,
                     enlarged(step.segmentation[:, None, one], size)[:, 0] if self.prior else None,
                 )
@@ -350,6 +360,12 @@ class MrPrism(Method):
             logits = logits + self.prior * log_odds(segmentation)
         return logits
 
-    def equal_confidence(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "1 R C 1 1"]:
+    def equal_confidence(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "1 R C *one"]:
         """Every rater trusted alike."""
-        return image.new_full((1, len(self.task.raters), len(self.task.structures), 1, 1), EQUAL)
+        equal = image.new_full((1, len(self.task.raters), len(self.task.structures)), EQUAL)
+        return equal[(..., *(None,) * (image.ndim - 2))]
+
+
+def one_number(confidence: Float[Tensor, "B R C *one"]) -> Float[Tensor, "B R C"]:
+    """Confidence that is the same for all pixels, without their axes."""
+    return confidence.flatten(3)[..., 0]

@@ -25,13 +25,16 @@ from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Kept
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import UNet
+from mrprism.learn.space import axes
 
 
 class MultipleHypotheses(Method):
     """A U-Net with several heads, each a possible answer."""
 
     needs = frozenset({"two raters"})
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class MultipleHypotheses(Method):
             raise InputError(f"hypotheses must be at least 2, not {self.hypotheses}")
         self.epsilon, self.dropped = epsilon, dropped
         outputs = self.hypotheses * len(task.structures)
-        self.unet = UNet(task.channels, outputs, backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels, outputs, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
+        )
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         image, masks, rated = batch.image, batch.masks, batch.rated
@@ -64,9 +69,9 @@ class MultipleHypotheses(Method):
         if not some.any():
             return
         drawn, known = one_rater(masks[some], rated[some])
-        each = F.binary_cross_entropy_with_logits(
-            self.heads(image[some]), drawn[:, None].expand(-1, self.hypotheses, -1, -1, -1), reduction="none"
-        ).mean((-2, -1))
+        heads = self.heads(image[some])
+        each = F.binary_cross_entropy_with_logits(heads, drawn[:, None].expand_as(heads), reduction="none")
+        each = each.mean(axes(each, 3))
         per_image = (each * known[:, None]).sum(2) / known.sum(1, keepdim=True)
         awake = torch.rand_like(per_image) >= self.dropped
         yield {"hypotheses": pulled(per_image, awake, self.epsilon)}

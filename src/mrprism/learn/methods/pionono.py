@@ -27,7 +27,9 @@ from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import chosen, noise
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.latent import LatentUNet
+from mrprism.learn.space import axes
 
 PRIOR_DEVIATION = 2.0
 START_DEVIATION = 8.0  # of the raters' means, so that raters are apart from the beginning
@@ -37,6 +39,7 @@ class Pionono(Method):
     """A U-Net with a latent Gaussian for each rater, whatever the image."""
 
     needs = frozenset({"named raters", "two raters"})
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -70,7 +73,14 @@ class Pionono(Method):
         self.draws: int = draws
         self.latent_rate = latent_rate
         structures = len(task.structures)
-        self.unet = LatentUNet(task.channels, structures, latent, backbone, encoder_weights=encoder_weights)
+        self.unet = LatentUNet(
+            task.channels,
+            structures,
+            latent,
+            backbone,
+            encoder_weights=encoder_weights,
+            grid=Grid.of(task),
+        )
         self.means = nn.Parameter(START_DEVIATION * torch.randn(len(task.raters), latent))
         # Σ = L Lᵀ; the diagonal of L is kept as its logarithm, what stands above it is not read
         self.log_diagonals = nn.Parameter(torch.zeros(len(task.raters), latent))
@@ -94,7 +104,7 @@ class Pionono(Method):
         rater = torch.multinomial(rated.any(2).float(), 1)[:, 0]
         case = torch.arange(len(image), device=image.device)
         drawn, known = masks[case, rater], rated[case, rater]
-        seen, size = self.unet.seen(image), image.shape[-2:]
+        seen, size = self.unet.seen(image), image.shape[2:]
         factor = self.factors()[rater]
         away = torch.randn(self.samples, len(image), self.latent, device=image.device)
         latents = self.means[rater] + torch.einsum("bij,nbj->nbi", factor, away)
@@ -108,7 +118,7 @@ class Pionono(Method):
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
-        seen, size = self.unet.seen(batch.image), batch.image.shape[-2:]
+        seen, size = self.unet.seen(batch.image), batch.image.shape[2:]
         count, raters = len(batch.image), len(self.task.raters)
         away = noise(batch, self.draws, (raters, self.latent), "latent")
         even = self.means.new_full((count, raters), 1 / raters)
@@ -163,11 +173,11 @@ def generalised_dice_loss(
     Source: Sudre et al., "Generalised Dice overlap as a deep learning loss function", DLMIA 2017.
     """
     probability = logits.sigmoid()
-    both, sizes = torch.zeros_like(probability[..., 0, 0]), torch.zeros_like(probability[..., 0, 0])
+    both, sizes, space = torch.zeros_like(known.float()), torch.zeros_like(known.float()), axes(drawn, 2)
     for p, y in ((probability, drawn), (1 - probability, 1 - drawn)):
-        weight = y.sum((-2, -1)).clamp(min=1) ** -2
-        both = both + weight * (p * y).sum((-2, -1))
-        sizes = sizes + weight * (p + y).sum((-2, -1))
+        weight = y.sum(space).clamp(min=1) ** -2
+        both = both + weight * (p * y).sum(space)
+        sizes = sizes + weight * (p + y).sum(space)
     return torch.where(known, 1 - 2 * both / sizes, 0.0).sum() / known.sum().clamp(min=1)
 
 

@@ -29,11 +29,15 @@ from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.latent import GaussianEncoder, LatentUNet, kl_of_gaussians
+from mrprism.learn.space import aside, axes
 
 
 class ProbUNet(Method):
     """Prior p(z|x), posterior q(z|x,y), and a decoder that draws an outline for each z."""
+
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -64,9 +68,12 @@ class ProbUNet(Method):
         self.latent, self.beta, self.l2 = latent, beta, l2
         self.draws: int = draws
         structures = len(task.structures)
-        self.unet = LatentUNet(task.channels, structures, latent, backbone, encoder_weights=encoder_weights)
-        self.prior = GaussianEncoder(task.channels, width, latent)
-        self.posterior = GaussianEncoder(task.channels + 2 * structures, width, latent)
+        grid = Grid.of(task)
+        self.unet = LatentUNet(
+            task.channels, structures, latent, backbone, encoder_weights=encoder_weights, grid=grid
+        )
+        self.prior = GaussianEncoder(task.channels, width, latent, grid)
+        self.posterior = GaussianEncoder(task.channels + 2 * structures, width, latent, grid)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         image, masks, rated = batch.image, batch.masks, batch.rated
@@ -79,7 +86,8 @@ class ProbUNet(Method):
         mean, log_deviation = self.posterior_of(image, drawn, known)
         z = mean + log_deviation.exp() * torch.randn_like(mean)
         logits = self.unet(image, z).float()
-        each = F.binary_cross_entropy_with_logits(logits, drawn, reduction="none").sum((-2, -1))
+        each = F.binary_cross_entropy_with_logits(logits, drawn, reduction="none")
+        each = each.sum(axes(each, 2))
         pixels = drawn[0, 0].numel() * known.sum(1)
         kl = kl_of_gaussians(mean, log_deviation, *self.prior(image))
         squares = torch.stack(
@@ -106,7 +114,7 @@ class ProbUNet(Method):
     ) -> Float[Tensor, "B N C *space"]:
         """Outlines drawn from a Gaussian over z: the U-Net once, then a cheap decoding for each."""
         assert batch.image is not None
-        seen, size = self.unet.seen(batch.image), batch.image.shape[-2:]
+        seen, size = self.unet.seen(batch.image), batch.image.shape[2:]
         away = noise(batch, self.draws, (self.latent,), "latent")
         latents = mean[:, None] + log_deviation.exp()[:, None] * away
         return torch.stack([self.unet.head.decode(seen, z, size).sigmoid() for z in latents.unbind(1)], 1)
@@ -118,6 +126,6 @@ class ProbUNet(Method):
         known: Bool[Tensor, "B C"],
     ) -> tuple[Tensor, Tensor]:
         """Mean and log-deviation of q(z|x,y)."""
-        flags = known[..., None, None].expand_as(drawn).float()
+        flags = aside(known, drawn).expand_as(drawn).float()
         found: tuple[Tensor, Tensor] = self.posterior(torch.cat([image, drawn * flags, flags], 1))
         return found

@@ -34,7 +34,9 @@ from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import Head, UNet
+from mrprism.learn.space import axes
 
 LEAST_VARIANCE = 1e-5
 STEEPEST = 6.0  # bound of log d
@@ -47,11 +49,13 @@ class Normal(NamedTuple):
 
     mean: Tensor  # (B, C, *space)
     variance: Tensor  # (B, C, *space) d
-    factor: Tensor  # (B, k, C, H, W) P
+    factor: Tensor  # (B, k, C, *space) P
 
 
 class SSN(Method):
     """The shared U-Net with three heads: mean, log-variance and the main ways in which outlines vary."""
+
+    dims = (2, 3)
 
     def __init__(
         self,
@@ -80,12 +84,13 @@ class SSN(Method):
         self.rank, self.samples, self.warmup = rank, samples, warmup
         self.draws: int = draws
         structures = len(task.structures)
-        self.unet = UNet(task.channels, structures, backbone, encoder_weights=encoder_weights)
+        grid = Grid.of(task)
+        self.unet = UNet(task.channels, structures, backbone, encoder_weights=encoder_weights, grid=grid)
         width = self.unet.decoder.width
-        self.variance_head = Head(width, structures, starts=False)
+        self.variance_head = Head(width, structures, starts=False, grid=grid)
         assert self.variance_head.deconvolution.bias is not None
         nn.init.constant_(self.variance_head.deconvolution.bias, START)
-        self.factor_head = Head(width, rank * structures, starts=False) if rank else None
+        self.factor_head = Head(width, rank * structures, starts=False, grid=grid) if rank else None
         self.warm: Tensor
         self.register_buffer("warm", torch.tensor(False))
 
@@ -122,7 +127,7 @@ class SSN(Method):
 
     def distribution(self, image: Float[Tensor, "B channel *space"]) -> Normal:
         """The normal distribution of the logits of each image."""
-        features, size = self.unet.features(image), image.shape[-2:]
+        features, size = self.unet.features(image), image.shape[2:]
         mean = self.unet.head(features, size).float()
         log_variance = STEEPEST * torch.tanh(self.variance_head(features, size).float() / STEEPEST)
         if self.factor_head is None:
@@ -137,7 +142,7 @@ def deviations(
     normal: Normal, shared: Float[Tensor, "B N k"], alone: Float[Tensor, "B N C *space"]
 ) -> Float[Tensor, "B N C *space"]:
     """η − μ = P ε₁ + √d ε₂ of N draws, from ε₁ (one vector for the image) and ε₂ (one number a pixel)."""
-    return torch.einsum("bnk,bkchw->bnchw", shared, normal.factor) + normal.variance.sqrt()[:, None] * alone
+    return torch.einsum("bnk,bkc...->bnc...", shared, normal.factor) + normal.variance.sqrt()[:, None] * alone
 
 
 def joint_log_likelihood(
@@ -149,5 +154,5 @@ def joint_log_likelihood(
         known: Which structures were rated; the others say nothing.
     """
     each = -F.binary_cross_entropy_with_logits(logits, drawn[:, None].expand_as(logits), reduction="none")
-    whole = (each.sum((-2, -1)) * known[:, None]).sum(2)
+    whole = (each.sum(axes(each, 3)) * known[:, None]).sum(2)
     return whole.logsumexp(1) - math.log(logits.shape[1])

@@ -25,13 +25,16 @@ from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.losses import rated_bce
 from mrprism.learn.methods.method import Method
+from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import UNet
+from mrprism.learn.space import aside, axes
 
 
 class WDNet(Method):
     """A U-Net with a head per rater, averaged."""
 
     needs = frozenset({"named raters", "two raters"})
+    dims = (2, 3)
     averaging: Tensor  # whether the second stage is on
 
     def __init__(
@@ -54,7 +57,9 @@ class WDNet(Method):
         self.raters, self.structures = len(task.raters), len(task.structures)
         self.weights, self.second_stage = weights, second_stage
         outputs = self.raters * self.structures
-        self.unet = UNet(task.channels, outputs, backbone, encoder_weights=encoder_weights)
+        self.unet = UNet(
+            task.channels, outputs, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
+        )
         if weights == "global":
             self.logits = nn.Parameter(torch.zeros(outputs))
         if weights == "image":
@@ -81,7 +86,7 @@ class WDNet(Method):
         assert batch.image is not None
         heads, deepest = self.heads(batch.image)
         raters = heads.sigmoid()
-        weights = self.log_weights(deepest).softmax(1)[..., None, None]
+        weights = aside(self.log_weights(deepest).softmax(1), raters)
         return Prediction(probability=(weights * raters).sum(1), raters=raters)
 
     def heads(
@@ -89,7 +94,7 @@ class WDNet(Method):
     ) -> tuple[Float[Tensor, "B R C *space"], Float[Tensor, "B width *small"]]:
         """Every rater's logits, and the encoder's deepest features."""
         features = self.unet.encoder(image)
-        logits = self.unet.head(self.unet.decoder(features), image.shape[-2:])
+        logits = self.unet.head(self.unet.decoder(features), image.shape[2:])
         return logits.unflatten(1, (self.raters, self.structures)), features[-1]
 
     def log_weights(self, deepest: Float[Tensor, "B width *small"]) -> Float[Tensor, "B R C"]:
@@ -97,7 +102,7 @@ class WDNet(Method):
         if self.weights == "global":
             flat = self.logits.expand(len(deepest), -1)
         elif self.weights == "image":
-            flat = self.linear(deepest.mean((-2, -1)))
+            flat = self.linear(deepest.mean(axes(deepest, 2)))
         else:
             flat = deepest.new_zeros(len(deepest), self.raters * self.structures)
         return flat.view(-1, self.raters, self.structures)
@@ -110,9 +115,9 @@ def left_out(
     rated: Bool[Tensor, "B R C"],
 ) -> Float[Tensor, ""]:
     """Cross-entropy of each rater's mask with the weighted average of all other heads."""
-    share = (logits.float() - logits.amax(1, keepdim=True)).exp()[..., None, None]
+    share = aside((logits.float() - logits.amax(1, keepdim=True)).exp(), heads)
     others = (share * heads).sum(1, keepdim=True) - share * heads
     average = others / (share.sum(1, keepdim=True) - share).clamp(min=1e-6)
     average = average.clamp(1e-6, 1 - 1e-6)
-    each = -(masks * average.log() + (1 - masks) * (1 - average).log()).mean((-2, -1))
+    each = -(masks * average.log() + (1 - masks) * (1 - average).log()).mean(axes(masks, 3))
     return torch.where(rated, each, 0.0).sum() / rated.sum().clamp(min=1)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-LARGEST_GRID = 32  # attention never has more than 32 x 32 queries
-# keys and values are pooled to at most 8 x 8: Wang et al., "Pyramid Vision Transformer", ICCV 2021
-KEY_GRID = 8
+from mrprism.learn.networks.grid import pooled, smooth
+
+# by dimensions: attention never has more than 32 x 32 queries of an image, 16 x 16 x 16 of a volume
+LARGEST_GRID = {2: 32, 3: 16}
+# keys and values are pooled to at most 64: Wang et al., "Pyramid Vision Transformer", ICCV 2021
+KEY_GRID = {2: 8, 3: 4}
 
 
 class SelfAttention(nn.Module):
@@ -29,7 +32,7 @@ class SelfAttention(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(out, out), nn.GELU(), nn.Linear(out, out))
 
     def forward(self, maps: Float[Tensor, "B c *small"]) -> Float[Tensor, "B d *small"]:
-        grid = grid_of(maps.shape[-2:], LARGEST_GRID)
+        grid = grid_of(maps.shape[2:], LARGEST_GRID)
         few = grid_of(grid, KEY_GRID)
         x, keys = tokens(maps, grid), tokens(maps, few)
         queries_at, keys_at = positions(grid, x.shape[-1], x), positions(few, x.shape[-1], x)
@@ -54,34 +57,32 @@ def attend(
     return attended.transpose(1, 2).flatten(2)
 
 
-def grid_of(size: Sequence[int], largest: int) -> tuple[int, int]:
-    """Rows and columns of a feature map, `largest` each at most."""
-    return min(size[0], largest), min(size[1], largest)
+def grid_of(size: Sequence[int], largest: Mapping[int, int]) -> tuple[int, ...]:
+    """Places along each axis of a feature map, at most so many, by its dimensions."""
+    return tuple(min(n, largest[len(size)]) for n in size)
 
 
 def fit(x: Float[Tensor, "B c *small"], size: Sequence[int]) -> Float[Tensor, "B c *space"]:
-    """Maps brought to another size, bilinear; unchanged when the size is right."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+    """Maps brought to another size, linear; unchanged when the size is right."""
+    return x if tuple(x.shape[2:]) == tuple(size) else smooth(x, size)
 
 
-def tokens(x: Float[Tensor, "B c *small"], grid: tuple[int, int]) -> Float[Tensor, "B token c"]:
+def tokens(x: Float[Tensor, "B c *small"], grid: tuple[int, ...]) -> Float[Tensor, "B token c"]:
     """Maps pooled to a grid, its places side by side in rows."""
-    if tuple(x.shape[-2:]) != grid:
-        x = F.adaptive_avg_pool2d(x, grid)
+    if tuple(x.shape[2:]) != grid:
+        x = pooled(x, grid)
     return x.flatten(2).transpose(1, 2)
 
 
-def positions(grid: tuple[int, int], width: int, like: Tensor) -> Float[Tensor, "token width"]:
-    """Fixed sinusoidal positions, half of the channels for rows and half for columns."""
-    quarter = width // 4
-    rates = torch.exp(torch.arange(quarter, device=like.device) * (-6.0 / max(quarter, 1)))
-    axes = []
-    for length in grid:
+def positions(grid: tuple[int, ...], width: int, like: Tensor) -> Float[Tensor, "token width"]:
+    """Fixed sinusoidal positions, as many of the channels for each axis: of an image half for its rows."""
+    count = width // (2 * len(grid))
+    rates = torch.exp(torch.arange(count, device=like.device) * (-6.0 / max(count, 1)))
+    along = []
+    for axis, length in enumerate(grid):
         angle = torch.arange(length, device=like.device)[:, None] * (32.0 / length) * rates
-        axes.append(torch.cat([angle.sin(), angle.cos()], -1))
-    rows = axes[0][:, None].expand(*grid, -1)
-    columns = axes[1][None].expand(*grid, -1)
-    both = torch.cat([rows, columns], -1).flatten(0, 1)
-    return F.pad(both, (0, width - both.shape[-1])).to(like.dtype)
+        shape = [1] * len(grid) + [-1]
+        shape[axis] = length
+        along.append(torch.cat([angle.sin(), angle.cos()], -1).view(shape).expand(*grid, -1))
+    together = torch.cat(along, -1).flatten(0, -2)
+    return F.pad(together, (0, width - together.shape[-1])).to(like.dtype)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mrprism.learn.networks.attention import KEY_GRID, LARGEST_GRID, attend, fit, grid_of, positions, tokens
 from mrprism.learn.networks.convlstm import ConvLSTMStep
+from mrprism.learn.networks.grid import IMAGES, NORM, Grid, pooled
 from mrprism.learn.networks.unet import Decoder, Head, Up
 
 Integration = Literal["attention", "concat", "convlstm"]
@@ -24,15 +24,24 @@ class ConP(nn.Module):
     """Converging Prism: a U-Net decoder that a confidence per rater steers (section 4.1)."""
 
     def __init__(
-        self, widths: Sequence[int], raters: int, structures: int, integration: Integration, rounds: int
+        self,
+        widths: Sequence[int],
+        raters: int,
+        structures: int,
+        integration: Integration,
+        rounds: int,
+        grid: Grid = IMAGES,
     ) -> None:
         super().__init__()
-        self.decoder = Decoder(widths, rounds=rounds)
+        self.decoder = Decoder(widths, rounds=rounds, grid=grid)
         ups: Sequence[Up] = list(self.decoder.ups)  # type: ignore[arg-type]
         steered = [widths[-1], *(up.from_below.out_channels for up in ups[:2])]  # strides 32, 16 and 8
-        self.embedding = ConfidenceEmbedding(raters * structures, steered)
-        self.integrate = nn.ModuleList(INTEGRATIONS[integration](width) for width in steered)
-        self.head = Head(self.decoder.width, structures)
+        self.embedding = ConfidenceEmbedding(raters * structures, steered, grid)
+        self.integrate = nn.ModuleList(
+            INTEGRATIONS[integration](width, grid=grid, level=level)
+            for width, level in zip(steered, (5, 4, 3), strict=True)
+        )
+        self.head = Head(self.decoder.width, structures, grid=grid)
 
     def forward(
         self,
@@ -42,12 +51,12 @@ class ConP(nn.Module):
         size: Sequence[int],
         round: int,
     ) -> Float[Tensor, "B C *space"]:
-        grids = [features[-1].shape[-2:], skips[0].shape[-2:], skips[1].shape[-2:]]
+        grids = [features[-1].shape[2:], skips[0].shape[2:], skips[1].shape[2:]]
         embedded = self.embedding(weights.flatten(1, 2), grids)
         x = features[-1]
         for stage, (up, skip) in enumerate(zip(self.decoder.ups, skips, strict=True)):
             if stage < len(self.integrate):
-                x = self.integrate[stage](x, embedded[stage].expand(len(x), -1, -1, -1))
+                x = self.integrate[stage](x, embedded[stage].expand(len(x), *embedded[stage].shape[1:]))
             x = up(x, skip, round)
         logits: Tensor = self.head(x, size)
         return logits
@@ -59,12 +68,12 @@ class ConfidenceEmbedding(nn.Module):
     Depth-wise convolutions change the resolution, point-wise ones the channels.
     """
 
-    def __init__(self, maps: int, widths: Sequence[int]) -> None:
+    def __init__(self, maps: int, widths: Sequence[int], grid: Grid = IMAGES) -> None:
         super().__init__()
         w32, w16, w8 = widths
-        self.to_stride_8 = nn.Sequential(nn.Conv2d(maps, 64, 1), nn.ReLU(), nn.Conv2d(64, w8, 1))
-        self.to_stride_16 = nn.Sequential(nn.ReLU(), _separable(w8, w16))
-        self.to_stride_32 = nn.Sequential(nn.ReLU(), _separable(w16, w32))
+        self.to_stride_8 = nn.Sequential(grid.point(maps, 64), nn.ReLU(), grid.point(64, w8))
+        self.to_stride_16 = nn.Sequential(nn.ReLU(), _separable(w8, w16, grid, 3))
+        self.to_stride_32 = nn.Sequential(nn.ReLU(), _separable(w16, w32, grid, 4))
 
     def forward(
         self, weights: Float[Tensor, "B maps *small"], grids: Sequence[Sequence[int]]
@@ -75,21 +84,25 @@ class ConfidenceEmbedding(nn.Module):
         return [fit(x, grid) for x, grid in zip((coarse, middle, fine), grids, strict=True)]
 
 
-def _separable(width_in: int, width_out: int) -> nn.Sequential:
-    depthwise = nn.Conv2d(width_in, width_in, 3, stride=2, padding=1, groups=width_in)
-    return nn.Sequential(depthwise, nn.Conv2d(width_in, width_out, 1))
+def _separable(width_in: int, width_out: int, grid: Grid, level: int) -> nn.Sequential:
+    depthwise = grid.conv(width_in, width_in, grid.kernel(level), grid.strides[level], groups=width_in)
+    return nn.Sequential(depthwise, grid.point(width_in, width_out))
 
 
 def _pooled(x: Float[Tensor, "B c *small"], size: Sequence[int]) -> Float[Tensor, "B c *space"]:
-    if x.shape[-1] == 1:
+    if x.shape[2:].numel() == 1:
         return x.expand(*x.shape[:2], *size)
-    return F.adaptive_avg_pool2d(x, (size[0], size[1]))
+    return pooled(x, size)
 
 
 class Attention(nn.Module):
     """Features chosen by embedded confidence: query from the one, key and value from the other (eq. 7)."""
 
-    def __init__(self, width: int, heads: int = 4) -> None:
+    def __init__(self, width: int, heads: int = 4, *, grid: Grid = IMAGES, level: int = 5) -> None:
+        """
+        Args:
+            grid, level: Not used; every integration takes them.
+        """
         super().__init__()
         self.heads = heads
         self.norm_features, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -103,7 +116,7 @@ class Attention(nn.Module):
     def forward(
         self, features: Float[Tensor, "B c *small"], confidence: Float[Tensor, "B c *small"]
     ) -> Float[Tensor, "B c *small"]:
-        grid = grid_of(features.shape[-2:], LARGEST_GRID)
+        grid = grid_of(features.shape[2:], LARGEST_GRID)
         few = grid_of(grid, KEY_GRID)
         w = tokens(confidence, grid)
         seen = self.norm_features(tokens(features, few))
@@ -112,17 +125,16 @@ class Attention(nn.Module):
         # the query rides along: what ConP is told about the raters must reach its output, not only its gaze
         x = w + self.out(attended)
         x = x + self.mlp(self.norm_mlp(tokens(features, grid) + x))
-        return features + fit(x.transpose(1, 2).unflatten(-1, grid), features.shape[-2:])
+        return features + fit(x.transpose(1, 2).unflatten(-1, grid), features.shape[2:])
 
 
 class Concat(nn.Module):
     """Table 4's "Concat": features and confidence side by side, one convolution."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, grid: Grid = IMAGES, level: int = 5) -> None:
         super().__init__()
-        self.join = nn.Sequential(
-            nn.Conv2d(2 * width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        join = grid.conv(2 * width, width, grid.kernel(level), bias=False)
+        self.join = nn.Sequential(join, NORM[grid.dims](width), nn.ReLU())
 
     def forward(
         self, features: Float[Tensor, "B c *small"], confidence: Float[Tensor, "B c *small"]

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mrprism.learn.networks.grid import IMAGES, Grid
+
 
 class ConvLSTMStep(nn.Module):
     """Features as input, a condition as hidden and cell state; no peepholes.
@@ -11,9 +13,9 @@ class ConvLSTMStep(nn.Module):
     Source: Shi et al., "Convolutional LSTM Network", NeurIPS 2015, as used by Ji et al., MRNet, CVPR 2021.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, grid: Grid = IMAGES, level: int = 5) -> None:
         super().__init__()
-        self.gates = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
+        self.gates = grid.conv(2 * width, 4 * width, grid.kernel(level))
 
     def forward(
         self, features: Float[Tensor, "B c *small"], state: Float[Tensor, "B c *small"]

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mrprism.learn.networks.grid import IMAGES, MEAN, Grid
 from mrprism.learn.networks.unet import Head, UNet
+from mrprism.learn.space import aside, axes
 
 FLATTEST = 5.0  # |log-deviation| never exceeds it, so that no Gaussian becomes a point or a plain
 
@@ -20,21 +22,22 @@ class GaussianEncoder(nn.Module):
     Source: Kohl et al., "A probabilistic U-Net", NeurIPS 2018, arXiv:1806.05034, appendix.
     """
 
-    def __init__(self, channels: int, width: int, latent: int) -> None:
+    def __init__(self, channels: int, width: int, latent: int, grid: Grid = IMAGES) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for number, factor in enumerate((1, 2, 4, 6)):
             if number:
-                layers.append(nn.AvgPool2d(2, ceil_mode=True))
+                layers.append(MEAN[grid.dims](grid.strides[number - 1], ceil_mode=True))  # type: ignore[arg-type]
             for _ in range(3):
-                layers += [nn.Conv2d(channels, width * factor, 3, padding=1), nn.ReLU()]
+                layers += [grid.conv(channels, width * factor, grid.kernel(number)), nn.ReLU()]
                 channels = width * factor
         self.blocks = nn.Sequential(*layers)
-        self.out = nn.Conv2d(channels, 2 * latent, 1)
+        self.out = grid.point(channels, 2 * latent)
 
     def forward(self, x: Float[Tensor, "B channel *space"]) -> tuple[Tensor, Tensor]:
         """Mean and log-deviation, (B, L) each."""
-        flat: Tensor = self.out(self.blocks(x).mean((-2, -1), keepdim=True)).flatten(1).float()
+        seen = self.blocks(x)
+        flat: Tensor = self.out(seen.mean(axes(seen, 2), keepdim=True)).flatten(1).float()
         mean, log_deviation = flat.chunk(2, 1)
         return mean, FLATTEST * torch.tanh(log_deviation / FLATTEST)
 
@@ -57,12 +60,12 @@ class LatentHead(nn.Module):
     The first layer is written as a sum, so that the features' half is computed once for many draws.
     """
 
-    def __init__(self, width: int, latent: int, outputs: int) -> None:
+    def __init__(self, width: int, latent: int, outputs: int, grid: Grid = IMAGES) -> None:
         super().__init__()
-        self.from_features = nn.Conv2d(width, width, 1)
+        self.from_features = grid.point(width, width)
         self.from_latent = nn.Linear(latent, width, bias=False)
-        self.middle = nn.Conv2d(width, width, 1)
-        self.last = Head(width, outputs)
+        self.middle = grid.point(width, width)
+        self.last = Head(width, outputs, grid=grid)
 
     def seen(self, features: Float[Tensor, "B c *small"]) -> Float[Tensor, "B c *small"]:
         """The features' half of the first layer."""
@@ -73,7 +76,7 @@ class LatentHead(nn.Module):
         self, seen: Float[Tensor, "B c *small"], z: Float[Tensor, "B L"], size: Sequence[int]
     ) -> Float[Tensor, "B outputs *space"]:
         """Logits of one draw for each image, from `seen`."""
-        hidden = torch.relu(seen + self.from_latent(z)[..., None, None])
+        hidden = torch.relu(seen + aside(self.from_latent(z), seen))
         logits: Tensor = self.last(torch.relu(self.middle(hidden)), size)
         return logits
 
@@ -84,10 +87,17 @@ class LatentUNet(UNet):
     head: LatentHead  # type: ignore[assignment]
 
     def __init__(
-        self, channels: int, outputs: int, latent: int, backbone: str, *, encoder_weights: Path | None
+        self,
+        channels: int,
+        outputs: int,
+        latent: int,
+        backbone: str,
+        *,
+        encoder_weights: Path | None,
+        grid: Grid = IMAGES,
     ) -> None:
-        super().__init__(channels, outputs, backbone, encoder_weights=encoder_weights)
-        self.head = LatentHead(self.decoder.width, latent, outputs)
+        super().__init__(channels, outputs, backbone, encoder_weights=encoder_weights, grid=grid)
+        self.head = LatentHead(self.decoder.width, latent, outputs, grid)
 
     def seen(self, image: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B c *small"]:
         """What `head.decode` draws from, once for all draws."""
@@ -96,4 +106,4 @@ class LatentUNet(UNet):
     def forward(  # type: ignore[override]
         self, image: Float[Tensor, "B channel *space"], z: Float[Tensor, "B L"]
     ) -> Float[Tensor, "B outputs *space"]:
-        return self.head.decode(self.seen(image), z, image.shape[-2:])
+        return self.head.decode(self.seen(image), z, image.shape[2:])

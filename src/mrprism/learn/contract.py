@@ -62,7 +62,7 @@ ODD: dict[int, tuple[tuple[Space, int, int], ...]] = {  # with raters and struct
 
 
 @cache
-def samples(space: Space, raters: int = 3, structures: int = 2, count: int = 4) -> list[MultiRaterSample]:
+def samples(*space: int, raters: int = 3, structures: int = 2, count: int = 4) -> list[MultiRaterSample]:
     """Bright nested squares on a dark ground, outlined with a pixel's difference; one rater leaves out a case.
 
     In a volume they stand on all slices but the first and the last.
@@ -104,9 +104,9 @@ def task(raters: int = 3, structures: int = 2, dims: int = 2) -> Task:
     return Task(1, *names, dims=dims, spacing_mm=(3.0, 1.0, 1.0) if dims == 3 else None)
 
 
-def whole(space: Space, raters: int = 3, structures: int = 2) -> Batch:
+def whole(*space: int, raters: int = 3, structures: int = 2) -> Batch:
     """All samples of a size as one batch."""
-    some = samples(space, raters, structures)
+    some = samples(*space, raters=raters, structures=structures)
     return collate(some, index=range(len(some)))
 
 
@@ -133,8 +133,8 @@ def trained(subject: Subject) -> Method:
     """The method after two short epochs on the four small cases."""
     space = SMALL[subject.dims]
     method = subject.method(task(dims=subject.dims))
-    method.prepare(samples(space))
-    for _ in steps(method, whole(space), EPOCHS, 1):
+    method.prepare(samples(*space))
+    for _ in steps(method, whole(*space), EPOCHS, 1):
         pass
     return method.eval()
 
@@ -151,9 +151,9 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     """None rests, and none gets a gradient that is no number."""
     space = WIDE[subject.dims]
     method = subject.method(task(dims=subject.dims))
-    method.prepare(samples(space))
+    method.prepare(samples(*space))
     reached = {name: False for name, parameter in method.named_parameters() if parameter.requires_grad}
-    for loss in steps(method, whole(space), EPOCHS, 2):
+    for loss in steps(method, whole(*space), EPOCHS, 2):
         _hold(bool(loss.isfinite()), f"the loss is {loss}")
         for name, parameter in method.named_parameters():
             if parameter.grad is not None:
@@ -171,8 +171,8 @@ def shapes_and_ranges_hold(subject: Subject) -> None:
 
 def _shapes_and_ranges(subject: Subject, space: Space, raters: int, structures: int) -> None:
     method = subject.method(task(raters, structures, subject.dims))
-    method.prepare(samples(space, raters, structures))
-    batch = whole(space, raters, structures)
+    method.prepare(samples(*space, raters=raters, structures=structures))
+    batch = whole(*space, raters=raters, structures=structures)
     for loss in steps(method, batch, 1, 1):
         _hold(bool(loss.isfinite()), f"the loss is {loss}")
     found = predicted(method, batch)
@@ -201,7 +201,7 @@ def _shapes_and_ranges(subject: Subject, space: Space, raters: int, structures: 
 
 def it_overfits_two_images(subject: Subject) -> None:
     """What cannot be learned by heart cannot be learned."""
-    two = samples(SMALL[subject.dims])[2:]
+    two = samples(*SMALL[subject.dims])[2:]
     batch = collate(two, index=range(2))
     method = subject.method(task(dims=subject.dims), "small")
     method.prepare(two)
@@ -226,7 +226,7 @@ def it_overfits_two_images(subject: Subject) -> None:
 def saving_and_loading_changes_nothing(subject: Subject) -> None:
     """All that it knows is in its state, and predicting twice gives the same."""
     first = trained(subject)
-    batch = whole(SMALL[subject.dims])
+    batch = whole(*SMALL[subject.dims])
     other = subject.method(task(dims=subject.dims))
     other.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
     before, after = predicted(first, batch), predicted(other, batch)
@@ -238,7 +238,7 @@ def saving_and_loading_changes_nothing(subject: Subject) -> None:
 
 def what_it_may_not_read_changes_nothing(subject: Subject) -> None:
     """Masks never influence an image reader, nor the image a mask reader, nor reference and diagnosis anyone."""
-    method, batch = trained(subject), whole(SMALL[subject.dims])
+    method, batch = trained(subject), whole(*SMALL[subject.dims])
     assert batch.masks is not None and batch.image is not None and batch.reference is not None
     other = replace(batch, reference=1 - batch.reference, diagnosis=None, index=None)
     if method.reads == "image":
@@ -291,8 +291,8 @@ def _fresh(subject: Subject) -> tuple[Method, Batch]:
     """A method that has learned nothing yet, and the small cases."""
     space = SMALL[subject.dims]
     method = subject.method(task(dims=subject.dims))
-    method.prepare(samples(space))
-    return method, whole(space)
+    method.prepare(samples(*space))
+    return method, whole(*space)
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (

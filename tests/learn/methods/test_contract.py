@@ -51,7 +51,7 @@ FEWER = {
 }
 VOLUMES = [name for name in METHODS if 3 in method_class(name).dims]
 OWN_LAYERS = ("wdnet: image", "confusion-matrix: pixel", "aggnet: margin")  # options that compute in space
-LEARNED_BY_HEART = ("mrprism", "fused-label")  # in volumes; images show it of every method
+LEARNED_BY_HEART = ("mrprism",)  # in volumes; images show it of every method
 SLOW_TO_FIT = {"posal": 90}  # steps; the others need 50
 
 

@@ -24,6 +24,7 @@ from mrprism.datasets.case_files import (
     reading_of,
     spacing_of,
 )
+from mrprism.datasets.check_decisions import decision_faults
 from mrprism.datasets.dataset import task_of
 from mrprism.datasets.findings import Finding, grouped
 from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path, of_several
@@ -107,6 +108,7 @@ def check_dataset(path: str | Path) -> Check:
     for case in manifest.cases:
         check.faults.extend(_case(file.parent, manifest, case, seen, broken))
     check.faults.extend(_suspicions(str(file), manifest, seen))
+    check.faults.extend(decision_faults(file.parent, manifest))
     check.faults.sort(key=lambda fault: fault.severity != "error")
     check.summary = _summary(manifest, seen)
     return check

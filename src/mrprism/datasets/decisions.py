@@ -98,7 +98,7 @@ class Decisions:
             InputError: The mask is not there, is another than was saved, or does not fit its image.
         """
         case = self._case(decision.case)
-        like = self._grid(case) if like is None else like
+        like = self.grid(case.name) if like is None else like
         path = self.inside(self.place(decision.case) / decision.mask)
         drawn = {decision.structure: path.relative_to(self.root).as_posix()}
         mask = read_drawn(self.root, self.manifest, case, drawn, like)[0][1]
@@ -141,7 +141,7 @@ class Decisions:
             InputError: The data set cannot be written to, there is no such case or structure, the mask does not fit the
                 image, or it is to be that of a stroke that went on since. Nothing is left behind.
         """
-        at = self._case(case)
+        self._case(case)
         if structure not in self.manifest.structures:
             known = ", ".join(self.manifest.structures)
             raise InputError(f"there is no structure '{structure}'; known: {known}")
@@ -157,7 +157,7 @@ class Decisions:
                 raise InputError(
                     f"'{before[0].who}' painted on '{structure}' of case '{case}' meanwhile; look at it again"
                 )
-            like = self._grid(at) if like is None else like
+            like = self.grid(case) if like is None else like
             if mask is not None and mask.shape != like.array.shape[1:]:
                 found, expected = (
                     " × ".join(map(str, shape)) for shape in (mask.shape, like.array.shape[1:])
@@ -211,10 +211,16 @@ class Decisions:
             raise InputError(f"there is no case '{name}' to decide about")
         return self._cases[name]
 
-    def _grid(self, case: Case) -> ImageFile:
-        if not case.images:
-            return read_grid(self.root, case)
-        return open_image(self.root / case.images[0], window=case.window or self.manifest.window)
+    def grid(self, case: str) -> ImageFile:
+        """Size and place of a case's image; of one without an image, of its masks.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        of = self._case(case)
+        if not of.images:
+            return read_grid(self.root, of)
+        return open_image(self.root / of.images[0], window=of.window or self.manifest.window)
 
     def _changed(self, origin: Decision | None, pixels: np.ndarray, like: ImageFile) -> int:
         """How many pixels differ from what the work began with."""
@@ -232,10 +238,15 @@ class Decisions:
             with suppress(FileNotFoundError):
                 names = [entry.name for entry in os.scandir(place)] if place.is_dir() else []
                 names = sorted(n for n in names if n.endswith(".json") and ID.fullmatch(n[:-5]))
-                return [self._one(place / name, case) for name in names]
+                return [self.one(place / name, case) for name in names]
         raise InputError(f"the decisions in '{place}' change all the time; try again")
 
-    def _one(self, path: Path, case: str) -> Decision:
+    def one(self, path: Path, case: str) -> Decision:
+        """A save as its file holds it.
+
+        Raises:
+            InputError: It cannot be understood, or is about something else.
+        """
         path = plain_file(self.inside(path))
         limit_text(path, path.stat().st_size)
         text = path.read_bytes()

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from serving import served
 from volumes import TASK
 
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import open_dataset, write_dataset
 from mrprism.datasets.decision import Standing
 from mrprism.datasets.decisions import Decisions
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: no browser is driven"
-)
-pytest.importorskip("fastapi", reason="the extra 'view' is not installed")
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: no browser is driven")
 
 
 @pytest.fixture
@@ -44,40 +29,8 @@ def eyes(tmp_path: Path) -> Path:
     return tmp_path / "eyes"
 
 
-@contextmanager
-def served(folder: Path, who: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    command = [sys.executable, "-m", "mrprism", "view", str(folder), "--no-browser", "--port", "0"]
-    command += ["--adjudicate", "--as", who]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    ) as server:
-        assert server.stdout is not None
-        yield server.stdout.readline().partition(": ")[2].strip(), server
-        server.kill()
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-def opened(browser: Any, address: str, wrong: list[str]) -> Any:
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    page.set_default_timeout(120_000)  # milliseconds: other tests run beside this one
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "request",
-        lambda asked: (
-            None if re.match(r"(http://127\.0\.0\.1:|blob:|data:)", asked.url) else wrong.append(asked.url)
-        ),
-    )
-    page.goto(address)
-    page.wait_for_selector("body[data-ready=yes]")
-    return page
+def by(who: str) -> tuple[str, ...]:
+    return "--adjudicate", "--as", who
 
 
 def begin(page: Any) -> None:
@@ -105,10 +58,9 @@ def standing(folder: Path, structure: str = "disc") -> tuple[Standing, np.ndarra
     return found, decisions.mask(found.held)
 
 
-def test_a_stroke_is_kept_taken_back_and_settled(browser: Any, eyes: Path) -> None:
-    wrong: list[str] = []
-    with served(eyes, "ann") as (address, _):
-        page = opened(browser, address, wrong)
+def test_a_stroke_is_kept_taken_back_and_settled(opened: Any, eyes: Path) -> None:
+    with served(eyes, *by("ann")) as (address, _):
+        page = opened(address)
         begin(page)
         majority = standing(eyes)[1]
         drag(page, (10, 10), (30, 10))
@@ -128,13 +80,11 @@ def test_a_stroke_is_kept_taken_back_and_settled(browser: Any, eyes: Path) -> No
         page.click("[data-status=final]")
         page.wait_for_selector("#desk-status[data-status=final]")
         assert standing(eyes)[0].status == "final"
-    assert wrong == []
 
 
-def test_two_in_two_browsers_lose_nothing_and_a_kill_loses_nothing_saved(browser: Any, eyes: Path) -> None:
-    wrong: list[str] = []
-    with served(eyes, "ann") as (hers, first), served(eyes, "bob") as (his, _):
-        ann, bob = opened(browser, hers, wrong), opened(browser, his, wrong)
+def test_two_in_two_browsers_lose_nothing_and_a_kill_loses_nothing_saved(opened: Any, eyes: Path) -> None:
+    with served(eyes, *by("ann")) as (hers, first), served(eyes, *by("bob")) as (his, _):
+        ann, bob = opened(hers), opened(his)
         begin(ann)
         begin(bob)
         drag(ann, (8, 8), (20, 8))
@@ -153,15 +103,13 @@ def test_two_in_two_browsers_lose_nothing_and_a_kill_loses_nothing_saved(browser
         bob.locator("#conflict .row", has_text="ann").get_by_text("take").click()
         bob.wait_for_selector("#conflict[hidden]", state="attached")
         assert np.array_equal(standing(eyes)[1], kept["ann"])
-    assert wrong == []
 
 
-def test_what_is_shown_next_never_takes_the_mask_of_what_was_painted(browser: Any, eyes: Path) -> None:
+def test_what_is_shown_next_never_takes_the_mask_of_what_was_painted(opened: Any, eyes: Path) -> None:
     """A key pressed before the other structure is read, and a picture drawn anew while the hand paints."""
-    wrong: list[str] = []
     other = "(c) => { desk.structure = shown.structure = c; return deskSlice(); }"
-    with served(eyes, "ann") as (address, _):
-        page = opened(browser, address, wrong)
+    with served(eyes, *by("ann")) as (address, _):
+        page = opened(address)
         begin(page)
         page.evaluate(other, 1)
         begin(page)
@@ -183,4 +131,3 @@ def test_what_is_shown_next_never_takes_the_mask_of_what_was_painted(browser: An
         drag(page, (60, 90), (70, 90))
         found = standing(eyes)[1]
         assert found[0, 0] and found[90, 60:71].all(), "a stroke painted while the picture was read is kept"
-    assert wrong == []

@@ -341,6 +341,7 @@ def view(
     adjudicate: bool = False,
     who: str | None = None,
     blind: bool = False,
+    host: str | None = None,
 ) -> None:
     """Show cases in the browser until interrupted; a data set in memory is shown from a temporary folder.
 
@@ -352,6 +353,7 @@ def view(
         adjudicate: Disputed cases can be settled; what is decided is kept in the data set's folder `decisions`.
         who: The name of whoever decides.
         blind: Raters are called A, B, C, in another order for each case.
+        host: An address of this machine at which others can come, too, with the key; None: nobody else.
 
     Raises:
         InputError: Nothing can be shown there, the port is taken, or decisions cannot be kept there.
@@ -370,7 +372,8 @@ def view(
     seed = f"{who or ''}" if blind else None
 
     def show(shown: View) -> None:
-        serve(shown, port=port, browser=browser, desk=None if who is None else Desk(shown, who))
+        desk = None if who is None else Desk(shown, who)
+        serve(shown, port=port, browser=browser, desk=desk, host=host)
 
     if _is_run(source):
         from mrprism.learn.evaluate import dataset_of

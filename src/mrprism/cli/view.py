@@ -28,6 +28,13 @@ def run(
     blind: Annotated[
         bool, typer.Option("--blind", help="Call raters A, B, C, in another order for each case.")
     ] = False,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Let others come, at this address of the machine; 0.0.0.0: at all of them.",
+        ),
+    ] = None,
 ) -> None:
     """Look at cases in the browser: every rater's outlines, votes, consensus, and what a run predicts.
 
@@ -40,7 +47,8 @@ def run(
     who decided what, when, from what and how much was changed is kept with it.
 
     The page is served to this machine only, under an address with a key; without --adjudicate nothing is written. From
-    another machine: ssh -L 8642:127.0.0.1:8642 HOST, then open the printed address here.
+    another machine: ssh -L 8642:127.0.0.1:8642 HOST, then open the printed address here. With --host ADDRESS others can
+    come, too, if they have the key; nothing is encrypted on the way.
 
     Examples:
 
@@ -61,4 +69,5 @@ def run(
         adjudicate=adjudicate,
         who=who,
         blind=blind,
+        host=host,
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 from mrprism.core.errors import InputError
 from mrprism.datasets.decision import ID, Decision, standing_of
 from mrprism.datasets.decisions import Decisions
+from mrprism.datasets.flags import FOLDER as FLAGS
+from mrprism.datasets.flags import read_flags
 from mrprism.datasets.manifest import Fault, Manifest
 from mrprism.images import ImageFile
 
@@ -31,6 +33,8 @@ def decision_faults(root: Path, manifest: Manifest) -> Iterator[Fault]:
         place = Path(entry.path)
         if entry.name in known:
             yield from _of_case(decisions, known[entry.name], place)
+        elif entry.name == FLAGS:
+            yield from _flags(decisions, place)
         elif entry.is_dir(follow_symlinks=False):
             sentence = (
                 f"'{place}' holds decisions of a case that is not in the data set; expected the folder of one of its "
@@ -39,6 +43,22 @@ def decision_faults(root: Path, manifest: Manifest) -> Iterator[Fault]:
             yield Fault("warning", str(place), None, sentence)
         elif not entry.name.startswith("."):  # such are locks, and files being written
             yield Fault("warning", str(place), None, f"'{place}' is no decision, and is not read")
+
+
+def _flags(decisions: Decisions, folder: Path) -> Iterator[Fault]:
+    """Flags that cannot be read, and flags of cases that are gone."""
+    names = {case.name for case in decisions.manifest.cases}
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if file.name.startswith("."):
+            continue
+        try:
+            gone = sorted(set(read_flags(decisions, file).cases) - names)
+        except (InputError, OSError) as error:
+            yield Fault("error", str(file), None, _sentence(error, file))
+            continue
+        if gone:
+            sentence = f"'{file}' notes something of {len(gone)} cases that are not in the data set, such as '{gone[0]}'"
+            yield Fault("warning", str(file), None, sentence)
 
 
 def _of_case(decisions: Decisions, case: str, place: Path) -> Iterator[Fault]:

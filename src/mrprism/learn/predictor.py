@@ -139,6 +139,32 @@ class Predictor:
             return fused if on_disk else _in_memory(fused)
         return self._fuse_plane(self._alone(sample))
 
+    @property
+    def weighs(self) -> bool:
+        """Whether the method can say what it would answer if raters were trusted otherwise."""
+        return getattr(self.method, "under", None) is not None
+
+    def under(self, plane: MultiRaterSample, trust: np.ndarray) -> np.ndarray:
+        """(C, H, W) What would be said of an image, or of a slice with its neighbours, if raters were trusted so.
+
+        Args:
+            trust: (R, C) the chance of agreeing of each rater of the run, above 0 and below 1.
+
+        Raises:
+            InputError: The method weighs no raters.
+        """
+        if not self.weighs:
+            raise InputError(
+                f"method '{self.run.config.method}' does not weigh raters; mrprism does, for instance"
+            )
+        resized = resize_sample(plane, self.run.config.size)
+        with torch.inference_mode():
+            batch = collate([resized], device=self.method.device).only("image")
+            chance = torch.as_tensor(trust, dtype=torch.float32, device=self.method.device)
+            under: Callable[[Batch, Tensor], Tensor] = self.method.under  # type: ignore[assignment]
+            found: np.ndarray = sized(under(batch, chance)[0], *plane.space).cpu().numpy()
+        return found
+
     def picture(self, sample: MultiRaterSample) -> Picture:
         """A case and what is said of it in the plane; of a volume the slice on which most is drawn."""
         if len(sample.space) == 2:

@@ -10,69 +10,27 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 
 from mrprism.agreement.against import rows_against
 from mrprism.agreement.case import measure
 from mrprism.core.errors import InputError
-from mrprism.datasets.decision import LONGEST_NOTE, Decision, Kind, Standing, Start, Status
+from mrprism.datasets.decision import Decision, Standing, Start
 from mrprism.datasets.decisions import Decisions, decisions_of
+from mrprism.datasets.flags import Flag, flags_of, set_flag
 from mrprism.fusion import FUSIONS
+from mrprism.images.between import between
 from mrprism.output.lock import alone
+from mrprism.viewer.asked import Asked, AskedBetween, AskedFlag, AskedSlice, AskedStart
 from mrprism.viewer.opened import OpenCase
 from mrprism.viewer.pictures import mask_png
+from mrprism.viewer.solid import nifti
 from mrprism.viewer.view import View
 
-LARGEST_PNG = 8_000_000  # bytes, of one painted slice
 KEPT_MASKS = 4
-
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class AskedStart(_Asked):
-    """What a decision is to begin with."""
-
-    kind: Kind
-    of: str | None = Field(default=None, max_length=200, description="fusion: its name; rater: its number")
-
-
-class AskedSlice(_Asked):
-    """A painted slice, or the whole of an image."""
-
-    plane: str = ""
-    index: int = Field(default=0, ge=0)
-    png: str = Field(
-        max_length=LARGEST_PNG, description="base64 of a PNG of the slice's size; above half is inside"
-    )
-
-
-class Asked(_Asked):
-    """One save: a beginning, a painted slice, a status, a note, or several of them."""
-
-    structure: int = Field(ge=0)
-    base: Annotated[list[str], Field(max_length=50)] = Field(
-        default_factory=list, description="ids of the saves it goes on from; the first one's mask is meant"
-    )
-    sitting: str | None = Field(
-        default=None, max_length=64, description="the window, so that strokes are one work"
-    )
-    start: AskedStart | None = None
-    slice: AskedSlice | None = None
-    status: Status | None = None
-    note: str | None = Field(default=None, max_length=LONGEST_NOTE)
-
-
-class AskedAccept(_Asked):
-    """Accept what raters agree on."""
-
-    above: float = Field(ge=0.5, le=1, description="the least Dice of any two raters, 0 to 1")
-    dry: bool = Field(default=False, description="only count")
 
 
 class Desk:
@@ -93,6 +51,7 @@ class Desk:
         with alone(folder, wait=True):  # says at once where nothing can be written
             pass
         self._lock = threading.Lock()
+        self._places = {name: self.decisions.place(name).name for name in view.dataset.names}
         self._masks: OrderedDict[str, np.ndarray] = OrderedDict()
         self._seen: dict[str, tuple[int, str]] = {}  # case: when its folder changed last, and how it stands
 
@@ -116,11 +75,14 @@ class Desk:
     def statuses(self) -> dict[str, str]:
         """How each case stands that anything was decided about; read anew where a folder has changed."""
         found = {}
-        for name in self.view.dataset.names:
-            try:
-                changed = self.decisions.place(name).stat().st_mtime_ns
-            except OSError:
+        try:
+            there = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(self.decisions.folder)}
+        except OSError:
+            return {}
+        for name, place in self._places.items():
+            if place not in there:
                 continue
+            changed = there[place]
             if self._seen.get(name, (0, ""))[0] != changed:
                 try:
                     self._seen[name] = changed, _whole(self.decisions.standing(name))
@@ -128,6 +90,20 @@ class Desk:
                     self._seen[name] = changed, "unreadable"
             found[name] = self._seen[name][1]
         return found
+
+    def flags(self) -> dict[str, dict[str, Any]]:
+        """What people noted of cases: the own flag and note, and those of others."""
+        told: dict[str, dict[str, Any]] = {}
+        for case, by in flags_of(self.decisions).items():
+            own = by.get(self.who, Flag())
+            others = [{"who": who, **one.model_dump()} for who, one in by.items() if who != self.who]
+            told[case] = {**own.model_dump(), "others": others}
+        return told
+
+    def flag(self, number: int, asked: AskedFlag) -> None:
+        """Flag a case, or take its flag away."""
+        case = self.view.name_of(number)
+        set_flag(self.decisions, case, self.who, Flag(flag=asked.flag, note=asked.note))
 
     def standing(self, number: int) -> dict[str, Any]:
         """What was decided about a case, structure by structure."""
@@ -165,6 +141,14 @@ class Desk:
         case = self.view.open(number)
         one = self._one(case, self.view.structure(structure), id)
         return mask_png(case.flat(self._pixels(case, one), plane, index))
+
+    def mask_file(self, number: int, structure: int, id: str) -> bytes:
+        """What was decided of a volume, as NIfTI."""
+        case = self.view.open(number)
+        if not case.planes:
+            raise InputError(f"case '{case.name}' is an image; ask for decision.png")
+        one = self._one(case, self.view.structure(structure), id)
+        return nifti(np.asarray(self._pixels(case, one), np.uint8), case)
 
     def _one(self, case: OpenCase, structure: int, id: str) -> Decision:
         of_structure = self.decisions.standing(case.name)[self.view.task.structures[structure]]
@@ -205,9 +189,18 @@ class Desk:
                 mask if mask is not None else self._pixels(case, self._base(case, structure, asked.base[0]))
             )
             mask = self._painted(case, whole, asked.slice)
+        if asked.between is not None:
+            if mask is None and not asked.base:
+                raise InputError(
+                    f"nothing was begun on '{structure}' of case '{case.name}'; expected a start"
+                )
+            whole = (
+                mask if mask is not None else self._pixels(case, self._base(case, structure, asked.base[0]))
+            )
+            mask = _filled(case, whole, asked.between)
         made = self.decisions.save(
             case.name, structure, self.who, mask=mask, start=start, status=asked.status, note=asked.note,
-            base=asked.base, sitting=asked.sitting, like=case.like,
+            base=asked.base, sitting=None if asked.between else asked.sitting, like=case.like,
         )  # fmt: skip
         if mask is not None:
             with self._lock:
@@ -236,7 +229,7 @@ class Desk:
                 raise InputError(f"case '{case.name}' has no reference to begin with")
             return Start(kind=kind), np.asarray(case.reference[c], bool)
         if kind == "model":
-            return Start(kind=kind, of=self.view.title), self.view.predicted(case, c)
+            return Start(kind=kind, of=self.view.title), self.view.answers.predicted(case, c)
         if kind == "rater":
             seats = self.view.seats(case.name)
             if asked.of is None or not asked.of.isdecimal() or int(asked.of) >= len(seats):
@@ -373,6 +366,23 @@ def _whole(standing: dict[str, Standing]) -> str:
     if said <= {"agreed", "final"}:
         return "settled"
     return "none" if said == {"none"} else "open"
+
+
+def _filled(case: OpenCase, whole: np.ndarray, asked: AskedBetween) -> np.ndarray:
+    cut, filled = case.cut(asked.plane), whole.copy()
+    turned = cut.of(filled)  # a view of the whole
+    for index in (asked.first, asked.last):
+        if not 0 <= index < len(turned):
+            raise InputError(f"case '{case.name}' has no {asked.plane} slice {index}")
+    first, last = sorted((asked.first, asked.last))
+    if last - first < 2:
+        raise InputError("there is no slice between these two; expected two that are further apart")
+    for index in (first, last):
+        if not turned[index].any():
+            raise InputError(f"nothing is drawn on slice {index + 1}; draw on both, then fill between them")
+    steps = None if case.spacing_mm is None else tuple(case.spacing_mm[axis] for axis in cut.axes[1:])
+    turned[first + 1 : last] = between(turned[first], turned[last], last - first - 1, steps)
+    return filled
 
 
 def _decoded(text: str, shape: tuple[int, ...]) -> np.ndarray:

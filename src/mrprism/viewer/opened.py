@@ -10,10 +10,18 @@ import numpy as np
 
 from mrprism.agreement.case import measure, pairs
 from mrprism.core.errors import InputError
-from mrprism.datasets.case_files import read_case_image, read_drawn, read_grid, read_votes, spacing_of
+from mrprism.datasets.case_files import (
+    further_readings,
+    read_case_image,
+    read_drawn,
+    read_grid,
+    read_votes,
+    reading_of,
+    spacing_of,
+)
 from mrprism.datasets.dataset import Dataset, FileSample
 from mrprism.datasets.dicom import read_series
-from mrprism.datasets.manifest import Case, Manifest, files
+from mrprism.datasets.manifest import Case, Manifest
 from mrprism.datasets.open_image import is_series
 from mrprism.images import ImageFile, Window, format_of, read_values
 from mrprism.images.planes import PlaneFile
@@ -176,6 +184,46 @@ class OpenCase:
             found[c, first, second] = found[c, second, first] = dice
         return found
 
+    @property
+    def mean_dice(self) -> float | None:
+        """Of two raters: mean over pairs, then structures. The number by which cases are listed."""
+        means = [float(np.nanmean(table)) for table in self.dice if not np.isnan(table).all()]
+        return float(np.mean(means)) if means else None
+
+    @cached_property
+    def again(self) -> dict[tuple[int, int, int], np.ndarray]:
+        """(rater, reading, structure): what a rater drew when the case was read again; reading 2 is the second."""
+        raters = self.manifest.rater_names
+        found: dict[tuple[int, int, int], np.ndarray] = {}
+        for n in further_readings(self.case):
+            for rater, drawn in reading_of(self.case, n).items():
+                for c, mask in read_drawn(self.root, self.manifest, self.case, drawn, self.like):
+                    found[raters.index(rater), n, c] = _kept([mask], mask.shape)
+        return found
+
+    def dice_again(self, rater: int, structure: int, mask: np.ndarray) -> float | None:
+        """Dice of a further reading with the first; None where there is no first."""
+        if not self.rated[rater, structure]:
+            return None
+        return float(
+            measure(np.stack([self.masks[rater, structure], mask]), np.ones(2, bool), distances=False).dice[0]
+        )
+
+    def most_disputed(self, plane: str) -> int:
+        """The slice raters differ on most; the middle where they never do."""
+        disputed = self.disputed(plane)
+        return int(np.argmax(disputed)) if any(disputed) else len(disputed) // 2
+
+    def patient_mm(self, plane: str, index: int, row: int, column: int) -> list[float] | None:
+        """Where a pixel lies: right, anterior, superior in millimetres; None where the file does not say."""
+        if not self.planes or self.geometry is None:
+            return None
+        cut, voxel = self.cut(plane), [0, 0, 0]
+        for axis, step, at in zip(cut.axes, cut.steps, (index, row, column), strict=True):
+            voxel[axis] = at if step > 0 else self.space[axis] - 1 - at
+        there = self.geometry.affine @ [*voxel[::-1], 1.0]
+        return [round(float(value), 1) + 0.0 for value in there[:3]]
+
     @cached_property
     def range(self) -> Window:
         """Smallest and largest value."""
@@ -194,38 +242,13 @@ class OpenCase:
         return (float(low), float(high)) if low < high else (self.range[0], self.range[0] + 1.0)
 
 
-def mean_dice(dataset: Dataset, name: str) -> float | None:
-    """How much the raters of a case agree: Dice, mean over pairs of raters, then structures.
-
-    None where no structure was done by two. Only masks are read, the image is not.
-
-    Raises:
-        InputError: A mask cannot be read, or masks differ in size.
-    """
-    root, manifest, case = _entry(dataset, name)
-    drawn: dict[int, list[np.ndarray]] = {}
-    first = next((entry for entry in files(case) if entry.role == "mask"), None)
-    like = None if first is None else read_grid(root, case, first)
-    for masks in case.masks.values():
-        for c, mask in read_drawn(root, manifest, case, masks, like):
-            drawn.setdefault(c, []).append(mask)
-    values = []
-    for of_structure in drawn.values():
-        if len({mask.shape for mask in of_structure}) > 1:
-            raise InputError(f"masks of case '{name}' differ in size")
-        if len(of_structure) > 1:
-            found = measure(np.stack(of_structure), np.ones(len(of_structure), bool), distances=False)
-            values.append(float(found.dice.mean()))
-    return float(np.mean(values)) if values else None
-
-
 def _entry(dataset: Dataset, name: str) -> tuple[Path, Manifest, Case]:
-    manifest, root = dataset.manifest, dataset.root
-    if manifest is None or root is None:
+    found = dataset.on_disk(name)
+    if found is None:
         raise InputError(
             f"data set '{dataset.name}' is not on disk; expected one that was opened from a folder"
         )
-    return root, manifest, next(case for case in manifest.cases if case.name == name)
+    return found
 
 
 def _values(root: Path, manifest: Manifest, case: Case) -> tuple[np.ndarray, ImageFile, bool]:

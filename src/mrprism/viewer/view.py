@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mrprism.agreement.pictures import outline
 from mrprism.core.errors import InputError
-from mrprism.core.prediction import Prediction
-from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import Dataset
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.one_case import fuse_case, known
-from mrprism.images.slicing import Slicing, cut_volume
 from mrprism.output.colours import (
     CONFIDENCE_COLOURS,
     PREDICTION_COLOUR,
+    RATER_DASHES,
     SHARE_COLOURS,
     rater_colour,
     rater_dash,
 )
-from mrprism.viewer.opened import OpenCase, mean_dice
+from mrprism.viewer.answers import Answers, Predicts
+from mrprism.viewer.look import Look, look
+from mrprism.viewer.opened import OpenCase
 from mrprism.viewer.pictures import colour_stops, heat_png, image_png
+from mrprism.viewer.solid import mesh, nifti
+from mrprism.viewer.weigh import vote_patterns
 
 Found = TypeVar("Found")
 Paths = list[str | None]  # SVG outlines in pixels of the slice, one a structure; None: not done
-OPEN_CASES, KEPT_PREDICTIONS = 3, 24
-
-
-@runtime_checkable
-class Predicts(Protocol):
-    """A run that is ready to predict; `mrprism.learn.predictor.Predictor` is one."""
-
-    @property
-    def task(self) -> Task: ...
-    @property
-    def slicing(self) -> Slicing: ...
-    def predict_slice(self, volume: MultiRaterSample, index: int) -> Prediction: ...
-    def predict(self, case: MultiRaterSample) -> Prediction: ...
+OPEN_CASES = 3
 
 
 class View:
@@ -65,11 +57,12 @@ class View:
         self.dataset, self.title, self.predictor = dataset, title, predictor
         self.splits = dataset.splits if splits is None else splits
         self.task = dataset.task
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._opened: OrderedDict[Hashable, OpenCase] = OrderedDict()
         self._fused: OrderedDict[Hashable, dict[int, np.ndarray]] = OrderedDict()
-        self._predicted: OrderedDict[Hashable, Prediction] = OrderedDict()
-        self._dice: dict[str, float | None] = {}
+        self.run = None if predictor is None else Answers(self, predictor)
+        self._looked: dict[str, Look] = {}
+        self._doubt: dict[str, float | None] = {}
         self._unreadable: dict[str, str] = {}
 
     # ---- the whole ------------------------------------------------------------------------------
@@ -91,9 +84,13 @@ class View:
                 }
                 for r, name in enumerate(self.called(""))
             ],
+            "structure_dashes": [
+                RATER_DASHES[c % len(RATER_DASHES)] for c in range(len(self.task.structures))
+            ],
             "anonymous": self.task.anonymous,
             "fusions": list(FUSIONS) if len(self.task.raters) > 1 else [],
             "predicts": self.predictor is not None,
+            "weighs": self.run is not None and self.run.weighs and self.blind is None,
             "prediction_colour": PREDICTION_COLOUR,
             "share_colours": colour_stops(SHARE_COLOURS),
             "confidence_colours": colour_stops(CONFIDENCE_COLOURS),
@@ -116,30 +113,64 @@ class View:
     def cases(self) -> dict[str, Any]:
         """Every case with its raters' mean Dice as far as it is known by now."""
         groups = self.dataset.groups
-        rows = [
-            {
-                "name": name,
-                "group": groups[name] if groups[name] != name else None,
-                "split": self.splits.get(name),
-                "dice": self._dice.get(name),
-                "fault": _unnamed(self._unreadable.get(name), self.blind),
-            }
-            for name in self.dataset.names
-        ]
-        measured = len(self._dice) + len(self._unreadable)
-        return {"cases": rows, "measured": measured}
+        nothing = Look(None, None, None)
+        rows = []
+        for name in self.dataset.names:
+            found = self._looked.get(name, nothing)
+            rows.append(
+                {
+                    "name": name,
+                    "group": groups[name] if groups[name] != name else None,
+                    "split": self.splits.get(name),
+                    "dice": found.dice,
+                    "lowest": found.lowest,
+                    "worth": found.worth,
+                    "doubt": self._doubt.get(name),
+                    "fault": _unnamed(self._unreadable.get(name), self.blind),
+                }
+            )
+        wanted = 2 * len(rows) if self.predictor else len(rows)
+        done = len(self._looked) + len(self._unreadable) * (2 if self.predictor else 1) + len(self._doubt)
+        measured = len(self._looked) + len(self._unreadable)
+        return {"cases": rows, "measured": measured, "done": done >= wanted}
 
     def measure_all(self, stop: threading.Event) -> None:
-        """Measure every case's disagreement, one after the other, until told to stop."""
+        """Measure every case's disagreement, then what the run doubts, one after the other, until told to stop."""
         for name in self.dataset.names:
             if stop.is_set():
                 return
             try:
-                self._dice[name] = mean_dice(self.dataset, name)
+                self._looked[name] = look(self.dataset, name)
             except InputError as error:
                 self._unreadable[name] = str(error)
+        for name in self.dataset.names if self.predictor else ():
+            if stop.is_set():
+                return
+            if name not in self._unreadable:
+                self._doubt[name] = self.answers.doubt(name)
+
+    @property
+    def answers(self) -> Answers:
+        """What the run says.
+
+        Raises:
+            InputError: This is no run.
+        """
+        if self.run is None:
+            raise InputError("nothing is predicted here: this is a data set, not a run")
+        return self.run
 
     # ---- one case -------------------------------------------------------------------------------
+
+    def name_of(self, number: int) -> str:
+        """The name of a case by its position.
+
+        Raises:
+            InputError: There is none.
+        """
+        if not 0 <= number < len(self.dataset):
+            raise InputError(f"there is no case number {number}; expected 0 to {len(self.dataset) - 1}")
+        return self.dataset.names[number]
 
     def open(self, number: int) -> OpenCase:
         """A case by its position.
@@ -147,11 +178,9 @@ class View:
         Raises:
             InputError: There is none, or it cannot be read.
         """
-        if not 0 <= number < len(self.dataset):
-            raise InputError(f"there is no case number {number}; expected 0 to {len(self.dataset) - 1}")
-        name = self.dataset.names[number]
+        name = self.name_of(number)
         try:
-            return self._once(self._opened, name, OPEN_CASES, lambda: OpenCase(self.dataset, name))
+            return self.once(self._opened, name, OPEN_CASES, lambda: OpenCase(self.dataset, name))
         except InputError:
             if self.blind is None:
                 raise
@@ -169,6 +198,11 @@ class View:
             "size": case.space,
             "spacing_mm": case.spacing_mm,
             "planes": self._planes(case),
+            "cuts": {
+                plane: {"axes": cut.axes, "steps": cut.steps, "aspect": case.pixel_aspect(plane)}
+                for plane, cut in ((plane, case.cut(plane)) for plane in case.planes)
+            },
+            "mm": self._millimetres(case),
             "colour": case.colour,
             "channels": self._channels(case),
             "own_units": case.own_units,
@@ -176,6 +210,8 @@ class View:
             "window": case.window,
             "states": [states[r] for r in seats],
             "dice": [[[_number(table[r, s]) for s in seats] for r in seats] for table in case.dice],
+            "mean": _rounded(case.mean_dice),
+            "readings": [] if self.blind is not None else self._readings(case),
             "reference": bool(case.reference),
             "voters": case.case.voters,
             "facts": {
@@ -192,9 +228,11 @@ class View:
         case = self.open(number)
         if not case.planes:
             return {"disputed": [], "start": 0, "aspect": case.pixel_aspect(plane)}
-        disputed = case.disputed(plane)
-        start = int(np.argmax(disputed)) if any(disputed) else len(disputed) // 2
-        return {"disputed": disputed, "start": start, "aspect": case.pixel_aspect(plane)}
+        return {
+            "disputed": case.disputed(plane),
+            "start": case.most_disputed(plane),
+            "aspect": case.pixel_aspect(plane),
+        }
 
     def image(self, number: int, plane: str, index: int, channel: int, window: tuple[float, float]) -> bytes:
         """The image of a slice as PNG."""
@@ -226,92 +264,34 @@ class View:
         reference: Paths = [path(case.reference[c]) if c in case.reference else None for c in structures]
         fused = self.fused(case, fusion) if fusion else {}
         consensus: Paths = [path(fused[c]) if c in fused else None for c in structures]
-        return {"raters": raters, "reference": reference, "consensus": consensus}
+        again = [
+            {"rater": r, "reading": n, "structure": c, "path": path(mask)}
+            for (r, n, c), mask in (() if self.blind is not None else case.again.items())
+        ]
+        return {"raters": raters, "reference": reference, "consensus": consensus, "again": again}
 
     def votes(self, number: int, plane: str, index: int, structure: int) -> bytes:
         """The share of raters that marked each pixel, as PNG."""
         share = self.open(number).share(self.structure(structure), plane, index)
         return heat_png(share, SHARE_COLOURS)
 
-    # ---- what a run says ------------------------------------------------------------------------
-
-    def prediction(self, number: int, plane: str, index: int) -> dict[str, Any]:
-        """A run's outlines of a slice: every recurrence, every rater, and how far each is trusted."""
-        found = self._predict(number, plane, index)
-        steps = found.steps or (found.probability,)
-        if found.weights is not None:
-            trust, said = self._of_raters(found.weights, float), "weight in the fusion"
-        else:
-            trust = self._of_raters(found.confidence, lambda map_: float(np.mean(map_)))
-            said = "mean confidence"
-        return {
-            "steps": [[outline(mask > 0.5) for mask in step] for step in steps],
-            "raters": self._of_raters(found.raters, lambda mask: outline(mask > 0.5)),
-            "confidence": trust,
-            "trusted_by": said,
-        }
-
-    def prediction_map(
-        self, number: int, plane: str, index: int, structure: int, step: int, rater: int | None
-    ) -> bytes:
-        """The probability of a recurrence, or the confidence in a rater, as PNG."""
-        structure = self.structure(structure)
-        found = self._predict(number, plane, index)
-        if rater is None:
-            steps = found.steps or (found.probability,)
-            if not 0 <= step < len(steps):
-                raise InputError(f"there is no recurrence {step}; expected 0 to {len(steps) - 1}")
-            return heat_png(steps[step][structure], SHARE_COLOURS)
-        maps = self._of_raters(found.confidence, lambda map_: map_)
-        if maps is None or not 0 <= rater < len(maps) or maps[rater] is None:
-            raise InputError(f"this run says nothing of how far to trust rater number {rater}")
-        return heat_png(maps[rater][structure], CONFIDENCE_COLOURS, 0.5, 1.0, opacity=(0.85, 0.2))
-
-    def _predict(self, number: int, plane: str, index: int) -> Prediction:
-        predictor = self.predictor
-        if predictor is None:
-            raise InputError("nothing is predicted here: this is a data set, not a run")
-        case = self.open(number)
-        if case.planes and plane != predictor.slicing.plane:
-            raise InputError(f"this run predicts {predictor.slicing.plane} slices, not {plane} ones")
-
-        def predict() -> Prediction:
-            if not case.planes:
-                return predictor.predict(case.scaled)
-            volume = cut_volume(case.scaled, case.cut(plane))
-            case.flat(case.values, plane, index)  # refuses a slice that is not there
-            return predictor.predict_slice(volume, index)
-
-        return self._once(self._predicted, (case.name, plane, index), KEPT_PREDICTIONS, predict)
-
-    def predicted(self, case: OpenCase, structure: int) -> np.ndarray:
-        """(*space) what the run marks of a structure; of a volume slice by slice, which takes a while.
+    def value(self, number: int, plane: str, index: int, row: int, column: int) -> dict[str, Any]:
+        """What lies under the pointer: the image's values, how many marked it, and where it is in the patient.
 
         Raises:
-            InputError: This is no run.
+            InputError: There is no such pixel.
         """
-        if self.predictor is None:
-            raise InputError("nothing is predicted here: this is a data set, not a run")
-        if not case.planes:
-            return np.asarray(self.predictor.predict(case.scaled).probability[structure] > 0.5)
-        cut = case.cut(self.predictor.slicing.plane)
-        volume, found = cut_volume(case.scaled, cut), np.zeros(case.space, bool)
-        turned = cut.of(found)  # a view
-        for index in range(len(turned)):
-            turned[index] = self.predictor.predict_slice(volume, index).probability[structure] > 0.5
-        return found
-
-    def _of_raters(self, maps: np.ndarray | None, of: Callable[[np.ndarray], Any]) -> list[Any] | None:
-        """Something of each rater of the data set whom the run knows, structure by structure; None for others."""
-        if maps is None or self.predictor is None:
-            return None
-        if self.blind is not None:
-            return None
-        learned = self.predictor.task.raters
-        return [
-            [of(map_) for map_ in maps[learned.index(name)]] if name in learned else None
-            for name in self.task.raters
-        ]
+        case = self.open(number)
+        values = case.flat(case.values, plane, index)
+        if not (0 <= row < values.shape[-2] and 0 <= column < values.shape[-1]):
+            raise InputError(f"case '{case.name}' has no pixel in row {row}, column {column} of this slice")
+        masks = case.flat(case.masks, plane, index)[..., row, column]
+        return {
+            "values": [float(f"{value:.6g}") for value in values[:, row, column]],
+            "marked": (masks & case.rated).sum(axis=0).tolist(),
+            "of": case.rated.sum(axis=0).tolist(),
+            "mm": case.patient_mm(plane, index, row, column),
+        }
 
     # ---- parts ----------------------------------------------------------------------------------
 
@@ -336,7 +316,49 @@ class View:
                 fused[c] = fuse_case(one, fusion).probability[0] > 0.5
             return fused
 
-        return self._once(self._fused, (case.name, fusion), OPEN_CASES, fuse)
+        return self.once(self._fused, (case.name, fusion), OPEN_CASES, fuse)
+
+    def patterns(self, number: int, plane: str, index: int, structure: int) -> bytes:
+        """See `vote_patterns`."""
+        case = self.open(number)
+        return vote_patterns(case, self.structure(structure), plane, index, self.seats(case.name))
+
+    def surface(self, number: int, structure: int, of: str) -> bytes:
+        """The surface of a structure of a volume, see `solid.mesh`; `of` as in `mask_file`."""
+        case, mask = self._volume_mask(number, structure, of)
+        return mesh(mask, case)
+
+    def mask_file(self, number: int, structure: int, of: str) -> bytes:
+        """A whole mask of a volume as NIfTI, where it lies in the patient.
+
+        Args:
+            of: "rater" and its place, "reference", or a fusion.
+        """
+        case, mask = self._volume_mask(number, structure, of)
+        return nifti(np.asarray(mask, np.uint8), case)
+
+    def _volume_mask(self, number: int, structure: int, of: str) -> tuple[OpenCase, np.ndarray]:
+        case, c = self.open(number), self.structure(structure)
+        if not case.planes:
+            raise InputError(f"case '{case.name}' is an image; expected a volume")
+        if rater := re.fullmatch(r"rater(\d{1,4})", of):
+            seats = self.seats(case.name)
+            r = seats[int(rater[1])] if int(rater[1]) < len(seats) else None
+            mask = case.masks[r, c] if r is not None and case.rated[r, c] else None
+        elif of == "reference":
+            mask = case.reference.get(c)
+        else:
+            mask = self.fused(case, of).get(c)
+        if mask is None:
+            raise InputError(f"nobody drew this structure of case '{case.name}' so; there is no such mask")
+        return case, mask
+
+    def image_file(self, number: int, channel: int) -> bytes:
+        """One channel of a volume as NIfTI, with the file's own values where it keeps them."""
+        case = self.open(number)
+        if not case.planes or not 0 <= channel < len(case.values):
+            raise InputError(f"case '{case.name}' has no volume of channel {channel}")
+        return nifti(np.asarray(case.values[channel], np.float32), case)
 
     def _states(self, case: OpenCase) -> list[list[str]]:
         """For each rater and structure: "drawn", "empty" (looked and saw nothing) or "absent" (did not do it)."""
@@ -355,6 +377,21 @@ class View:
             wanted = (self.predictor.slicing.plane,)
         return {plane: case.space[case.cut(plane).axes[0]] for plane in wanted}
 
+    def _millimetres(self, case: OpenCase) -> dict[str, list[float]] | None:
+        """Height and width of a pixel of each plane; "" of an image. None where it is unknown."""
+        if case.spacing_mm is None:
+            return None
+        if not case.planes:
+            return {"": list(case.spacing_mm)}
+        return {plane: [case.spacing_mm[axis] for axis in case.cut(plane).axes[1:]] for plane in case.planes}
+
+    def _readings(self, case: OpenCase) -> list[dict[str, Any]]:
+        """Further readings of the same case by the same rater, and Dice with the first."""
+        return [
+            {"rater": r, "reading": n, "structure": c, "dice": _rounded(case.dice_again(r, c, mask))}
+            for (r, n, c), mask in case.again.items()
+        ]
+
     def _channels(self, case: OpenCase) -> list[str]:
         return [] if case.colour or len(case.values) == 1 else list(case.manifest.channels)
 
@@ -370,11 +407,11 @@ class View:
             )
         return number
 
-    def _once(
+    def once(
         self, kept: OrderedDict[Hashable, Found], key: Hashable, most: int, make: Callable[[], Found]
     ) -> Found:
         """Something made once and kept until others of its kind have been asked for."""
-        with self._lock:
+        with self.lock:
             if key not in kept:
                 kept[key] = make()
                 while len(kept) > most:
@@ -399,3 +436,7 @@ def _letters(place: int) -> str:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else _number(value)

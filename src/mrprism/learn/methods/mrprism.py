@@ -255,6 +255,19 @@ class MrPrism(Method):
         *_, last = self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences)
         return self._fusion(last, batch.masks, batch.rated, batch.given).sigmoid()
 
+    def under(self, batch: Batch, trust: Float[Tensor, "R C"]) -> Float[Tensor, "B C H W"]:
+        """What ConP would answer in the last round if raters were trusted so, instead of as DivP reads the image.
+
+        Args:
+            trust: The chance of agreeing of each rater and structure, above 0 and below 1; one half says nothing.
+        """
+        assert batch.image is not None
+        features = self.encoder(batch.image)
+        skips, weight = self.conp.decoder.skips(features), log_odds(trust[None, :, :, None, None])
+        round = self.predict_recurrences - 1
+        logits: Tensor = self.conp(features, skips, weight, batch.image.shape[-2:], round)
+        return logits.sigmoid()
+
     def consensus_of(self, batch: Batch) -> Tensor:
         """The fusion of the given masks."""
         assert batch.rated is not None

@@ -1,0 +1,96 @@
+"""What the list of cases is sorted by: how far raters differ, what one more of them would change, what a run doubts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrprism.agreement.case import pairs
+from mrprism.agreement.ratio import ratio
+from mrprism.core.errors import InputError
+from mrprism.core.patterns import PatternTable, count_patterns
+from mrprism.datasets.case_files import read_drawn, read_grid
+from mrprism.datasets.dataset import Dataset
+from mrprism.datasets.manifest import files
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much a case asks to be looked at. None where it cannot be said."""
+
+    dice: float | None  # of two raters: mean over pairs, then structures
+    lowest: float | None  # the lowest of them
+    worth: float | None  # see `worth_of`; mean over structures
+
+
+def look(dataset: Dataset, name: str) -> Look:
+    """How far the raters of a case differ. Only masks are read, the image is not.
+
+    Raises:
+        InputError: A mask cannot be read, or masks differ in size.
+    """
+    found = dataset.on_disk(name)
+    if found is None:
+        raise InputError(
+            f"data set '{dataset.name}' is not on disk; expected one that was opened from a folder"
+        )
+    root, manifest, case = found
+    drawn: dict[int, list[np.ndarray]] = {}
+    first = next((entry for entry in files(case) if entry.role == "mask"), None)
+    like = None if first is None else read_grid(root, case, first)
+    for masks in case.masks.values():
+        for c, mask in read_drawn(root, manifest, case, masks, like):
+            drawn.setdefault(c, []).append(mask)
+    means, lowest, worth = [], [], []
+    for of_structure in drawn.values():
+        if len({mask.shape for mask in of_structure}) > 1:
+            raise InputError(f"masks of case '{name}' differ in size")
+        rated = np.ones(len(of_structure), bool)
+        table = count_patterns(np.stack(of_structure), rated)
+        worth.append(worth_of(table))
+        if len(of_structure) > 1:
+            dice = dice_of_pairs(table)
+            means.append(float(dice.mean()))
+            lowest.append(float(dice.min()))
+    return Look(
+        float(np.mean(means)) if means else None,
+        min(lowest, default=None),
+        float(np.mean(worth)) if worth else None,
+    )
+
+
+def dice_of_pairs(table: PatternTable) -> np.ndarray:
+    """(pair,) Dice of every two raters; 1 where both drew nothing."""
+    first, second = pairs(table.raters)
+    confusion = table.pairs()[first, second].astype(float)
+    both = 2 * confusion[:, 1, 1]
+    either = both + confusion[:, 0, 1] + confusion[:, 1, 0]
+    return np.where(either == 0, 1.0, ratio(both, either))
+
+
+def worth_of(table: PatternTable) -> float:
+    """What one more rater would change, at the most disputed pixels: a share of the majority's area, from 0 on.
+
+    A pixel that k of n raters marked is marked by the next with the chance (k + ½) / (n + 1) (Jeffreys). Only where
+    one more mark takes the majority over one half, or one less keeps it there no more, does the consensus change; a tie
+    is background. The expected number of such pixels is divided by those the majority marks (at least one).
+    """
+    marked, counts = table.votes()[:, 1], table.counts
+    n = table.raters
+    chance = (marked + 0.5) / (n + 1)
+    inside = 2 * marked > n
+    with_more, with_less = 2 * (marked + 1) > n + 1, 2 * marked > n + 1
+    changes = np.where(with_more != inside, chance, 0.0) + np.where(with_less != inside, 1 - chance, 0.0)
+    return float((changes * counts).sum() / max(1, int(counts[inside].sum())))
+
+
+def doubt_of(probability: np.ndarray) -> float:
+    """Of what a run marks, the share it expects to have wrong: Σ min(p, 1 − p) / Σ p, mean over structures.
+
+    Args:
+        probability: (C, *space) in [0, 1].
+    """
+    flat = probability.reshape(len(probability), -1)
+    wrong, marked = np.minimum(flat, 1 - flat).sum(axis=1), flat.sum(axis=1)
+    return float(np.mean(np.where(marked > 0, wrong / np.maximum(marked, 1e-9), 0.0)))

@@ -163,7 +163,9 @@ def test_view_serves_what_it_is_given(
     if where == "disk":
         shown = mrprism.write_dataset(data, tmp_path / "d", name="d", task=data.task)
     mrprism.view(shown, port=8000, browser=False)
-    assert served == [(12, "case0000", b"\x89PNG", {"port": 8000, "browser": False, "desk": None})]
+    assert served == [
+        (12, "case0000", b"\x89PNG", {"port": 8000, "browser": False, "desk": None, "host": None})
+    ]
     with pytest.raises(InputError, match="belong to a run"):
         mrprism.view(shown, device="cpu")
 

@@ -109,8 +109,8 @@ def test_a_training_is_written_back_with_its_options(place: Path) -> None:
         ("[agre]\nout = 'a'\n", "unknown command 'agre'"),
         ("[fuse]\nout = 'a'\n", "have no table [agree]; tables there: [fuse]"),
         ("agree = 3\n", "have no table [agree]; tables there: none"),
-        ("[agree\n", "are no TOML"),
-        ("\xff", "are no TOML"),
+        ("[agree\n", "are not TOML"),
+        ("\xff", "are not TOML"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_nothing_is_made(

@@ -157,7 +157,7 @@ def test_an_icc_on_few_cases_says_so_and_offers_a_subset(tmp_path) -> None:
     assert part.subset is not None and part.subset.raters == (0, 1, 3)
     assert int(part.subset.overall["ICC2"].cases) == 20
     (sentence,) = rests(found)
-    assert "rests on the 2 cases of 20 that every rater did" in sentence
+    assert "uses only the 2 cases of 20 that every rater did" in sentence
     assert "without rater3 it is" in sentence and "on 20 cases" in sentence and "pairs.csv" in sentence
     assert figure(part.overall["ICC2"], of=20).note == "on 2 of 20 cases"
     rows = [row for row in found.tables()["overall"] if row["only_raters"]]

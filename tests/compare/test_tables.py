@@ -153,16 +153,16 @@ def test_failed_and_impossible_methods_keep_a_line_that_says_why(folder: Path) -
     for seed in (0, 1):
         (folder / "runs" / "mrnet").mkdir(exist_ok=True)
         (folder / "runs" / "mrnet" / f"seed{seed}.failed").write_text(
-            "the loss is no number any more & 5 %\n"
+            "the loss is not a number any more & 5 %\n"
         )
     page, tables = write_comparison(folder)
     lines = {line.label: line for line in tables[0].structures[0].lines}
     assert lines["MRNet"].why.startswith("the loss is no number")
     assert "as a person" in lines["WDNet"].why
     text = page.read_text()
-    assert "the loss is no number any more &amp; 5 %" in text
+    assert "the loss is not a number any more &amp; 5 %" in text
     latex = (folder / "methods.tex").read_text()
-    assert r"the loss is no number any more \& 5 \%" in latex
+    assert r"the loss is not a number any more \& 5 \%" in latex
 
 
 def test_one_failed_seed_leaves_the_others_in(folder: Path) -> None:
@@ -341,7 +341,7 @@ def test_with_few_patients_nobody_is_best(tmp_path: Path) -> None:
         (run / "table.csv").write_text(table)
     page, tables = write_comparison(tmp_path)
     text = page.read_text()
-    assert "12 test cases of 3 patients, nothing can be said of who is best: 3 patients: too few" in text
+    assert "12 test cases of 3 patients, it cannot be said which method is best: 3 patients: too few" in text
     assert "<b>" not in text
     assert not any(found.best for found in tables[0].cells())
 
@@ -353,7 +353,7 @@ def test_equal_methods_are_not_called_highest(folder: Path) -> None:
             rng = np.random.default_rng(len(key) + seed)
             make_run(folder, key, seed, flat(BASE + rng.normal(0, 0.02, 12)))
     said = write_comparison(folder)[0].read_text()
-    assert "no method is best on the disc: 4 of 4 cannot be told apart" in said
+    assert "no method is best on the disc: no difference could be shown between 4 of 4" in said
     assert "highest Dice" not in said
 
 

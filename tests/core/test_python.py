@@ -62,7 +62,7 @@ UNKNOWN: list[tuple[Callable[[Any, Any], Any], str]] = [
     (lambda data, found: found.to_frame("pair"), "unknown table 'pair'.*did you mean 'pairs'"),
     (lambda data, found: mrprism.phantom("crowdd"), "did you mean 'crowd'"),
     (lambda data, found: mrprism.open_dataset("/nowhere"), "'/nowhere' does not exist"),
-    (lambda data, found: mrprism.load_run("/nowhere"), "/nowhere is no run folder"),
+    (lambda data, found: mrprism.load_run("/nowhere"), "/nowhere is not a run folder"),
 ]
 
 

@@ -83,7 +83,7 @@ def test_values_that_are_not_whole(tmp_path: Path) -> None:
         (lambda p: changed(p[3], NumberOfFrames=2), "several frames"),
         (
             lambda p: p[3].write_bytes(p[3].read_bytes()[:700]),
-            "21.dcm' is no slice that can be placed: it lacks",
+            "21.dcm' is not a slice that can be placed: it lacks",
         ),
         (lambda p: p[3].write_bytes(b"nothing of the kind"), "21.dcm' is broken or not a DICOM file"),
         (lambda p: [path.unlink() for path in p], "holds no DICOM slice"),

@@ -66,7 +66,7 @@ MANIFEST = {  # fault: (change of dataset.json, what the sentence says)
         lambda d: first(d)["masks"]["ann"].update(lens="masks/ann/case0_disc.png"),
         "case 'case0' has a mask of the unknown structure 'lens'; known: disc, cup",
     ),
-    "duplicate case": (lambda d: d["cases"].append(first(d)), "case 'case0' stands twice"),
+    "duplicate case": (lambda d: d["cases"].append(first(d)), "case 'case0' appears twice"),
     "empty": (lambda d: d.update(cases=[]), "the data set is empty"),
     "missing file": (
         lambda d: first(d).update(image="images/gone.png"),
@@ -193,7 +193,7 @@ def test_links_may_not_leave(folder: Path, tmp_path: Path) -> None:
         ("", "is not valid JSON"),
         ("{", "is not valid JSON"),
         ("[]", "Input should be a valid dictionary"),
-        ('{"name": "a", "name": "b"}', "the key 'name' stands twice"),
+        ('{"name": "a", "name": "b"}', "the key 'name' appears twice"),
         ("[" * 100_000, "is not valid JSON"),
         ('{"x": NaN}', "format"),
         ("\xff", "cannot be read"),

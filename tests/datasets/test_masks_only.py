@@ -100,7 +100,7 @@ def test_masks_of_a_case_lie_in_one_place(tmp_path: Path) -> None:
     for rater, place in zip(("ann", "bob"), places, strict=True):
         write_mask(tmp_path / f"{rater}.nii.gz", np.ones((4, 5, 6), bool), like=place)
     write(tmp_path, {"ann": {"m": "ann.nii.gz"}, "bob": {"m": "bob.nii.gz"}}, channels=[])
-    with pytest.raises(InputError, match="lies elsewhere than another mask of the case"):
+    with pytest.raises(InputError, match="lies in another place than another mask of the case"):
         open_dataset(tmp_path)[0]
 
 

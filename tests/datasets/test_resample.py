@@ -184,5 +184,7 @@ def test_a_series_is_the_image_of_a_case(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(about))
     assert np.allclose(open_dataset(folder)["b"].image, data["b"].image, atol=1e-4)
     nibabel.save(nibabel.Nifti1Image(drawn, np.eye(4)), folder / "ann" / "b.nii.gz")
-    with pytest.raises(InputError, match=r"b.nii.gz' of case 'b' lies elsewhere than its image '.*images/b'"):
+    with pytest.raises(
+        InputError, match=r"b.nii.gz' of case 'b' lies in another place than its image '.*images/b'"
+    ):
         open_dataset(folder)["b"]

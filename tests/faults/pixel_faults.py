@@ -155,7 +155,7 @@ FOLDER: list[tuple[str, Spoil, str]] = [
     ("a palette without a ground", instead(BOB, "b.png", palette()), "index 0 is coloured and index 1 black, so its ground is not known"),
     ("a turned mask", instead(BOB, "b.png", turned()), "b.png' has the size 10 × 12, ... it is turned, as its orientation 6 says"),
     ("16 bits of colour", instead(BOB, "b.png", b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in ((b"IHDR", struct.pack(">IIBBBBB", 10, 12, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(12 * 61))), (b"IEND", b"")))), "b.png' has channels of 16 bits, which are not read exactly"),
-    ("NRRD in hexadecimal", instead(BOB, "b.nrrd", nrrd("", "hex")), "b.nrrd' has the encoding 'hex'; expected raw, ascii, gzip or bzip2"),
+    ("NRRD in an unknown encoding", instead(BOB, "b.nrrd", nrrd("", "zstd")), "b.nrrd' has the encoding 'zstd'; expected raw, ascii, hex, gzip or bzip2"),
     ("NRRD numbers that are words", instead(BOB, "b.nrrd", nrrd("", "ascii", b"one two")), "b.nrrd' is broken"),
     ("NRRD numbers that end", instead(BOB, "b.nrrd", nrrd("", "ascii", b"1 0 1")), "b.nrrd' is cut short: its header asks for 120 numbers, it gives 3"),
     ("NRRD in inches", instead(BOB, "b.nrrd", nrrd('space dimension: 2\nspace directions: (1,0) (0,1)\nspace units: "in" "in"\n')), "b.nrrd' has the units in; expected mm"),

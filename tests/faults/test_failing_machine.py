@@ -292,7 +292,7 @@ def test_batches_without_a_number_are_skipped_and_counted(
     command = [*TRAIN, str(trained / "data"), "--option", "fail=case0", "--out"]
     assert call([*command, str(tmp_path / "stopped")]) == 2
     said = capsys.readouterr().err
-    assert "the loss is no number any more (consensus nan)" in said
+    assert "the loss is not a number any more (consensus nan)" in said
     assert "case0" in said
     assert not (tmp_path / "stopped/result.json").exists()
     assert call([*command, str(tmp_path / "run"), "--nan", "skip"]) == 0

@@ -105,7 +105,7 @@ def test_a_candidate(tmp_path: Path) -> None:
     candidate = candidate_folder(tmp_path, ["case"], ["organ"])
     np.testing.assert_array_equal(candidate.on(sample)[0], MASK)
     save(tmp_path / "case.nrrd", volume((0, 0, 0)))
-    with pytest.raises(InputError, match=r"case.nrrd' lies elsewhere than the readers' masks: origin"):
+    with pytest.raises(InputError, match=r"case.nrrd' lies in another place than the readers' masks: origin"):
         candidate.on(sample)
 
 
@@ -257,7 +257,7 @@ def test_qform_alone_and_qform_beside_sform(tmp_path: Path) -> None:
     file = read_mask(tmp_path / "s.nii")
     assert file.geometry is not None
     np.testing.assert_allclose(file.geometry.affine, other, atol=1e-6)
-    assert file.notes == ("its qform lies elsewhere than its sform, which is taken",)
+    assert file.notes == ("its qform and its sform name different places; the sform is taken",)
 
 
 # --- NIfTI masks as tools leave them --------------------------------------------------------------

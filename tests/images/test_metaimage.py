@@ -106,7 +106,7 @@ WRONG = {
     "no spacing": (HEAD.replace("= 1 1 2", "= 1 0 2"), "expected positive numbers"),
     "no number": (HEAD.replace("= 1 1 2", "= 1 x 2"), "no ElementSpacing that can be read"),
     "infinite": (HEAD.replace("Offset = 0 0 0", "Offset = 0 0 inf"), "expected 3 numbers"),
-    "flat": (HEAD.replace("= 1 0 0 0 1 0 0 0 1", "= 1 0 0 1 0 0 0 0 1"), "a position that is no position"),
+    "flat": (HEAD.replace("= 1 0 0 0 1 0 0 0 1", "= 1 0 0 1 0 0 0 0 1"), "a position that cannot be used"),
     "strings": (HEAD.replace("MET_UCHAR", "MET_STRING"), "holds MET_STRING values"),
     "not packed": (HEAD.replace("Data = False", "Data = True"), "is broken"),
 }

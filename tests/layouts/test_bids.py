@@ -98,7 +98,7 @@ def test_which_image(tmp_path: Path) -> None:
     again = DATASETS["bids"](tmp_path / "apart", images=str(tmp_path / "ds"), suffix="FLAIR")
     np.testing.assert_array_equal(cases(again)["sub-02"].masks, found.masks)
     nifti(tmp_path / "apart" / drawn, blob(1, SHAPE).astype(np.uint8), np.eye(4))
-    with pytest.raises(InputError, match="lies elsewhere than its image"):
+    with pytest.raises(InputError, match="lies in another place than its image"):
         cases(DATASETS["bids"](tmp_path / "apart", images=str(tmp_path / "ds"), suffix="FLAIR"))
 
 

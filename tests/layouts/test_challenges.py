@@ -118,7 +118,9 @@ def test_curvas(tmp_path: Path) -> None:
     assert found.geometry is not None
     np.testing.assert_allclose(found.geometry.affine, affine, atol=1e-6)
     nifti(folder / "annotation_2.nii.gz", labels.astype(np.float32), np.eye(4))
-    with pytest.raises(InputError, match=r"lies elsewhere than its image .* spacing \(0.8, 0.8, 2\) mm"):
+    with pytest.raises(
+        InputError, match=r"lies in another place than its image .* spacing \(0.8, 0.8, 2\) mm"
+    ):
         cases(DATASETS["curvas"](tmp_path))
     nifti(folder / "annotation_2.nii.gz", (labels * 0.9).astype(np.float32), affine)
     with pytest.raises(InputError, match="not nearly whole numbers"):

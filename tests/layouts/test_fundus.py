@@ -84,7 +84,7 @@ def test_riga_plus_is_inverted(tmp_path: Path) -> None:
     source = DATASETS["riga"](tmp_path)
     (found,) = cases(source).values()
     assert source.task.raters == ("rater 1", "rater 2", "rater 6")
-    assert source.notes[0].endswith("stands in several tables and was taken once")
+    assert source.notes[0].endswith("is in several tables and was taken once")
     assert found.rated.all()
     np.testing.assert_array_equal(found.masks[2], [disc(20), disc(16)])
     png(tmp_path / "RIGA/MESSIDOR_Base1/1_mask-2.png", np.full((64, 64), 127, np.uint8))

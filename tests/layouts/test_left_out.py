@@ -103,7 +103,7 @@ def test_structures_of_the_same_letters_are_kept_apart_and_told(tmp_path: Path) 
     (note,) = source.notes
     assert note == (
         "the structures 'optic-cup' and 'optic_cup' have the same letters and were kept apart; "
-        "rename one if they are one"
+        "if they mean the same, rename one"
     )
 
 

@@ -89,7 +89,7 @@ def test_xml_apart_fewer_sessions_and_what_is_left_out(tmp_path: Path) -> None:
     (found,) = cases(source).values()
     np.testing.assert_array_equal(found.rated[:, 0], [True, True, False, False])
     assert not found.masks[1].any()
-    assert "1 XML files about X-ray pictures (IdriReadMessage) were passed over" in source.notes
+    assert "1 XML files about X-ray pictures (IdriReadMessage) were left out" in source.notes
     assert source.ledger is not None
     assert {item.why for item in source.ledger.left if item.what.endswith(".xml")} == {
         "its series of slices is not there"

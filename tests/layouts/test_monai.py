@@ -44,7 +44,7 @@ def test_a_key_for_each_rater(tmp_path: Path) -> None:
     assert [s.group for s in found.values()] == ["7", None]
     np.testing.assert_array_equal(found["a"].masks[:, 0], [blob(0), blob(1)])
     np.testing.assert_array_equal(found["b"].rated, [[False], [True]])
-    assert source.notes == ["1 images of 'test' have no masks and were passed over"]
+    assert source.notes == ["1 images of 'test' have no masks and were left out"]
     np.testing.assert_array_equal(cases(read(tmp_path, raters="label_*"))["a"].masks, found["a"].masks)
 
 
@@ -92,7 +92,7 @@ def test_channels_and_label_maps_of_volumes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["p2/t1"].masks[0, 1].T, labels == 2)
     assert found["p2/t1"].spacing_mm == (3, 1, 1)
     nifti(tmp_path / "p1/ann.nii.gz", labels, np.diag([1, 1, 2.0, 1]))
-    with pytest.raises(InputError, match="lies elsewhere than its image"):
+    with pytest.raises(InputError, match="lies in another place than its image"):
         cases(read(tmp_path, raters="label_*", labels="organ:1+2,tumour:2"))
 
 
@@ -100,7 +100,7 @@ def test_channels_and_label_maps_of_volumes(tmp_path: Path) -> None:
     ("document", "options", "says"),
     [
         ({"training": []}, {}, "where does a datalist keep its raters"),
-        ({}, {"rater": "r"}, "is no MONAI datalist"),
+        ({}, {"rater": "r"}, "is not a MONAI datalist"),
         ({"training": {}}, {"rater": "r"}, "has no list under 'training'"),
         ({"training": [3]}, {"rater": "r"}, "has '3' under 'training'"),
         ({"training": [item("a")]}, {"rater": "r"}, "has an item without 'r'"),

@@ -76,7 +76,7 @@ def test_faults(tmp_path: Path) -> None:
     case(tmp_path, 1)
     nifti(folder / "BraTS20_Training_001_t2.nii.gz", picture(1, SHAPE), np.diag([2.0, 1, 1, 1]))
     with pytest.raises(
-        InputError, match=r"channel .*_t2.nii.gz' lies elsewhere than its image .*_flair.nii.gz'"
+        InputError, match=r"channel .*_t2.nii.gz' lies in another place than its image .*_flair.nii.gz'"
     ):
         cases(read(tmp_path))
     nifti(folder / "BraTS20_Training_001_t2.nii.gz", picture(1, (6, 5, 3)))

@@ -139,4 +139,6 @@ def test_a_turned_image_and_one_that_has_two_places(tmp_path: Path) -> None:
     nifti(tmp_path / "v/ann/a.nii.gz", blob(1, SHAPE).astype(np.uint8))
     source = DATASETS["folder"](tmp_path / "v")
     cases(source)
-    assert source.notes == ["of the image of 'a': its qform lies elsewhere than its sform, which is taken"]
+    assert source.notes == [
+        "of the image of 'a': its qform and its sform name different places; the sform is taken"
+    ]

@@ -515,7 +515,7 @@ def test_a_key_that_stands_twice_in_json(tmp_path: Path) -> None:
     coco(tmp_path)
     file = tmp_path / "ann.json"
     file.write_text(file.read_text().replace('"annotations": [', '"annotations": [], "annotations": [', 1))
-    with pytest.raises(InputError, match="the key 'annotations' stands twice in one object"):
+    with pytest.raises(InputError, match="the key 'annotations' appears twice in one object"):
         DATASETS["coco"](tmp_path)
 
 

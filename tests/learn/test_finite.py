@@ -210,7 +210,7 @@ def test_a_gradient_that_is_no_number_is_never_stepped_on(
         train(dataset(), "toy", tmp_path / "run", epochs=4, **settings)  # type: ignore[arg-type]
     said = str(caught.value)
     if nan == "stop":
-        assert "the gradient of the loss is no number any more" in said
+        assert "the gradient of the loss is not a number any more" in said
         assert "epoch 2, step 1, with cases case" in said
         assert "that of step 4 is whole" in said
     else:
@@ -249,7 +249,7 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(
     ]
     assert call(command) == 2
     said = capsys.readouterr().err
-    assert "the loss is no number any more (consensus nan) in epoch" in said
+    assert "the loss is not a number any more (consensus nan) in epoch" in said
     assert "that of step 4 is whole" in said
     assert "Traceback" not in said
     assert call(["train", "--resume", str(tmp_path / "run"), "--device", "cpu", "--no-evaluate"]) == 0

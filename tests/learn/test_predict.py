@@ -308,4 +308,4 @@ def test_the_commands(runs: dict[str, Run], tmp_path: Path, capsys: pytest.Captu
     assert call(["predict", run, str(tmp_path / "a.png"), "--out", str(tmp_path / "o"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [str(tmp_path / "o" / "a")]
     assert call(["evaluate", str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_config_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_run_that_exists_is_refused(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", config())
-    with pytest.raises(InputError, match="holds a run already: go on with it by --resume"):
+    with pytest.raises(InputError, match="already holds a run: go on with it by --resume"):
         Run.create(tmp_path / "run", config())
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
@@ -65,7 +65,7 @@ def test_a_run_that_exists_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no run folder"):
+    with pytest.raises(InputError, match="is not a run folder"):
         Run.open(tmp_path)
     (tmp_path / "config.json").write_text('{"method": "toy"')
     with pytest.raises(InputError, match=r"config\.json"):

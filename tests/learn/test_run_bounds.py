@@ -222,9 +222,9 @@ def tensor(shape: list[Any], end: int, dtype: str = "F32", begin: int = 0) -> di
 def test_a_header_that_lies_is_refused(run: Path, content: bytes) -> None:
     file = run / "weights.safetensors"
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"weights\.safetensors is no whole safetensors file"):
+    with pytest.raises(InputError, match=r"weights\.safetensors is not a complete safetensors file"):
         read_header(file)
-    with pytest.raises(InputError, match=r"weights\.safetensors is no whole safetensors file"):
+    with pytest.raises(InputError, match=r"weights\.safetensors is not a complete safetensors file"):
         load_method(Run.open(run))
 
 
@@ -232,7 +232,9 @@ def test_a_header_that_lies_is_refused(run: Path, content: bytes) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "weights.safetensors"
     os.mkfifo(pipe)
-    with pytest.raises(InputError, match=r"weights\.safetensors is no whole safetensors file: it is no file"):
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors is not a complete safetensors file: it is no file"
+    ):
         read_header(pipe)
 
 

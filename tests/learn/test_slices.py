@@ -71,7 +71,7 @@ def test_the_patient_s_planes_look_the_same_however_a_volume_is_stored(
 
 
 def test_what_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(InputError, match="is an image and no volume"):
+    with pytest.raises(InputError, match="is an image and not a volume"):
         Slicing("z").cut(dataset(1)[0])
     nowhere = dataclasses.replace(volumes(1)[0], geometry=None)
     assert Slicing("x").cut(nowhere).of(nowhere.image).shape == (1, 24, 7, 20)
@@ -254,7 +254,7 @@ def test_wrong_settings_are_refused_before_anything_is_read(tmp_path: Path) -> N
     ):
         with pytest.raises(InputError, match=sentence):
             train(data, "toy", tmp_path / "run", epochs=1, **SMALL, **settings)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="is an image and no volume"):
+    with pytest.raises(InputError, match="is an image and not a volume"):
         train(dataset(), "toy", tmp_path / "run", epochs=1, slices="z", **SMALL)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 

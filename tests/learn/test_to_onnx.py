@@ -100,7 +100,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     refused(empty, r"no weights\.safetensors yet")
     run = Run.open(tmp_path / "one")
     monkeypatch.setattr("torch.onnx.export", _fails)
-    refused(run, "cannot be told in ONNX: no such operator")
+    refused(run, "cannot be written as ONNX: no such operator")
 
 
 def _fails(*_: object, **__: object) -> None:
@@ -113,7 +113,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert call(["export", str(run.path), "--to", "onnx", "--out", out, "--raters", "staple"]) == 2
     assert "--raters and --soft belong to masks" in capsys.readouterr().err
     assert call(["export", str(tmp_path / "none"), "--to", "onnx", "--out", out]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     assert call(["export", str(run.path), "--to", "onnx", "--out", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["outputs"] == ["probability"]
     assert call(["export", str(run.path), "--to", "onnx", "--out", out]) == 2

@@ -234,7 +234,7 @@ device = "cpu"
         ("resamples = 30", "resampels = 30", "unknown setting 'resampels'"),
         ("resamples = 30", 'out = "there"', "leave out out in [agree]"),
         ('"data"', '"nowhere"', "data set 'nowhere' does not exist"),
-        ('out = "found"', 'out = "data"', "holds something that is no study"),
+        ('out = "found"', 'out = "data"', "holds files, but no study"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

@@ -29,7 +29,7 @@ def against_reference(dataset: Dataset) -> tuple[Row, ...]:
     named = [name for name, there in dataset.referenced.items() if there]
     if not named:
         raise InputError(
-            f"no case of data set '{dataset.name}' has a reference to hold the raters against; settle cases with "
+            f"no case of data set '{dataset.name}' has a reference to compare the raters with; settle cases with "
             "mrprism view --adjudicate --as NAME, or leave --reference out"
         )
     return rows_against((dataset[name] for name in named), dataset.task.structures, dataset.task.raters)

@@ -95,8 +95,8 @@ def agree(
 def _copies(seen: Corrections, task: Task) -> tuple[str, ...]:
     """Who seems to have begun from whose masks, as `mrprism check` finds it."""
     if len(task.raters) > MOST and not task.anonymous:
-        return (f"Whether some of the {len(task.raters)} raters copied others was not looked at; {CHECKS}",)
+        return (f"Whether some of the {len(task.raters)} raters copied others was not checked; {CHECKS}",)
     return tuple(
-        f"{sentence}. Corrections of one mask are no second opinion: they raise Dice, and STAPLE trusts them"
+        f"{sentence}. A corrected copy is not a second opinion: it raises Dice, and STAPLE trusts it"
         for sentence in seen.say(task.raters, task.structures)
     )

@@ -176,7 +176,7 @@ def _placed(file: MaskFile, lies: Geometry | None) -> np.ndarray:
     same = lies is None or file.geometry is None or len(file.geometry.space) != len(lies.space)
     if not same and lies is not None and file.geometry is not None and (apart := lies.differs(file.geometry)):
         raise InputError(
-            f"mask '{file.path}' lies elsewhere than the readers' masks: {apart} (readers first)"
+            f"mask '{file.path}' lies in another place than the readers' masks: {apart} (readers first)"
         )
     return file.array
 

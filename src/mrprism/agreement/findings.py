@@ -20,8 +20,7 @@ MOST = 5  # remarks on equal masks
 VERDICT_TEXT = {
     "within": "is within the readers’ spread",
     "outside": "is outside the readers’ spread",
-    "undecided": "can be called neither within nor outside the readers’ spread: the interval reaches over the "
-    "margin,",
+    "undecided": "may be within or outside the readers’ spread, because the interval holds the margin,",
 }
 
 
@@ -57,7 +56,7 @@ def caution(agreement: Agreement) -> str:
     """What so few patients cannot show; empty where there are enough."""
     if suffice(agreement.groups):
         return ""
-    return f"{too_few(agreement.groups).capitalize()}: nobody is called different from anybody here."
+    return f"{too_few(agreement.groups).capitalize()}: so no difference between raters is claimed here."
 
 
 def answer(candidates: Sequence[Spread]) -> str:
@@ -99,7 +98,7 @@ def rests(agreement: Agreement) -> list[str]:
         if int(value.cases) >= HALF * total:
             continue
         sentence = (
-            f"The ICC of the {part.structure} rests on the {_cases(int(value.cases))} of {total} that every "
+            f"The ICC of the {part.structure} uses only the {_cases(int(value.cases))} of {total} that every "
             f"rater did ({words(float(value.value))})"
         )
         if part.subset is not None:

@@ -22,20 +22,20 @@ from mrprism.output.ends import end_of
 from mrprism.output.terminal import guarded, one_line
 
 VERBS = {  # verb: (module, what it does)
-    "demo": ("demo", "Train MrPrism on drawn images with seven disagreeing raters and open the report."),
-    "phantom": ("phantom", "Draw a data set of fundus-like images outlined by simulated raters."),
-    "import": ("import_", "Turn a published data set or a tool's export into a mrprism data set."),
-    "check": ("check", "Say all that is wrong with a data set at once, and show what is in it."),
+    "demo": ("demo", "Train on drawn images with seven raters who disagree, and write a report."),
+    "phantom": ("phantom", "Draw images whose truth is known, outlined by simulated raters."),
+    "import": ("import_", "Turn a folder, a published data set or a tool's export into a mrprism data set."),
+    "check": ("check", "List everything that is wrong with a data set, and show what is in it."),
     "agree": ("agree", "Measure how much the raters differ: statistics, tables and a page with pictures."),
-    "fuse": ("fuse", "Fuse the raters' masks into one consensus and rate the raters."),
-    "train": ("train", "Train a method on a data set into a run folder."),
+    "fuse": ("fuse", "Make one mask from several raters' masks, and say how good each rater is."),
+    "train": ("train", "Train a method on a data set. The result is a run folder."),
     "evaluate": ("evaluate", "Score a run on its test cases."),
     "predict": ("predict", "Outline new images with a run."),
-    "compare": ("compare", "Train several methods on the same data and budget and tabulate them."),
+    "compare": ("compare", "Train several methods on the same data and compare them in tables."),
     "study": ("study", "Check, agree, fuse, compare and report in one go, as one file says."),
-    "report": ("report", "Write one self-contained HTML page about runs."),
-    "view": ("view", "Look at cases, outlines and predictions in the browser."),
-    "export": ("export", "Hand masks on to other tools, or a run's network as ONNX."),
+    "report": ("report", "Write one HTML page about runs, or about a study."),
+    "view": ("view", "Look at cases, outlines and predictions in the browser, and settle cases."),
+    "export": ("export", "Write masks for other tools, or a trained model for other programs."),
 }
 
 
@@ -148,7 +148,7 @@ def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
     app.command(
         verb,
         context_settings={"help_option_names": ["-h", "--help"]},
-        epilog=f"--config FILE.toml takes options from the table [{verb}] of a file; what is typed goes first.",
+        epilog=f"--config FILE.toml takes options from the table [{verb}] of a file; what you type counts more.",
     )(guarded_run)
     try:
         result = app(arguments, prog_name=f"mrprism {verb}", standalone_mode=False)
@@ -215,12 +215,12 @@ def _overview() -> str:
         [
             "mrprism: see, fuse, learn from and compare several raters' outlines of the same images",
             "",
-            "usage: mrprism COMMAND [...]   (mrprism COMMAND --help tells more)",
+            "usage: mrprism COMMAND [...]   (mrprism COMMAND --help explains a command)",
             "",
             *lines,
             "",
-            "  --config FILE.toml     of any command: its options out of a file, from the table of its name",
-            "  --install-completion   teach your shell to complete commands, options and names",
-            "  --version",
+            "  --config FILE.toml     for any command: read its options from a file, from the table of its name",
+            "  --install-completion   let the Tab key complete commands, options and names in your shell",
+            "  --version              print the version",
         ]
     )

@@ -23,41 +23,49 @@ def run(
     ] = None,
     margin: Annotated[
         float,
-        typer.Option(min=0, help="How much lower a mean Dice is still within the readers' spread."),
+        typer.Option(
+            min=0,
+            help="How much lower a model's mean Dice may be and still count as within the readers' spread.",
+        ),
     ] = 0.05,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Resamples of the patients for the intervals.")
+        int, typer.Option(min=0, help="How often the patients are resampled for the intervals.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     pictures: Annotated[int, typer.Option(min=0, help="How many of the most disputed cases to show.")] = 6,
     distances: Annotated[
-        bool, typer.Option("--distances/--no-distances", help="Also HD95, which takes most of the time.")
+        bool,
+        typer.Option("--distances/--no-distances", help="Compute HD95 as well; it takes most of the time."),
     ] = True,
     with_training_cases: Annotated[
         bool,
         typer.Option(
-            "--with-training-cases", help="Judge a model also on cases that it was trained or chosen on."
+            "--with-training-cases", help="Test a model also on cases that it was trained or chosen on."
         ),
     ] = False,
     reference: Annotated[
         Literal["dataset", "decisions"] | None,
         typer.Option(
-            help="Also hold each rater against the references: those of dataset.json, or what was settled in the viewer."
+            help="Also compare each rater with the references: those of dataset.json, or what was settled in the viewer."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what agreement.json holds.")] = False,
 ) -> None:
     """Measure how much the raters of a data set differ, and show it.
 
-    Writes agreement.html (open it in a browser: it needs nothing else), agreement.json and a CSV for
-    each table: overall statistics (Dice, HD95, Fleiss, Cohen, Gwet AC1, Krippendorff, ICC, consensus and
-    disputed sizes), pairs of raters (with Bland–Altman), raters (over- and under-drawing, each against
-    the consensus of the others), reference (each against the references, with --reference), spread (is this reader, or this model, within the readers' spread?),
-    cases (most disputed first) and sizes. Intervals are 95 %, by resampling patients.
+    It writes agreement.html (open it in a browser; it needs no other file), agreement.json, and a CSV for each table:
 
-    A rater who did not do a case is left out of it; one who drew nothing counts as empty. With
-    anonymous raters, statistics of persons are left out. Undefined values (0/0) are empty in CSV, null
-    in JSON, and counted.
+    - **overall**: Dice, HD95, Fleiss, Cohen, Gwet AC1, Krippendorff, ICC, consensus and disputed sizes
+    - **pairs**: two raters, with Bland–Altman
+    - **raters**: what each draws too much and too little, against the consensus of the others
+    - **reference**: each rater against the references (with --reference)
+    - **spread**: is this reader, or this model, within the readers' spread?
+    - **cases**: the most disputed first
+    - **sizes**: what each rater measured on each case
+
+    Intervals are 95 %, over patients. A rater who did not do a case is left out of it. A rater who drew nothing counts
+    as empty. With anonymous raters, statistics of single persons are left out. Undefined values (0/0) are empty in
+    CSV, null in JSON, and counted.
 
     Example: mrprism agree fundus --out fundus-agreement
 

@@ -12,16 +12,15 @@ import typer
 def run(
     dataset: Annotated[Path, typer.Argument(help="A data set's folder, or its dataset.json.")],
     out: Annotated[
-        Path | None, typer.Option(help="Also write all of it as a page; one that is there is replaced.")
+        Path | None, typer.Option(help="Also write everything as a page; an older page is replaced.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
-    """Say all that is wrong with a data set at once, and show what is in it.
+    """List everything that is wrong with a data set, and show what is in it.
 
-    Every file is read. Errors are what training, fusing or measuring would stumble over. Warnings are
-    worth a look: raters who never differ, masks that look like corrections of another rater's, are all
-    shifted, inverted, empty, nothing but the image's border or the same on many images; a patient or
-    an image in two splits.
+    Every file is read. Errors would stop training, fusing or measuring. Warnings are things you should look at:
+    raters who never differ; masks that look like corrections of another rater's masks; masks that are all shifted,
+    inverted, empty, nothing but the image's border, or the same on many images; a patient or an image in two splits.
 
     Exit code 0: nothing found; 1: warnings only; 2: errors.
 

@@ -23,56 +23,70 @@ def run(
         str,
         typer.Option(
             autocompletion=compared,
-            help="table1, table2, table3, table4, all; or methods with commas between, with options if "
-            "wanted: mrnet,mrprism:recurrences=4.",
+            help="table1, table2, table3, table4, all; or names of methods with commas between, with options if you "
+            "like: mrnet,mrprism:recurrences=4.",
         ),
     ] = "table1",
-    seeds: Annotated[str, typer.Option(help="With commas between; one training for each.")] = "0",
+    seeds: Annotated[
+        str,
+        typer.Option(help="Seeds with commas between, such as 0,1,2; each method is trained once for each."),
+    ] = "0",
     epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
     size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
     backbone: Annotated[
         str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
     ] = "resnet34",
-    batch_size: Annotated[int, typer.Option(help="Cases a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-4,
-    schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate.")] = "constant",
+    batch_size: Annotated[int, typer.Option(help="Cases in each step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
+    schedule: Annotated[
+        Literal["constant", "cosine"], typer.Option(help="How the learning rate changes during training.")
+    ] = "constant",
     augment: Annotated[
         Literal["full", "light", "none"],
-        typer.Option(help="light: turn, scale, shift, contrast, brightness; full: flips as well."),
+        typer.Option(
+            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also flips."
+        ),
     ] = "full",
     slices: Annotated[
         Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
         typer.Option(help="Train on the slices of volumes, as mrprism train does."),
     ] = None,
-    neighbours: Annotated[int, typer.Option(help="With --slices: slices on each side as channels.")] = 0,
+    neighbours: Annotated[
+        int, typer.Option(help="With --slices: how many slices on each side come along as channels.")
+    ] = 0,
     drawn_only: Annotated[
-        bool, typer.Option("--drawn-only", help="With --slices: leave out slices nobody drew on.")
+        bool,
+        typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
     ] = False,
-    split_seed: Annotated[int, typer.Option(help="Of the split, where the data set does not fix it.")] = 0,
+    split_seed: Annotated[
+        int, typer.Option(help="Seed of the random split, for cases whose split the data set does not fix.")
+    ] = 0,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs side by side; by default one a GPU, or one for every four cores.")
+        int | None,
+        typer.Option(
+            help="How many runs at a time; by default one for each GPU, or one for every four cores."
+        ),
     ] = None,
     on: Annotated[
-        Literal["local", "ray"], typer.Option(help="Processes of this machine, or a Ray cluster.")
+        Literal["local", "ray"], typer.Option(help="local: processes of this machine; ray: a Ray cluster.")
     ] = "local",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Say nothing on the way.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print no progress.")] = False,
 ) -> int:
-    """Train several methods on the same data and budget, and tabulate them as the paper does.
+    """Train several methods on the same data and compare them in tables, as the paper does.
 
-    Every method gets the same split, image size, backbone, epochs, batch size and learning rate, and runs
-    with its own default options; none is tuned. The U-Nets on the soft and on the hard vote are always
-    among them, and where there is a reference a U-Net trained on it, as a ceiling. A method that these
-    data cannot serve (no diagnosis, anonymous raters, one rater) is left out with a sentence before
-    anything is trained; one that fails keeps its line, which says why.
+    Every method gets the same split, image size, backbone, epochs, batch size and learning rate. Each runs with its
+    own default options; none is tuned. U-Nets on the soft and on the hard vote are always added. If there is a
+    reference, a U-Net trained on it is added, too: it shows what could be reached at best. Some methods cannot work
+    with these data (no diagnosis, anonymous raters, one rater). They are left out before anything is trained, and a
+    sentence says why. A method that fails keeps its line, which says why.
 
-    OUT holds compare.html with all tables and figures, each table as CSV, LaTeX and Markdown, the figures
-    as SVG and PDF, and the run folders. Give the same command again to go on after an interruption:
-    finished runs are kept, the others go on from their checkpoints. Other methods and seeds can be added to
-    OUT later, another budget cannot.
+    OUT holds compare.html with all tables and figures, each table as CSV, LaTeX and Markdown, the figures as SVG and
+    PDF, and the run folders. After an interruption, give the same command again: finished runs are kept, the others go
+    on from their checkpoints. You can add other methods and seeds to OUT later, but not another budget.
 
-    The exit code is 1 where a run failed, or collapsed: a network whose answer is constant, or empty on all
+    The exit code is 1 if a run failed or collapsed: a network whose answer is constant, or empty on all
     test cases, keeps its line but is out of the ranking.
 
     Examples:

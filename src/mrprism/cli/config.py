@@ -61,7 +61,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"settings '{file}' cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"settings '{file}' are no TOML: {error}") from error
+        raise InputError(f"settings '{file}' are not TOML: {error}") from error
 
 
 def table_of(file: Path, verb: str, verbs: Sequence[str]) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _words(option: Offered, value: Any, file: Path) -> list[str]:
         if str(value).startswith("hf:"):
             return [str(value)]
         if "\0" in str(value):
-            raise InputError(f"{here} is no path: it holds a zero byte")
+            raise InputError(f"{here} is not a path: it holds a zero byte")
         return [str(Path(os.path.normpath(file.parent / str(value))))]
     return [str(value)]
 

@@ -24,35 +24,36 @@ SHOWN = ("soft_dice", "dice", "ece", "brier", "hd95")
 def run(
     run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
     dataset: Annotated[
-        Path | None, typer.Option(help="Where the data set is, if not where it was at training.")
+        Path | None, typer.Option(help="Where the data set is, if it is not where it was at training.")
     ] = None,
     split: Annotated[
         Literal["test", "val", "train", "all"],
-        typer.Option(help="Cases to score; all: every case of another data set."),
+        typer.Option(help="Which cases to score. all: every case of another data set."),
     ] = "test",
     reference: Annotated[
         Literal["dataset", "decisions"] | None,
         typer.Option(
-            help="The data set's own references, or what was settled in mrprism view --adjudicate; unless told as at "
+            help="The data set's own references, or what was settled in mrprism view --adjudicate; by default as at "
             "training."
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Outlines drawn of each case, on which GED depends; unless told as many as the run was trained with."
+            help="For methods that draw: how many outlines of each case; by default as many as at training. Scores such "
+            "as GED depend on it."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print means and spreads as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Print nothing; the table is in the run folder.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print nothing. The table is in the run folder.")] = False,
 ) -> None:
     """Score a run on its test cases, each at its own size.
 
-    Every number goes to RUN/table.csv (one row for each case, structure, recurrence, target and
-    metric), some cases with all that was predicted to RUN/examples for the report. Rows that read
-    "both" fuse the cases' own masks by the learned confidence; they know more than rows that read the
-    image alone and are no rivals of theirs.
+    Every number goes to RUN/table.csv, with one row for each case, structure, recurrence, target and metric. Some cases,
+    with all that was predicted, go to RUN/examples for the report. The column "reads" says what the method was shown.
+    Rows with "both" fuse the cases' own masks with the learned confidence. They know more than rows that saw the image
+    only, so do not compare the two.
 
     Example: mrprism evaluate runs/prism --json
     """

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    source: Annotated[Path, typer.Argument(help="Data set; for onnx and hf a run.", metavar="DATASET|RUN")],
+    source: Annotated[
+        Path, typer.Argument(help="A data set; for onnx and hf a run folder.", metavar="DATASET|RUN")
+    ],
     to: Annotated[
         str,
         typer.Option(
-            help="nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg; of a run onnx or hf.",
+            help="For masks: nnunet, bids, nifti, png, tiff, seg-nrrd, coco or dicom-seg. For a run: onnx or hf.",
             autocompletion=targets,
         ),
     ],
@@ -35,28 +37,30 @@ def run(
         ),
     ] = "each",
     soft: Annotated[
-        bool, typer.Option("--soft", help="For nnunet and a fusion: its probabilities, too, in softTr.")
+        bool, typer.Option("--soft", help="For nnunet and a fusion: also write its probabilities, in softTr.")
     ] = False,
     licence: Annotated[
-        str, typer.Option(help="For hf: under which the model may be used, such as cc-by-4.0.")
+        str, typer.Option(help="For hf: the licence under which others may use the model, such as cc-by-4.0.")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Hand on masks, every rater's own or one consensus, to other tools; or a trained run.
+    """Write masks for other tools, or a trained model for other programs.
 
-    - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, which it can train on
+    Masks are every rater's own, or one consensus.
+
+    - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, on which nnU-Net can train
     - **bids**: BIDS derivatives, desc-RATER
     - **nifti**, **png**, **tiff**: images/ and RATER/STRUCTURE/
     - **seg-nrrd**: 3D Slicer segmentations of volumes
     - **coco**: one JSON file for each rater, masks as run lengths
     - **dicom-seg**: volumes as DICOM series, one segmentation for each rater and case
-    - **onnx**: the network of a run, one image at a time, checked against PyTorch; model.json says
-      how to prepare an image and what comes out
-    - **hf**: a run in the layout of the Hugging Face Hub, with a model card; mrprism.load_run and predict
-      read it back. Nothing is uploaded. Names of cases become numbers; names of raters stay
+    - **onnx**: the network of a run, one image at a time, compared with PyTorch; model.json says how to prepare an image
+      and what comes out
+    - **hf**: a run in the layout of the Hugging Face Hub, with a model card. mrprism.load_run and predict read it back.
+      Nothing is uploaded. Names of cases become numbers; names of raters stay
 
-    Who did not do a case has no mask there; who saw nothing has an empty one. A layout that cannot
-    tell the two refuses such a data set. manifest.json lists every file with its SHA-256.
+    A rater who did not do a case has no mask there. A rater who saw nothing has an empty mask. A layout that cannot show
+    the difference refuses such a data set. manifest.json lists every file with its SHA-256.
 
     Examples:
 
@@ -102,7 +106,7 @@ def _say_model(made: ExportedModel, as_json: bool) -> None:
         return
     print(f"{made.folder}: {made.parameters:,} parameters; README.md is the model card")
     if not made.licence:
-        print("no licence is given: the card says so; --licence NAME would say it", file=sys.stderr)
+        print("no licence was given, and the card says so; give one with --licence NAME", file=sys.stderr)
 
 
 def _say_network(made: ExportedNetwork, as_json: bool) -> None:

@@ -21,48 +21,54 @@ if TYPE_CHECKING:
 
 def run(
     paths: Annotated[
-        list[Path], typer.Argument(help="A data set; with --masks, mask files of one structure of one image.")
+        list[Path],
+        typer.Argument(help="A data set. With --masks: the mask files of one structure of one image."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write to; a run that was stopped goes on there.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write to. If the command was stopped, it goes on there.")
+    ],
     method: Annotated[
         str,
         typer.Option(
             autocompletion=fusions,
             help="soft-vote, majority, weighted, best-rater, staple, dawid-skene, simple, shape-average, "
-            "jaccard-mean, band, outline, or auto: the one that predicts best what a rater left out has drawn; "
-            "or one of an installed package.",
+            "jaccard-mean, band, outline, or a fusion of an installed package. auto: majority or outline, whichever "
+            "better predicts what a left-out rater has drawn.",
         ),
     ] = "staple",
     masks: Annotated[bool, typer.Option("--masks", help="PATHS are mask files, one per rater.")] = False,
     pooled: Annotated[
         bool,
         typer.Option(
-            "--pooled", help="One skill per rater for all cases (staple, dawid-skene, band, outline)."
+            "--pooled",
+            help="Estimate one skill for each rater over all cases (staple, dawid-skene, band, outline).",
         ),
     ] = False,
     margin: Annotated[
         int,
-        typer.Option(min=0, help="Region of interest: pixels around everything marked."),
+        typer.Option(min=0, help="Region of interest: the box around all marks, and so many pixels more."),
     ] = 10,
     whole_field: Annotated[
-        bool, typer.Option("--whole-field", help="Take the whole image as region of interest, as ITK does.")
+        bool, typer.Option("--whole-field", help="Region of interest: the whole image, as in ITK.")
     ] = False,
     smoothing: Annotated[
-        float | None, typer.Option(min=0, help="staple: strength with which neighbouring pixels agree.")
+        float | None, typer.Option(min=0, help="staple: how strongly neighbouring pixels should agree.")
     ] = None,
     ties: Annotated[
-        Literal["background", "foreground"] | None, typer.Option(help="majority: where an even vote goes.")
+        Literal["background", "foreground"] | None,
+        typer.Option(help="majority: what a pixel becomes if the vote is even."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Fuse the raters' masks into one consensus and rate the raters.
+    """Make one mask from several raters' masks, and say how good each rater is.
 
-    For each case and structure it writes the consensus mask and its probability: PNG for plain images
-    (probability 16 bit, 65535 is 1), .nii.gz with the image's geometry for NIfTI and for volumes
-    (probability float32). skill.csv and skill.json say how often each rater marks what the consensus
-    holds (sensitivity) and leaves out what it leaves out (specificity), with 95 % intervals over
-    patients. With --method outline --pooled, outline.csv says how far outside the others' outline each
-    rater draws, and how steadily. A rater who did not do a structure is left out of it, not counted as empty.
+    For each case and structure it writes the consensus mask and its probability: PNG for plain images (probability 16
+    bit, 65535 is 1), .nii.gz with the image's geometry for NIfTI and for volumes (probability float32).
+
+    skill.csv and skill.json say how often each rater marks what is inside the consensus (sensitivity) and does not mark
+    what is outside (specificity), with 95 % intervals over patients. With --method outline --pooled, outline.csv says
+    how far outside the others' outline each rater draws, and how steadily. A rater who did not do a structure is left
+    out of it, and is not counted as empty.
 
     Examples: mrprism fuse fundus --method staple --out fused
 
@@ -115,11 +121,11 @@ def _fuse_dataset(
         _say(fused.skill, fused.ties)
         _say_outlines(fused.outlines)
         for sentence in fused.copies:
-            print(f"{sentence}; such masks count as one opinion given twice, and STAPLE trusts them more")
+            print(f"{sentence}; such masks are one opinion given twice, and STAPLE trusts them more")
         for case, structure in fused.undrawn:
-            print(f"nobody drew '{structure}' of case '{case}': nothing written")
+            print(f"nobody did '{structure}' of case '{case}': no file was written for it")
         if dataset.task.anonymous:
-            print("raters of this data set are slots, not persons: their skill is that of no one person")
+            print("raters of this data set are slots, not persons: a skill is not that of one person")
         print(f"{fused.cases} cases in {out} ({fused.skipped} done already)")
     return {
         "folder": str(out),

@@ -20,14 +20,16 @@ _QUIET = 10  # seconds between two lines where no terminal is watched
 def run(
     kind: Annotated[
         str,
-        typer.Argument(help="Which layout SRC has; `mrprism import list` lists them.", autocompletion=kinds),
+        typer.Argument(help="The layout of SRC; `mrprism import list` lists all.", autocompletion=kinds),
     ],
     src: Annotated[
         Path | None, typer.Argument(help="The folder (or file) as it was published or exported.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Argument(help="A new folder for the data set, or a dataset.json beside files that can stay."),
+        typer.Argument(
+            help="A new folder for the data set; or a dataset.json beside the files, if nothing should be copied."
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -38,31 +40,31 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", help="Short for -o seed=...")] = None,
     resample: Annotated[
         bool,
-        typer.Option("--resample", help="Bring masks that lie on another grid onto that of their image."),
+        typer.Option("--resample", help="Bring masks that lie on another grid onto the grid of their image."),
     ] = False,
     name: Annotated[str | None, typer.Option("--name", help="Name of the data set.")] = None,
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Refuse the whole where a file or mark would be left out; write nothing."
+            "--strict", help="If a file or mark would be left out, refuse everything and write nothing."
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read everything, say what would come of it, write nothing.")
+        bool, typer.Option("--dry-run", help="Read everything, say what would be written, write nothing.")
     ] = False,
 ) -> None:
-    """Turn a published data set or a tool's export into a mrprism data set.
+    """Turn a folder, a published data set or a tool's export into a mrprism data set.
 
-    Who drew what is kept: a mask that is not there is missing, a mask that is all zero was looked at
-    and left empty. Nothing is resized or guessed; what does not fit stops the import with a sentence
-    and leaves nothing behind. A killed import is simply started again.
+    The import keeps who drew what. A mask that is not there is missing. A mask that is all zero is empty: somebody
+    looked and marked nothing. Nothing is resized or guessed. What does not fit stops the import with one sentence, and
+    nothing is written. If an import was killed, start it again.
 
-    Every file and mark that was seen is read, or named with the reason why it was left out; all of it stands
-    in `mrprism-import.json` beside the data set.
+    Every file and mark is read, or named with the reason why it was left out. `mrprism-import.json` in the data set
+    keeps this list.
 
-    Where nothing need be converted, `dataset.json` as OUT, in the folder of the data set or above it,
-    leaves images and masks where they are and only writes down what is whose (`mrprism.json`, where a
-    tool's own dataset.json lies there).
+    If nothing has to be converted, OUT may be a `dataset.json` in the folder of the data set or above it. Then images
+    and masks stay where they are, and only this file is written. (Call it `mrprism.json` if a tool's own dataset.json
+    is there.)
 
     Examples:
 
@@ -95,7 +97,9 @@ def run(
             print(f"{'':<16}{common}: {what}")
         return
     if kind in DATASETS and (src is None or (out is None and not dry_run)):
-        raise InputError("where to? expected mrprism import KIND SRC OUT")
+        raise InputError(
+            "import needs a layout, a source and a place to write to: mrprism import KIND SRC OUT"
+        )
     given: dict[str, str | int] = {}
     for key, value in map(_pair, option or []):
         if key in given:
@@ -123,7 +127,7 @@ def run(
         )
         return
     if done.source.pseudonyms:
-        note(f"who is who stands in '{out}-raters.csv'; do not hand it on")
+        note(f"'{out}-raters.csv' says who is who; do not share this file")
     print(f"wrote '{out}'; look at it with: {command('check', done.out)}")
 
 

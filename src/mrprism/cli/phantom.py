@@ -17,45 +17,46 @@ def run(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     scenario: Annotated[
         str,
-        typer.Option(help="Group of raters, one of those below.", autocompletion=scenarios),
+        typer.Option(help="Which raters: one of the scenarios below.", autocompletion=scenarios),
     ] = "crowd",
     size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 128,
     cases: Annotated[int, typer.Option(help="How many images.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same data set.")] = 0,
     dims: Annotated[
-        int, typer.Option(help="2: photographs; 3: volumes of a third as many slices as rows.")
+        int, typer.Option(help="2: photographs; 3: volumes, with a third as many slices as rows.")
     ] = 2,
     over: Annotated[
         Path | None,
         typer.Option(
-            help="Draw no images: lay the raters over the references of this data set.", metavar="DATASET"
+            help="Draw no images: let the raters outline the references of this data set.", metavar="DATASET"
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
-    """Draw a data set of fundus-like images with a disc and a cup, outlined by simulated raters.
+    """Draw images whose truth is known, outlined by simulated raters.
 
-    With --dims 3 these are CT-like volumes with an organ and a lesion, in thick slices, and the raters outline
-    them slice by slice, never quite alike on two slices.
+    The images look like those of an eye's fundus, with a disc and a cup. With --dims 3 they are volumes like CT, with
+    an organ and a lesion, in thick slices. The raters outline slice by slice, a little differently on each slice.
 
-    The truth is known and kept as each case's reference. Six cases in ten are for training, one for
-    validation, three for testing.
+    The truth is kept as each case's reference. Six cases in ten are for training, one for validation, three for testing.
 
-    - **symmetric**: seven raters whose over- and under-drawing cancels out
+    A scenario says which raters there are:
+
+    - **symmetric**: seven raters; some draw too large, some too small, and together they are right
     - **crowd**: two good raters and five noisy ones who mostly draw too large
     - **majority**: four of seven raters share a bias
-    - **two**: one good rater and one noisy
+    - **two**: one good rater and one noisy one
     - **forty**: ten good raters and thirty noisy ones
-    - **anonymous**: the crowd, its members in another order on every image
-    - **missing**: the crowd, with a third of its masks not there
-    - **sparse-40-3**, **sparse-40-1**, **sparse-7-1**: three of forty raters, one of forty, or one of seven on each image,
-      no two alike, a quarter of them careful
+    - **anonymous**: as crowd, but the raters come in another order on every image
+    - **missing**: as crowd, but a third of the masks is not there
+    - **sparse-40-3**, **sparse-40-1**, **sparse-7-1**: three of forty raters, one of forty, or one of seven on each image;
+      no two raters are alike, and a quarter of them is careful
     - **by-image**: some are careful on dark images and careless on bright ones, others the other way round
-    - **regional**: each draws one side too far out
-    - **site**: the raters of a site share a bias, and see the images of their site alone
-    - **correlated**: four copy from a fifth, who is biased
-    - **half**: in half of the images all share a bias
-    - **threshold**: not drawn as the others are: where the blurred truth, with a haze over it, passes a level
+    - **regional**: each rater draws one side too far outside
+    - **site**: raters of one site share a bias, and see only the images of their site
+    - **correlated**: four raters copy from a fifth, who is biased
+    - **half**: in half of the images all raters share a bias
+    - **threshold**: made in another way than the others: the outline is where the blurred truth, with a haze over it, passes a level
 
     Examples:
 

@@ -12,31 +12,39 @@ import typer
 
 def run(
     run: Annotated[
-        Path, typer.Argument(help="Run folder; or hf:OWNER/NAME, which is fetched.", metavar="RUN")
+        Path,
+        typer.Argument(help="A run folder; or hf:OWNER/NAME, which is fetched from a hub.", metavar="RUN"),
     ],
     files: Annotated[
         list[Path], typer.Argument(help="Images, folders of images, or folders with a DICOM series each.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     window: Annotated[
-        str, typer.Option(help="LOW:HIGH in the files' own values, for CT; unless told the data set's own.")
+        str,
+        typer.Option(
+            help="For CT: LOW:HIGH in the files' own values; by default the window of the training data."
+        ),
     ] = "",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda; unless told a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     draws: Annotated[
         int | None,
-        typer.Option(help="Outlines drawn of each image; unless told as many as the run was trained with."),
+        typer.Option(
+            help="For methods that draw: how many outlines of each image; by default as many as at training."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the folders written as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print as JSON which folders were written.")
+    ] = False,
 ) -> None:
-    """Outline new images with a run: a folder for each image.
+    """Outline new images with a run.
 
-    It holds the calibrated probability and the mask of every structure and, where the method gives
-    them, what each rater would have drawn, the confidence in each rater and every recurrence, in the
-    image's own size and geometry. PNG and JPEG give PNG (probabilities 16 bit, 65535 is 1), TIFF gives
-    TIFF; NIfTI, NRRD and DICOM give .nii.gz. Images that are done already are skipped.
+    It makes a folder for each image. The folder holds the probability and the mask of every structure, and the calibrated
+    probability if the run has one. If the method gives them, it also holds what each rater would have drawn, the
+    confidence in each rater, and every recurrence. All have the image's own size and geometry. PNG and JPEG give PNG (probabilities 16 bit, 65535 is 1), TIFF gives TIFF.
+    NIfTI, NRRD and DICOM give .nii.gz. Images that are done already are skipped.
 
-    Volumes are predicted slice by slice, as the run was trained, through temporary files (some gigabytes
-    for a large one; TMPDIR says where), so that memory is spared.
+    Volumes are predicted slice by slice, as the run was trained. This uses temporary files (some gigabytes for a large
+    volume; TMPDIR says where) and little memory.
 
     Examples:
 

@@ -12,23 +12,23 @@ def run(
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Run folders of one data set, each trained and evaluated.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The page to write; one that is there is replaced.")] = Path(
+    out: Annotated[Path, typer.Option(help="The page to write; an older page is replaced.")] = Path(
         "report.html"
     ),
     study: Annotated[
-        Path | None, typer.Option(help="A folder of mrprism study: one page about it, for a statistician.")
+        Path | None,
+        typer.Option(help="A folder that mrprism study made: write a page about it, for a statistician."),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about runs.
+    """Write one HTML page about runs, or about a study.
 
-    It says in one sentence what was learned, shows a table of methods and metrics with their spread
-    over cases, example cases with every rater's outline and each recurrence, how far each rater is
-    trusted, training curves and all settings. Nothing is computed again: the page is drawn from the
-    table, log and example cases in the run folders, and needs no network to be read. Runs that
-    differ in nothing but the seed become one line.
+    The page says in one sentence what was learned. It shows a table of methods and metrics with their spread over
+    cases, example cases with every rater's outline and each recurrence, how far each rater is trusted, training curves
+    and all settings. Nothing is computed again: everything comes from the run folders. The page needs no network and no
+    other file. Runs that differ only in the seed become one line.
 
-    With --study it is a page about a reader study instead: design, readers, what is missing, agreement,
-    each reader's bias and spread, the consensus, models against readers, and limits. It prints to A4.
+    With --study it is a page about a reader study: design, readers, what is missing, agreement, each reader's bias and
+    spread, the consensus, models against readers, and limits. It prints to A4.
 
     Examples:
 

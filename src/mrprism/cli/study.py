@@ -39,13 +39,15 @@ class Plan:
 
 
 def run(
-    file: Annotated[Path, typer.Argument(help="The study as TOML.", metavar="STUDY.toml")],
-    again: Annotated[bool, typer.Option("--again", help="Do every step, also those that are done.")] = False,
+    file: Annotated[Path, typer.Argument(help="The file that describes the study.", metavar="STUDY.toml")],
+    again: Annotated[
+        bool, typer.Option("--again", help="Do every step again, also those that are done.")
+    ] = False,
 ) -> int:
     """Check, agree, fuse, compare and report in one go, as one file says.
 
-    The file names the data set and the folder to write to, and may hold the settings of each step in a
-    table of its name; paths are relative to the file:
+    The file names the data set and the folder to write to. It may hold the settings of each step, in a table with the
+    name of the step. Paths are relative to the file:
 
         [study]
         dataset = "retina-set"
@@ -59,12 +61,12 @@ def run(
         [fuse]
         method = "majority"
 
-    The folder then holds study.html, one page with the design, who did what, agreement with intervals, each
-    reader's bias and spread, the consensus, models against readers and limits, and the folders of the steps.
-    Methods are compared only where there is a table [compare].
+    The folder then holds the folders of the steps and study.html. This page has the design, who did what, agreement with
+    intervals, each reader's bias and spread, the consensus, models against readers, and limits. Methods are compared
+    only if there is a table [compare].
 
-    What is done already, with the same settings and the same data, is skipped; after a kill the same command
-    goes on. The exit code is 1 where a step gave warnings, and 2 where the data set has errors.
+    Steps that were done with the same settings and the same data are skipped. After a kill, give the same command
+    again: it goes on. The exit code is 1 if a step gave warnings, and 2 if the data set has errors.
 
     Example: mrprism study study.toml
     """
@@ -86,7 +88,7 @@ def study(file: str | os.PathLike[str], *, again: bool = False) -> Path:
     """
     plan = read_plan(Path(file))
     if _whole(Path(file), again) > 1:
-        raise InputError(f"the study in '{plan.out}' stopped before its end; what was wrong is said above")
+        raise InputError(f"the study in '{plan.out}' stopped before its end; the messages above say why")
     return plan.out / "study.html"
 
 
@@ -111,7 +113,7 @@ def _study(plan: Plan, again: bool) -> int:
             or any(path.name != ".lock" for path in plan.out.iterdir())  # the lock of a mount
         )
     ):
-        raise InputError(f"'{plan.out}' holds something that is no study: name another folder")
+        raise InputError(f"'{plan.out}' holds files, but no study; name another folder as out")
     commands = {step: _words(step, plan) for step in STEPS}  # before anything is done: settings may be wrong
     _methods(plan)
     done = {} if again else _state(state_file).get("steps", {})
@@ -174,14 +176,16 @@ def read_plan(file: Path) -> Plan:
         raise InputError(f"'{file}': title is {title!r}; expected a text")
     if not isinstance(about, dict) or not all(isinstance(text, str) for text in about.values()):
         raise InputError(
-            f"'{file}': [study.about] holds something that is no text; expected lines such as readers = \"...\""
+            f"'{file}': [study.about] holds something that is not a text; expected lines such as readers = \"...\""
         )
     tables = {name: table for name, table in found.items() if name != "study"}
     for name, table in tables.items():
         if name not in VERBS or not isinstance(table, dict):
             raise InputError(f"'{file}': {unknown('command', name, VERBS)}")
         if name in ("agree", "fuse", "compare") and (both := set(OURS) & set(table)):
-            raise InputError(f"'{file}': leave out {min(both)} in [{name}]: the study names it for all steps")
+            raise InputError(
+                f"'{file}': leave out {min(both)} in [{name}]: [study] already names it for all steps"
+            )
     place = file.parent
     dataset, out = (Path(os.path.normpath(place / study[name])) for name in ("dataset", "out"))
     return Plan(file, dataset, out, title, dict(about), tables)
@@ -262,11 +266,11 @@ def _left_out(step: str, plan: Plan, summary: dict[str, Any]) -> str:
     if step == "compare" and "compare" not in plan.tables:
         return f"'{plan.file.name}' has no table [compare]"
     if step == "compare" and not summary["images"]:
-        return "comparing methods needs images, and the data set has masks only"
+        return "to compare methods needs images, and the data set has masks only"
     if step == "outline" and summary["anonymous"]:
-        return "raters are anonymous, so none has a bias of their own"
+        return "raters are anonymous, so no bias belongs to one person"
     if step in ("fuse", "outline") and len(summary["raters"]) < 2:
-        return "there is one rater only"
+        return "there is only one rater"
     return ""
 
 

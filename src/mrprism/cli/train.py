@@ -19,7 +19,11 @@ def run(
     dataset: Annotated[Path | None, typer.Argument(help="Folder of the data set.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
     method: Annotated[
-        str, typer.Option(help="What to train; those of installed packages too.", autocompletion=methods)
+        str,
+        typer.Option(
+            help="The method to train, also one of an installed package; docs/methods.md describes them.",
+            autocompletion=methods,
+        ),
     ] = "mrprism",
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method as NAME=VALUE; may be given several times.")
@@ -28,23 +32,27 @@ def run(
         str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
     ] = "resnet34",
     epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
-    batch_size: Annotated[int, typer.Option(help="Cases a step.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Cases in each step.")] = 8,
     size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-4,
-    schedule: Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate.")] = "constant",
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: not clipped.")] = 0.0,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
+    schedule: Annotated[
+        Literal["constant", "cosine"], typer.Option(help="How the learning rate changes during training.")
+    ] = "constant",
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: no limit.")] = 0.0,
     augment: Annotated[
         Literal["full", "light", "none"],
-        typer.Option(help="light: turn, scale, shift, contrast, brightness; full: flips as well."),
+        typer.Option(
+            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also flips."
+        ),
     ] = "full",
     slices: Annotated[
         Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
         typer.Option(
-            help="Train on the slices of volumes: by the patient's planes, or along an axis of the file."
+            help="Train on the slices of volumes: along the patient's planes, or along an axis of the file."
         ),
     ] = None,
     neighbours: Annotated[
-        int, typer.Option(help="With --slices: slices on each side that come along as channels.")
+        int, typer.Option(help="With --slices: how many slices on each side come along as channels.")
     ] = 0,
     drawn_only: Annotated[
         bool,
@@ -52,21 +60,30 @@ def run(
     ] = False,
     nan: Annotated[
         Literal["stop", "skip"],
-        typer.Option(help="What becomes of a batch whose loss is no number: stop, or skip and count it."),
+        typer.Option(
+            help="If the loss of a batch is not a number (NaN): stop, or skip the batch and count it."
+        ),
     ] = "stop",
     select: Annotated[
         Literal["last", "val", "val-consensus", "val-reference"] | None,
         typer.Option(
-            help="Epoch to keep: the last; the best on the validation cases against the mean of raters, the method's "
-            "own consensus, or the reference. Unless told: last with --schedule cosine, else val-reference where "
-            "every validation case has a reference, else val-consensus."
+            help="Which epoch to keep. last: the last one; val, val-consensus, val-reference: the best one on the "
+            "validation cases against the mean of raters, the method's own consensus, or the reference. Default: last "
+            "with --schedule cosine; else val-reference where every validation case has a reference; else val-consensus."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    split_seed: Annotated[int, typer.Option(help="Of the split, where the data set does not fix it.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU if any.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the weights, the order of cases and the augmentation.")
+    ] = 0,
+    split_seed: Annotated[
+        int, typer.Option(help="Seed of the random split, for cases whose split the data set does not fix.")
+    ] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1; by default a GPU if there is one.")
+    ] = None,
     precision: Annotated[
-        Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 on a GPU that has it.")
+        Literal["auto", "float32", "bf16"],
+        typer.Option(help="auto: bf16 on a GPU that has it, else float32."),
     ] = "auto",
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
     reference: Annotated[
@@ -76,16 +93,18 @@ def run(
     track: Annotated[
         Literal["tensorboard", "mlflow", "wandb"] | None, typer.Option(help="Log to this tracker as well.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with, as it was set.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the training in this run folder, with its own settings.")
+    ] = None,
     evaluate: Annotated[bool, typer.Option(help="Score the test cases at the end.")] = True,
-    quiet: Annotated[bool, typer.Option(help="Say nothing but warnings.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print only warnings.")] = False,
 ) -> int:
-    """Train a method on a data set into a run folder, and score its test cases.
+    """Train a method on a data set, and score its test cases. The result is a run folder.
 
-    Cases are split by patient into training, validation and test, unless the data set fixes it.
-    Ctrl-C stops after the step under way and saves; so does a kill but for the steps since the last
-    checkpoint. On a CPU a resumed training gives the very weights of one never stopped, with the libraries and on
-    the kind of machine it was begun with.
+    Cases are split by patient into training, validation and test cases, unless the data set fixes it. Ctrl-C finishes
+    the present step, saves and stops. A kill loses only the steps since the last checkpoint. On a CPU, a training that
+    was stopped and resumed gives the same weights as one that was never stopped, if the libraries and the kind of
+    machine are the same.
 
     All methods learn from volumes as they are but mrprism-outline, mrnet, diagnosis-first, agnet, posal, beal and
     diagnosis-first-fusion, which take their slices (--slices).
@@ -106,7 +125,7 @@ def run(
     from mrprism.learn.train import train
 
     if resume is not None and out is not None:
-        raise InputError("--resume goes on in the run folder it names: leave out --out")
+        raise InputError("--resume already names the run folder: leave out --out")
     if resume is not None and (others := _given() - WITH_RESUME):
         options = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise InputError(f"--resume goes on with the run's own settings: leave out {options}")

@@ -111,7 +111,7 @@ def compare(
         plan = join(read_plan(out), new, out)
     else:
         if out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
-            raise InputError(f"{out} holds something already that is no comparison: name another folder")
+            raise InputError(f"{out} already holds files that are not a comparison: name another folder")
         plan = new.model_copy(update={"shown": pick_shown(data, new)})
     _check_any(plan, choice.candidates(plan.has_reference))
     if not whole:

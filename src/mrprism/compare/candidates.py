@@ -166,7 +166,7 @@ TABLES = {
                 Slot(CONTROL, CONTROL.label),
                 _slot("mrprism", recurrence="each"),
             ),
-            "The recurrences of MrPrism are steps of one run. Only the last competes: to pick the best of "
+            "The recurrences of MrPrism are steps of one run. Only the last one is ranked: to pick the best of "
             "them here would be to choose on the test cases.",
         ),
         TableOfContents(
@@ -194,9 +194,9 @@ TABLES = {
                 _slot("diagnosis-first-fusion", given="masks"),
                 _slot("mrprism", "DivP (MrPrism's confidence)", given="masks"),
             ),
-            "Every line was given the raters' masks of the very cases it is scored on, so it is no rival of "
-            "any line of another table; against the mean of raters it is scored on what it has seen. DivP fuses "
-            "them under MrPrism's confidence; the paper's DivP fuses masks that it drew itself.",
+            "Every line was given the raters' masks of the cases it is scored on, so do not compare it with a line of "
+            "another table. Against the mean of raters it is scored on what it has seen. DivP fuses them with MrPrism's "
+            "confidence; the paper's DivP fuses masks that it drew itself.",
         ),
         TableOfContents(
             "table4",

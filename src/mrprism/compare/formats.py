@@ -170,7 +170,9 @@ def explanation(table: Table, seeds: int) -> str:
         always = ", and with every seed" if seeds > 1 else ""
         said.append(f"Bold: better than every other method of its column by more than chance{always}.")
     if table.ties:
-        said.append("Underlined: those at the top that cannot be told apart, the highest mean among them.")
+        said.append(
+            "Underlined: the methods at the top between which no difference could be shown, the highest mean among them."
+        )
     if table.by_answers:
         said.append("Methods are compared only with those that give as many answers.")
     if any(cell.best or cell.level for cell in table.cells()):

@@ -136,7 +136,7 @@ def headline(comparison: Comparison, tables: Sequence[Table]) -> str:
         if place is None or verdict is None:
             continue
         if not verdict.enough:
-            return f"{start}, nothing can be said of who is best: {too_few(verdict.patients)}."
+            return f"{start}, it cannot be said which method is best: {too_few(verdict.patients)}."
         dice = {line.label: number(line.cells[place].mean, "dice") for line in part.lines}
         if verdict.alone:
             first_alone.setdefault(verdict.best, []).append((part.structure, dice[verdict.best]))
@@ -168,10 +168,10 @@ def _level(level: Sequence[str], dice: dict[str, str], count: int) -> str:
     """Which methods at the top cannot be told apart."""
     named = [f"{label} ({dice[label]})" for label in level]
     if len(named) <= NAMED:
-        return f"{', '.join(named[:-1])} and {named[-1]} cannot be told apart"
+        return f"no difference could be shown between {', '.join(named[:-1])} and {named[-1]}"
     values = [dice[label] for label in level]
     ends = f"{min(values, key=float)} to {max(values, key=float)}"
-    return f"{len(level)} of {count} cannot be told apart ({ends})"
+    return f"no difference could be shown between {len(level)} of {count} ({ends})"
 
 
 def _number_of(count: int, what: str) -> str:

@@ -25,8 +25,8 @@ from mrprism.output.files import write_file
 FILE = "compare.json"
 FORMAT: Literal["mrprism-comparison/1"] = "mrprism-comparison/1"
 TUNING = (
-    "None of the methods was tuned: each runs once a seed with its own default options and the same budget. "
-    "Which epoch's weights are kept is decided on the validation cases, by the same score for all."
+    "No method was tuned: for each seed, each runs once with its own default options and the same budget. "
+    "The validation cases decide which epoch's weights are kept, by the same score for all."
 )
 
 
@@ -110,7 +110,7 @@ def make_plan(
     need_images(dataset, "comparing")
     path = path or dataset.path
     if path is None:
-        raise InputError("a comparison needs a data set on disk, for its runs are processes of their own")
+        raise InputError("a comparison needs a data set on disk, because its runs are processes of their own")
     split = split_dataset(dataset, budget.split_seed)
     has_reference = all(dataset.referenced[name] for name in split.train)
     diagnoses = dataset.diagnoses
@@ -184,7 +184,7 @@ def read_plan(out: Path) -> Plan:
     try:
         return read_model(file, Plan)
     except FileNotFoundError:
-        raise InputError(f"{out} is no comparison: it has no {FILE}") from None
+        raise InputError(f"{out} is not a comparison: it has no {FILE}") from None
 
 
 def write_plan(plan: Plan, out: Path) -> None:

@@ -203,10 +203,10 @@ class Comparison:
         several = [Slot(r.candidate, r.candidate.label) for r in self.results.values() if r.several_answers]
         if several:
             remark = (
-                "Of methods that give several answers, all of them beside all masks of the raters: do they spread "
-                "alike? Each method gives its own number of answers: one for each rater it imitates, or its draws. "
-                "GED² and CRPS take away what the number of draws adds to them; the others grow with it, so that "
-                "methods are compared only with those that give as many."
+                "Some methods give several answers: do these vary as the raters' masks do? The number of answers "
+                "differs: one for each rater that a method imitates, or its draws. GED² and CRPS are corrected for the "
+                "number of draws. The other scores change with it, so methods are compared only with those that give "
+                "as many answers."
             )
             remark += "".join(f" {sentence}" for sentence in self.diversity())
             chosen.append(TableOfContents(SPREAD, "Several answers", tuple(several), remark))
@@ -245,7 +245,7 @@ def read_comparison(out: Path) -> Comparison:
     """Read a comparison's folder: everything that was ever asked for and is there.
 
     Raises:
-        InputError: It is no comparison, a run is damaged, or runs were trained on different data.
+        InputError: It is not a comparison, a run is damaged, or runs were trained on different data.
     """
     plan = read_plan(out)
     results = {}

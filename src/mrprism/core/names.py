@@ -47,7 +47,7 @@ def doubtful(what: str, names: Iterable[str], *, letters: bool = False) -> Itera
         )
     for group in punctuated(listed) if letters else []:
         if len({spoken(name) for name in group}) > 1:
-            yield f"{what} {_several(group)} have the same letters and were kept apart; rename one if they are one"
+            yield f"{what} {_several(group)} have the same letters and were kept apart; if they mean the same, rename one"
 
 
 def _several(names: tuple[str, ...]) -> str:

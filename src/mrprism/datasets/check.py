@@ -315,7 +315,7 @@ def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
             if (copied := int(seen.copied[r, c])) >= SHARED:
                 yield warn(
                     f"{copied} of {seen.again[r, c]} masks of '{structure}' which rater '{rater}' drew again are "
-                    "those of the first reading to the pixel: copies, and no second reading?"
+                    "those of the first reading to the pixel: are they copies and not a second reading?"
                 )
     without = sum(case.image is None for case in manifest.cases)
     if 0 < without < len(manifest.cases):

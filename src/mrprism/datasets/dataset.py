@@ -61,7 +61,7 @@ class Dataset(Samples):
         self._cases = {_name(case): case for case in cases}
         self._names = tuple(self._cases)
         if len(self._cases) < len(cases):
-            raise InputError(f"data set '{name}' holds two cases of one name; expected each name once")
+            raise InputError(f"data set '{name}' holds two cases with the same name; expected each name once")
 
     @classmethod
     def from_samples(cls, name: str, task: Task, samples: Iterable[MultiRaterSample]) -> Dataset:

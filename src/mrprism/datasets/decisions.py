@@ -105,7 +105,7 @@ class Decisions:
         if digest_of(mask) != decision.pixels_sha256:
             raise InputError(
                 f"'{path}' is not the mask that '{decision.who}' saved: it was changed outside mrprism; expected the "
-                "file as it was, or decide anew"
+                "file as it was, or a new decision"
             )
         return mask
 
@@ -155,7 +155,7 @@ class Decisions:
                 )
             if mask is None and base[0] not in kept:
                 raise InputError(
-                    f"'{before[0].who}' painted on '{structure}' of case '{case}' meanwhile; look at it again"
+                    f"'{before[0].who}' painted on '{structure}' of case '{case}' in the meantime; look at it again"
                 )
             like = self.grid(case) if like is None else like
             if mask is not None and mask.shape != like.array.shape[1:]:

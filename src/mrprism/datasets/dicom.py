@@ -162,7 +162,7 @@ def is_slice(header: Any, path: Path) -> bool:
             return False
         lacking = [key for key in _OF_A_SLICE if header.get(key) is None]
         if lacking and (str(header.get("SOPClassUID")) in _CROSS_SECTIONS or header.get("Rows") is None):
-            raise InputError(f"'{path}' is no slice that can be placed: it lacks {lacking[0]}")
+            raise InputError(f"'{path}' is not a slice that can be placed: it lacks {lacking[0]}")
         return not lacking
 
 

@@ -57,7 +57,7 @@ def aligned(
     if difference is not None:
         order = "image first" if len(image.array) else "that one first"
         raise InputError(
-            f"{what.format(file.path)} lies elsewhere than {_other(image)}: {difference} ({order})"
+            f"{what.format(file.path)} lies in another place than {_other(image)}: {difference} ({order})"
         )
     return file
 

@@ -232,7 +232,7 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise ValueError(f"the key '{key}' stands twice in one object")
+            raise ValueError(f"the key '{key}' appears twice in one object")
         seen[key] = value
     return seen
 
@@ -285,7 +285,7 @@ def _contents(file: str, manifest: Manifest) -> Iterator[Fault]:
     if not manifest.cases:
         yield fault("the data set is empty: no cases")
     for name in _repeated([case.name for case in manifest.cases]):
-        yield fault(f"case '{name}' stands twice", name)
+        yield fault(f"case '{name}' appears twice", name)
     for structure in manifest.labels or {}:
         if structure not in structures:
             yield fault(f"labels name the structure '{structure}'; known: {', '.join(structures)}")

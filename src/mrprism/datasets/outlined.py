@@ -81,7 +81,7 @@ def outlined_files(dataset: Dataset, index: int) -> Outlined | None:
         it has none, is not a NIfTI file of one channel.
 
     Raises:
-        InputError: A file is broken, or lies elsewhere than its image.
+        InputError: A file is broken, or lies in another place than its image.
     """
     found = _large(dataset, index)
     if found is None:

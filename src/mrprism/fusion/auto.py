@@ -131,8 +131,8 @@ def _together(choice: Choice, choices: Sequence[Choice], pools: dict[str, Pooled
     gain = choice.scores[best] - choice.scores[VOTE]
     name = best + (" over all cases" if pools[best] is not None else "")
     why = (
-        f"{name}: predicts a rater left out better than the vote of the others does by {100 * gain:.1f} points of "
-        f"Dice ({choice.cases} cases), no more than chance, but beyond chance for {other.structure}"
+        f"{name}: predicts a left-out rater better than the vote of the others does by {100 * gain:.1f} points of "
+        f"Dice ({choice.cases} cases), which may be chance here, but not for {other.structure}"
     )
     return replace(
         choice, method=best, pooled=pools[best] is not None, gain=gain, low=None, high=None, why=why
@@ -204,11 +204,11 @@ def _choice(
     told = f"{100 * gain:.1f} points of Dice ({100 * low:.1f} to {100 * high:.1f}, {len(scores)} cases)"
     name = methods[best] + (" over all cases" if pools[methods[best]] is not None else "")
     if taken != VOTE:
-        why = f"{name}: predicts a rater left out better than the vote of the others does, by {told}"
+        why = f"{name}: predicts a left-out rater better than the vote of the others does, by {told}"
     elif methods[best] == VOTE:
-        why = f"vote: no other fusion predicts a rater left out better ({len(scores)} cases)"
+        why = f"vote: no other fusion predicts a left-out rater better ({len(scores)} cases)"
     else:
-        why = f"vote: the best other, {name}, is ahead by {told}, no more than chance"
+        why = f"vote: the best other fusion, {name}, is better by {told}, which may be chance"
     known = {method: float(mean) for method, mean in zip(methods, means, strict=True)}
     same = taken == methods[best]
     bounds = (gain, low, high) if same else (0.0, 0.0, 0.0)

@@ -88,11 +88,13 @@ def check_window(window: Window, of: str = "window") -> Window:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{of} {low:g} to {high:g} is not finite; expected two numbers, the smaller first")
     if not low < high:
-        raise InputError(f"{of} {low:g} to {high:g} does not rise; expected two numbers, the smaller first")
+        raise InputError(
+            f"{of} {low:g} to {high:g} is in the wrong order; expected two numbers, the smaller first"
+        )
     least, most = 1e-30, 1e30
     if max(abs(low), abs(high)) > most or high - low < max(least, 1e-6 * max(abs(low), abs(high))):
         raise InputError(
-            f"{of} {low:g} to {high:g} cannot be computed with; expected numbers below {most:g} that lie apart by "
+            f"{of} {low:g} to {high:g} cannot be used; expected numbers below {most:g} that lie apart by "
             "a millionth of the larger at least"
         )
     return low, high
@@ -137,7 +139,7 @@ def scaling(
     with np.errstate(over="ignore"):
         extent = pixels.max(axis=axes, keepdims=True).astype(np.float64) - least
     if not np.isfinite(extent).all():
-        raise InputError(f"image '{path}' has values too far apart to be computed with; expected a window")
+        raise InputError(f"image '{path}' has values that are too far apart; expected a window")
     extent[extent == 0] = 1
     # single precision is exact enough, and half the memory
     small = pixels.dtype.itemsize <= 2 or (pixels.dtype == np.float32 and extent.max() < 1e30)

@@ -164,7 +164,7 @@ def _affine(path: Path, header: dict[str, str], axes: int, spacing: tuple[float,
     affine[:3, 3] = first[:3]
     affine[:2] *= -1  # from left-posterior-superior to right-anterior-superior
     if not np.isfinite(affine).all() or abs(np.linalg.det(turn[:3, :3])) < 1e-6:
-        raise InputError(f"'{path}' has a position that is no position: {header.get(matrix or '', '')}")
+        raise InputError(f"'{path}' has a position that cannot be used: {header.get(matrix or '', '')}")
     return affine
 
 

@@ -119,7 +119,7 @@ def place(path: Path, header: Any) -> tuple[Geometry, tuple[float, ...] | None, 
     if any(not abs(f - z) <= 0.01 * f for f, z in told):
         raise InputError(
             f"'{path}' gives two sizes for its voxels: {_mm(steps[:axes])} mm (pixdim) and {_mm(found)} mm "
-            f"({'sform' if by_sform else 'qform'}); expected one; set right the one that is wrong, "
+            f"({'sform' if by_sform else 'qform'}); expected one; correct the wrong one, "
             "in nibabel with image.header.set_zooms or image.set_sform"
         )
     if by_sform and by_qform:
@@ -131,7 +131,7 @@ def place(path: Path, header: Any) -> tuple[Geometry, tuple[float, ...] | None, 
             other[:3] *= unit
             apart = geometry.differs(Geometry(other, shape), 0.5)
             if apart is not None:
-                notes = ("its qform lies elsewhere than its sform, which is taken",)
+                notes = ("its qform and its sform name different places; the sform is taken",)
     return geometry, tuple(float(z) for z in found[::-1]), notes
 
 

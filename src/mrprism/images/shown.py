@@ -46,7 +46,7 @@ def turned(orientation: int) -> tuple[str, ...]:
     return (f"it is turned, as its orientation {orientation} says",) if orientation in range(2, 9) else ()
 
 
-ON_BLACK = "its transparency lies on black"
+ON_BLACK = "its transparent pixels are taken as black"
 
 
 def on_black(
@@ -82,7 +82,7 @@ def drawn(
     if not seen.any():
         if any(channel.min() != channel.max() for channel in colours):
             raise InputError(
-                f"mask '{path}' is transparent everywhere, though its colours differ; expected what can be seen"
+                f"mask '{path}' is transparent everywhere, though its colours differ; expected marks that can be seen"
             )
         return np.zeros_like(colours[:1])
     soft = bool(((alpha > 0) & (alpha < top)).any())
@@ -124,7 +124,7 @@ def palette_labels(
             return np.asarray(seen * np.uint8(255))[None]
         if 0 in used and colours[0].any():
             raise InputError(
-                f"mask '{path}' draws with the index 0 of its palette on a transparent ground; expected 0 to be the ground"
+                f"mask '{path}' draws with the index 0 of its palette on a transparent background; expected 0 to be the background"
             )
         return np.asarray(indices * seen)[None]
     black = [int(index) for index in used if not palette[index].any()]
@@ -134,7 +134,7 @@ def palette_labels(
         if len(used) == 2:
             return np.asarray(indices == 0, np.uint8)[None]
         raise InputError(
-            f"mask '{path}' has a palette in which index 0 is coloured and index {black[0]} black, so its ground is not known; "
-            "expected 0 to be the ground"
+            f"mask '{path}' has a palette in which index 0 is coloured and index {black[0]} black, so its background is not known; "
+            "expected 0 to be the background"
         )
     return indices[None]

@@ -56,7 +56,9 @@ class Slicing:
             InputError: It is no volume, or the patient's axes are asked for and it does not know them.
         """
         if len(sample.space) != 3:
-            raise InputError(f"case '{sample.name}' is an image and no volume; it cannot be cut into slices")
+            raise InputError(
+                f"case '{sample.name}' is an image and not a volume; it cannot be cut into slices"
+            )
         if self.plane in _FILE:
             return Cut(_FILE[self.plane], (1, 1, 1))
         geometry: Geometry | None = getattr(sample, "geometry", None)  # samples read from files have one

@@ -271,7 +271,7 @@ def _idle(pictures: list[_File], ledger: Ledger) -> None:
         )
     if pictures:
         ledger.note(
-            f"{len(pictures)} images without any mask were passed over, such as '{pictures[0].path.name}'"
+            f"{len(pictures)} images without any mask were left out, such as '{pictures[0].path.name}'"
         )
 
 

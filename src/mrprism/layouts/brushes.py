@@ -35,7 +35,7 @@ def unpack_bitmask(url: str, size: tuple[int, int], where: str) -> np.ndarray:
                 found = f"{image.size[1]} × {image.size[0]}"
                 raise InputError(f"{where} is {found} for a picture of {size[0]} × {size[1]}")
             if image.mode not in ("RGBA", "LA") and "transparency" not in image.info:
-                raise InputError(f"{where} has nothing transparent to tell marked pixels from others")
+                raise InputError(f"{where} has no transparent pixels, so marked pixels cannot be found")
             return np.asarray(image.convert("RGBA"))[..., 3] > 0
     except (binascii.Error, OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{where} holds a broken PNG: {error}") from error

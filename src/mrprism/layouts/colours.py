@@ -103,7 +103,7 @@ def parse_colours(text: str) -> dict[str, tuple[Colour, ...]] | None:
             rgb = [ImageColor.getrgb(colour.strip())[:3] for colour in colours.split("+")]
         except ValueError:
             raise InputError(
-                f"'{colours.strip()}' is no colour; expected a name such as red, or such as #ff0000"
+                f"'{colours.strip()}' is not a colour; expected a name such as red, or such as #ff0000"
             ) from None
         found[structure.strip()] = tuple((r, g, b) for r, g, b in rgb)
     if "" in found and len(found) > 1:

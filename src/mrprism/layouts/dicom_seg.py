@@ -79,7 +79,7 @@ def read(
     idle = [uid for uid, found in cases.items() if not found]
     if idle:
         some = ledger.named(series[idle[0]][0].parent)
-        notes.append(f"{len(idle)} series have no segmentation and were passed over, such as '{some}'")
+        notes.append(f"{len(idle)} series have no segmentation and were left out, such as '{some}'")
     cases = {uid: found for uid, found in cases.items() if found}
     for found in cases.values():
         _once(found)

@@ -40,7 +40,7 @@ def read(source: Path, ledger: Ledger, *, raters: str | None = None, seed: int =
     """
     cases = _crops(source, ledger) if (source / "meta.json").is_file() else _original(source, ledger)
     task = Task(3, STRUCTURES, ())
-    notes = ["votes of four experts; single experts cannot be told apart"]
+    notes = ["votes of four experts; the files do not say which expert marked what"]
     if raters is None:
         return Source("drishti", task, cases, notes=notes, no_raters=True)
     from mrprism.datasets.overlay import lay_raters  # needs SciPy, which is slow to import
@@ -73,7 +73,7 @@ def _original(root: Path, ledger: Ledger) -> Iterator[FileSample]:
             continue
         if drawn is None:
             ledger.know(folder, "a part that came without votes")
-            ledger.note(f"'{ledger.named(folder)}' has no votes and was passed over")
+            ledger.note(f"'{ledger.named(folder)}' has no votes and was left out")
             continue
         images = needed(folder, "Images")
         images = subfolder(images, "ALL") or images

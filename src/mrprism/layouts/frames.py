@@ -116,7 +116,7 @@ def _area(frame: Frame, volume: Series, path: Path) -> Area:
     shift = np.linalg.inv(affine) @ lies
     where = volume.files[0].parent
     if np.abs(shift[:3, :3] - np.eye(3)).max() * max(volume.array.shape) > 0.5:
-        lies[:3, 3] = affine[:3, 3]  # every frame lies elsewhere than the first slice
+        lies[:3, 3] = affine[:3, 3]  # every frame lies in another place than the first slice
         how = volume.geometry.differs(Geometry(LPS @ lies, volume.geometry.shape)) or "another grid"
         raise InputError(
             f"'{path}' is not on the grid of the series it was drawn on, '{where}': {how} (series first)"

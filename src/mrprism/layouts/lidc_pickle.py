@@ -41,7 +41,7 @@ def read_pickle(path: Path, task: Task, ledger: Ledger) -> Source:
     """Read one file; the slots of its cases are those of ``task``."""
     notes = ledger.notes
     notes.append("cases are grouped by scan, for a pickle does not name the patient")
-    notes.append("masks may have been sorted by size by whoever made the pickle")
+    notes.append("the masks may have been sorted by size when the pickle was made")
     return Source("lidc", task, _samples(path, task, notes), ("CT",), notes=notes)
 
 

@@ -110,7 +110,7 @@ def _readings(source: Path, ledger: Ledger) -> dict[str, tuple[Path, Element]]:
             raise InputError(f"'{found[series][0]}' and '{path}' are about one series; expected one of them")
         found[series] = path, root
     if others:
-        ledger.note(f"{others} XML files about X-ray pictures (IdriReadMessage) were passed over")
+        ledger.note(f"{others} XML files about X-ray pictures (IdriReadMessage) were left out")
     return found
 
 

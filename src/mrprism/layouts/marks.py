@@ -290,7 +290,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         for key, value in pairs:
             if made[key] != value:
-                raise ValueError(f"the key '{key}' stands twice in one object, with two values")
+                raise ValueError(f"the key '{key}' appears twice in one object, with two values")
     return made
 
 

@@ -70,7 +70,7 @@ def read(
     """
     if bool(raters) == bool(rater):
         raise InputError(
-            "where does a datalist keep its raters? expected -o raters=label_* for a key each, "
+            "a datalist does not say where its raters are; expected -o raters=label_* for a key each, "
             "-o raters=label for a list, or -o rater=KEY for an item each"
         )
     file = ledger.take(_datalist(source))
@@ -133,7 +133,9 @@ def _datalist(source: Path) -> Path:
 def _items(file: Path, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
     document = read_json(file)
     if not isinstance(document, dict) or not any(key in document for key in _SPLITS):
-        raise InputError(f"'{file}' is no MONAI datalist: expected 'training', 'validation' or 'test' in it")
+        raise InputError(
+            f"'{file}' is not a MONAI datalist: expected 'training', 'validation' or 'test' in it"
+        )
     for key, value in document.items():
         if key not in _SPLITS and isinstance(value, list) and any(isinstance(item, dict) for item in value):
             ledger.leave(
@@ -145,7 +147,7 @@ def _items(file: Path, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
             raise InputError(f"'{file}' has no list under '{key}'")
         bare = sum(isinstance(item, str) for item in listed)
         if bare:
-            ledger.note(f"{bare} images of '{key}' have no masks and were passed over")
+            ledger.note(f"{bare} images of '{key}' have no masks and were left out")
         for item in listed:
             if isinstance(item, dict):
                 yield split, item

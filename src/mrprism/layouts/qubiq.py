@@ -73,7 +73,7 @@ def _cases(folder: Path, wanted: str, notes: list[str], ledger: Ledger) -> list[
     for part in parts or [folder]:
         if part.name.lower() == "testing":
             ledger.know(part, "images for testing, which have no masks")
-            notes.append(f"'{ledger.named(part)}' has no masks and was passed over")
+            notes.append(f"'{ledger.named(part)}' has no masks and was left out")
             continue
         above = "validation" if "validation" in str(part).lower() else "training"
         split = _SPLITS.get(part.name.lower(), _SPLITS[above] if wanted.startswith("pancrea") else None)

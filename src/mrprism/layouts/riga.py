@@ -160,7 +160,7 @@ def _plus(root: Path, ledger: Ledger) -> Iterator[_Case]:
                         f"'{row['image']}' stands in '{table}' with the mask '{whole}' and elsewhere with "
                         f"'{seen[path]}'; expected one of them"
                     )
-                ledger.note(f"'{row['image']}' stands in several tables and was taken once")
+                ledger.note(f"'{row['image']}' is in several tables and was taken once")
                 continue
             seen[path] = whole
             drawn = {

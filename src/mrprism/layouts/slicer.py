@@ -124,7 +124,9 @@ def segments(content: Nrrd) -> dict[str, tuple[int, int]]:
         )
         for text in (layer_, value_):
             if not re.fullmatch(r"-?\d{1,18}", text):
-                raise InputError(f"segment '{name}' has a layer or value that is no whole number: '{text}'")
+                raise InputError(
+                    f"segment '{name}' has a layer or value that is not a whole number: '{text}'"
+                )
         layer, value = int(layer_), int(value_)
         if name in found:
             raise InputError(f"two segments are named '{name}'; expected each name once")

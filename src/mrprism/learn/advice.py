@@ -21,7 +21,7 @@ def training_advice(config: RunConfig) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
         if "more than 1 value per channel" in str(error):
             raise InputError(
-                f"one case of size {config.size} a step is too little to normalise by: "
+                f"one case of size {config.size} a step is too little for batch norm: "
                 "use a larger batch size or size"
             ) from error
         if not out_of_memory(error):

@@ -76,7 +76,7 @@ def read_header(file: Path) -> Header:
         raise InputError(f"{file} is missing") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file} is no whole safetensors file: {said[:200]}") from error
+        raise InputError(f"{file} is not a complete safetensors file: {said[:200]}") from error
     return Header(tensors, about)
 
 

@@ -221,7 +221,7 @@ class Training:
         finite = all(bool(term.isfinite()) for term in terms.values())
         what = "the gradient of the loss" if finite else "the loss"
         return (
-            f"{what} is no number any more ({values}) in epoch {self.progress.epoch + 1}, "
+            f"{what} is not a number any more ({values}) in epoch {self.progress.epoch + 1}, "
             f"step {self.progress.step + 1}, with cases {', '.join(batch.names)}: look at these cases, "
             f"lower the learning rate from {self.config.learning_rate:g}, or leave such batches out with --nan skip; "
             f"of the checkpoints, {kept_checkpoint(self.run)}"
@@ -230,12 +230,12 @@ class Training:
     def _say_skipped(self, epoch: int, skipped: int, steps: int) -> None:
         if skipped and skipped == steps:
             raise InputError(
-                f"the loss of every batch of epoch {epoch + 1} is no number: nothing is left to learn from; "
+                f"the loss of every batch of epoch {epoch + 1} is not a number: nothing is left to learn from; "
                 f"lower the learning rate from {self.config.learning_rate:g}"
             )
         if skipped:
             self.display.warn(
-                f"{skipped} of {steps} batches of epoch {epoch + 1} were skipped: their loss is no number "
+                f"{skipped} of {steps} batches of epoch {epoch + 1} were skipped: their loss is not a number "
                 "(the log names their cases)"
             )
 

@@ -80,7 +80,9 @@ def predict_files(
         stem = _stem(file)
         if stem in folders:
             both = f"{folders[stem]} and {file}"
-            raise InputError(f"{both} would be written to one folder, {out / stem}: predict them apart")
+            raise InputError(
+                f"{both} would be written to one folder, {out / stem}: predict them into different folders"
+            )
         folders[stem] = file
     weights = hashlib.sha256(plain_file(predictor.run.weights_file).read_bytes()).hexdigest()
     remove_unfinished_in(out)

@@ -72,7 +72,7 @@ def load(run: str | Path | Run, device: str | None = None, draws: int | None = N
 def _draw(method: Method, draws: int, name: str) -> None:
     if method.draws is None:
         raise InputError(
-            f"method '{name}' does not draw outlines, so that no number of draws can be asked of it; those of "
+            f"method '{name}' does not draw outlines, so it has no number of draws; those of "
             "ssn, prob-unet, pionono and mc-dropout, for instance, do"
         )
     if not 1 <= draws <= MOST_DRAWS:

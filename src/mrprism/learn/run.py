@@ -77,12 +77,12 @@ class Run:
         """The run that stands in a folder.
 
         Raises:
-            InputError: It is no run folder, or one this version cannot read.
+            InputError: It is not a run folder, or one this version cannot read.
         """
         path = Path(path)
         file = path / "config.json"
         if not plain_file(file).is_file():
-            raise InputError(f"{path} is no run folder: it has no config.json")
+            raise InputError(f"{path} is not a run folder: it has no config.json")
         return cls(path, read_model(file, RunConfig))
 
     @property
@@ -132,8 +132,8 @@ def refuse_existing(path: Path) -> None:
     """Raise InputError where a new run would overwrite something."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         if (path / "config.json").is_file():
-            raise InputError(f"{path} holds a run already: go on with it by --resume, or name another folder")
-        raise InputError(f"{path} holds something already that is no run: name another folder")
+            raise InputError(f"{path} already holds a run: go on with it by --resume, or name another folder")
+        raise InputError(f"{path} already holds files that are not a run: name another folder")
 
 
 def refuse_another(path: Path, config: RunConfig) -> None:
@@ -147,7 +147,7 @@ def refuse_another(path: Path, config: RunConfig) -> None:
             and begun[name] != value
         ):
             how = f"{name} {begun[name]}, not {value}" if len(f"{value}") < 60 else f"another {name}"
-            raise InputError(f"{path} holds a run already, begun with {how}: name another folder")
+            raise InputError(f"{path} already holds a run, started with {how}: name another folder")
 
 
 def read_model(file: Path, model: type[Model]) -> Model:

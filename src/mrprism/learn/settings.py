@@ -93,8 +93,8 @@ class RunConfig(BaseModel):
         if self.tied:
             return None
         return (
-            f"the run is of mrprism {self.mrprism}, which kept neither its settings beside the weights nor what it "
-            "was begun with: whether config.json was edited since, nobody can tell"
+            f"the run is of mrprism {self.mrprism}, which did not keep the settings "
+            "beside the weights: nobody can know whether config.json was edited since"
         )
 
     @property

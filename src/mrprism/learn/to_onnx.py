@@ -87,7 +87,7 @@ def export_network(run: str | Path | Run, out: str | Path) -> ExportedNetwork:
         out: A folder that does not exist or is empty.
 
     Raises:
-        InputError: No run or no weights, a method that reads masks or cannot be told in ONNX, a network whose
+        InputError: No run or no weights, a method that reads masks or cannot be written as ONNX, a network whose
             answers differ, or a folder that holds something.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -127,7 +127,7 @@ def _write(network: Network, image: Tensor, file: Path, method: str) -> None:
             )
         except Exception as error:  # torch's exporter raises errors of many kinds
             said = (str(error) or type(error).__name__).strip().splitlines()[0]
-            raise InputError(f"method '{method}' cannot be told in ONNX: {said}") from error
+            raise InputError(f"method '{method}' cannot be written as ONNX: {said}") from error
         assert program is not None
         program.save(str(file), external_data=False)
 
@@ -156,7 +156,7 @@ def _difference(network: Network, file: Path, shape: tuple[int, ...], method: st
     if not largest <= EXACT:
         raise InputError(
             f"method '{method}' as ONNX differs from PyTorch by {largest:.2g}, more than {EXACT:g}; not written "
-            "(methods that draw samples cannot be told in ONNX)"
+            "(methods that draw samples cannot be written as ONNX)"
         )
     return largest
 

@@ -120,7 +120,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise InputError(f"{file} is missing") from error
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} is no whole safetensors file: {error}") from error
+        raise InputError(f"{file} is not a complete safetensors file: {error}") from error
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:

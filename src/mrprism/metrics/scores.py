@@ -287,7 +287,7 @@ def read_table(path: str | Path) -> list[Row]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from None
     if not lines or tuple(lines[0]) != Row._fields:
-        raise InputError(f"{path} is no table of scores: its first line should be {','.join(Row._fields)}")
+        raise InputError(f"{path} is not a table of scores: its first line should be {','.join(Row._fields)}")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -422,4 +422,4 @@ def read_example(path: str | Path) -> Example:
             **floats,
         )
     except Exception as error:  # a damaged archive fails in many ways
-        raise InputError(f"{path} is no example case: {error or type(error).__name__}") from None
+        raise InputError(f"{path} is not an example case: {error or type(error).__name__}") from None

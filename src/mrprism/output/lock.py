@@ -187,7 +187,7 @@ def _lock(file: IO[bytes], path: Path, out: str | os.PathLike[str], wait: bool) 
         if error.errno not in _TAKEN:
             raise InputError(f"cannot write '{out}': {error.strerror or error}") from error
         raise InputError(
-            f"'{out}' is being written by another command{_who(path)}; let it end, or name another place"
+            f"'{out}' is being written by another command{_who(path)}; wait for its end, or name another place"
         ) from None
     return True
 

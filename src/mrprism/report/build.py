@@ -56,7 +56,7 @@ def build_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
     if plain_file(out).is_file() and not _is_page(out):
-        raise InputError(f"'{out}' is there already and no HTML page: name another file for the report")
+        raise InputError(f"'{out}' exists already and is not an HTML page: name another file for the report")
     folders = reading.read_runs(places)
     write_file(out, render(folders))
     return out

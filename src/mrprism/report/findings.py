@@ -18,7 +18,7 @@ COLUMNS = ((REFERENCE, ("soft_dice", "dice", "hd95")), (MEAN, ("soft_dice", "dic
 BLOCKS: tuple[tuple[str, Callable[[Entry], bool]], ...] = (
     ("Look at the image only", lambda entry: entry.rival),
     ("Ceiling: trained on the reference itself", lambda entry: entry.reads == "image" and entry.ceiling),
-    ("No rivals: were given the masks they are scored on", lambda entry: entry.reads != "image"),
+    ("Not comparable: were given the masks they are scored on", lambda entry: entry.reads != "image"),
 )
 
 
@@ -208,7 +208,7 @@ def headline(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) -
     patients = len(set(main.groups.values()))
     if not suffice(patients):
         said = _listed(f"{number(mean_of(main, key), 'dice')} on the {key.structure}" for key in keys)
-        return f"{start} has a Dice of {said}; from {too_few(patients)}."
+        return f"{start} has a Dice of {said}. {too_few(patients)}."
     for key in keys:
         apart = difference(main, best[key], key)
         p = float(_all_pairs([main, *rivals], [key])[0, 1 + rivals.index(best[key])])  # the best was picked
@@ -265,8 +265,8 @@ def remarks(entries: Sequence[Entry], main: Entry, structures: Sequence[str]) ->
     if len(set(cases)) > 1:
         shared = len(frozenset.intersection(*cases))
         said.append(
-            f"The methods were scored on different cases ({shared} in common): means are not comparable, "
-            "only the intervals, which use the cases both methods share, are."
+            f"The methods were scored on different cases ({shared} in common): do not compare their means. The "
+            "intervals use only the cases that both methods share."
         )
     return list(dict.fromkeys(said))
 
@@ -285,9 +285,9 @@ def _recurrence_remark(main: Entry, structures: Sequence[str], target: str) -> l
     for structure in structures:
         moved = change(main, Key(structure, target, "dice", last), first)
         if not math.isnan(moved.mean):
-            sure = "" if moved.significant else ", within chance"
+            sure = "" if moved.significant else ", which may be chance"
             if not suffice(moved.patients):
-                sure = ", of too few patients to say more"
+                sure = ", with too few patients to say more"
             parts.append(f"{points(moved.mean)} points on the {structure}{sure}")
     return [f"From {first} to {last} its Dice changes by {_listed(parts)}."] if parts else []
 

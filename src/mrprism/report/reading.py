@@ -179,9 +179,9 @@ def read_runs(paths: Sequence[Path]) -> list[RunFolder]:
 def read_run(path: Path) -> RunFolder:
     """Read one run folder; what is not there yet, but for config and table, is left empty."""
     if not path.is_dir():
-        raise InputError(f"{path} is no run folder")
+        raise InputError(f"{path} is not a run folder")
     if not plain_file(path / "config.json").is_file():
-        raise InputError(f"{path} is no run folder: it has no config.json")
+        raise InputError(f"{path} is not a run folder: it has no config.json")
     rows = read_table(path / "table.csv")
     if not rows:
         raise InputError(f"{path / 'table.csv'} holds no scores: evaluate the run first")

@@ -85,7 +85,7 @@ def build_study(study: str | Path, out: str | Path) -> Path:
     if out.is_dir():
         raise InputError(f"{out} is a folder: name the HTML file to write")
     if out.is_file() and not out.read_bytes()[:512].lstrip().lower().startswith(b"<!doctype html"):
-        raise InputError(f"'{out}' is there already and no HTML page: name another file for the report")
+        raise InputError(f"'{out}' exists already and is not an HTML page: name another file for the report")
     write_file(out, render(folder))
     return out
 
@@ -328,13 +328,13 @@ def _limits(
     """What this study cannot say; first what is special to it."""
     patients = int(agreement["patients"])
     if patients < ENOUGH:
-        yield f"There are {patients} patients. With fewer than {ENOUGH} nothing is called different or within."
+        yield f"There are {patients} patients. With fewer than {ENOUGH}, no difference is claimed and no verdict is given."
     elif patients < 20:
-        yield f"There are {patients} patients. Intervals of so few are wide, and rest on Student's t."
+        yield f"There are {patients} patients. With so few, intervals are wide; they are computed with Student's t."
     if len(summary["raters"]) == 2:
         yield "There are two readers. Where they differ, nothing in the masks says who is right."
     if summary["anonymous"]:
-        yield "Readers are anonymous slots, so nothing is said of single persons."
+        yield "Readers are anonymous slots, so nothing is said about single persons."
     if summary["missing_masks"]:
         yield (
             f"{summary['missing_masks']} of {summary['expected_masks']} masks are absent. Each statistic uses the cases "
@@ -347,7 +347,7 @@ def _limits(
     for copy in agreement["copies"]:
         yield f"Some outlines are equal to the pixel and may have been copied: {_sentence(copy)}."
     yield "Agreement is not correctness: an error that all readers share cannot be seen in their masks."
-    yield "Bias is told against the outline of the other readers, and its zero is where the steady ones agree."
+    yield "Bias is measured against the outline of the other readers. It is zero where the steady readers agree."
     yield "Intervals are about other patients of this kind, not about other readers."
 
 

@@ -97,8 +97,8 @@ def whole(sample: MultiRaterSample, task: Task, rater: int, target: str) -> bool
     if rated.any() and not rated.all():
         absent = task.structures[int(np.flatnonzero(~rated)[0])]
         raise InputError(
-            f"'{task.raters[rater]}' did not do '{absent}' of case '{sample.name}' but did others, which "
-            f"{target} cannot tell from empty; expected all structures or none (nifti and png can hold it)"
+            f"'{task.raters[rater]}' did not do '{absent}' of case '{sample.name}' but did others; in "
+            f"{target} this would look empty; expected all structures or none (nifti and png can hold it)"
         )
     return bool(rated.all())
 

@@ -62,7 +62,7 @@ def write(cases: Cases, folder: Path) -> None:
             )
         if not volume(sample) or len(sample.image) != 1 or lies is None:
             raise InputError(
-                f"case '{sample.name}' is no volume of one channel with a position; dicom-seg holds only "
+                f"case '{sample.name}' is not a volume of one channel with a position; dicom-seg holds only "
                 "such (png holds images)"
             )
         name = cases.files[sample.name]

@@ -24,7 +24,9 @@ def write(cases: Cases, folder: Path) -> None:
     """Volumes only: Slicer's segmentations have three axes."""
     for sample in cases:
         if not volume(sample):
-            raise InputError(f"case '{sample.name}' is no volume; seg-nrrd holds volumes (png holds images)")
+            raise InputError(
+                f"case '{sample.name}' is not a volume; seg-nrrd holds volumes (png holds images)"
+            )
         name = cases.files[sample.name]
         image = folder / "images" / f"{name}.nii.gz"
         cases.image(sample, image)

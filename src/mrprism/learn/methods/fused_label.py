@@ -104,7 +104,7 @@ class FusedLabel(Method):
         told = isinstance(found, PooledObservers) and all(one.told_apart for one in found.observers)
         if len(self.task.raters) == 2 and not told and self.label != "auto":
             warnings.warn(
-                f"label '{self.label}': of two raters no mask tells which one is better, so their skill is a guess; "
+                f"label '{self.label}': with two raters the masks do not show which one is better, so their skill is a guess; "
                 "label 'majority' keeps what both have marked",
                 stacklevel=2,
             )

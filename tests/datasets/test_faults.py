@@ -100,7 +100,7 @@ MANIFEST = {  # fault: (change of dataset.json, what the sentence says)
     "no name": (lambda d: first(d).pop("name"), "name of case 'number 1': Field required"),
     "format": (lambda d: d.update(format="other/2"), "format: Input should be 'mrprism-dataset/1'"),
     "votes": (lambda d: first(d).update(voters=4), "votes and voters belong together"),
-    "window": (lambda d: d.update(window=[5, 5]), "does not rise"),
+    "window": (lambda d: d.update(window=[5, 5]), "is in the wrong order"),
     "case without a name": (lambda d: d["cases"].insert(0, 7), "case 'number 1'"),
     "structures": (lambda d: d.update(structures=[]), "structures"),
     "a list for a mask": (

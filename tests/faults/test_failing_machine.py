@@ -296,7 +296,7 @@ def test_batches_without_a_number_are_skipped_and_counted(
     assert "case0" in said
     assert not (tmp_path / "stopped/result.json").exists()
     assert call([*command, str(tmp_path / "run"), "--nan", "skip"]) == 0
-    assert "1 of 2 batches of epoch 1 were skipped: their loss is no number" in capsys.readouterr().err
+    assert "1 of 2 batches of epoch 1 were skipped: their loss is not a number" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     skipped = [line["skipped"] for line in lines if "skipped" in line]
     assert len(skipped) == 2
@@ -319,7 +319,7 @@ def test_nothing_left_to_learn_from_stops(
         str(tmp_path / "run"),
     ]
     assert call(command) == 2
-    assert "the loss of every batch of epoch 1 is no number" in capsys.readouterr().err
+    assert "the loss of every batch of epoch 1 is not a number" in capsys.readouterr().err
     assert not (tmp_path / "run/result.json").exists()
 
 

@@ -84,5 +84,5 @@ def test_folder_of_volumes_keeps_geometry(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.geometry.affine, affine)
     np.testing.assert_array_equal(found.masks[0, 0].T, mask)
     nifti(tmp_path / "in/ann/v.nii.gz", mask.astype(np.uint8), np.eye(4))
-    with pytest.raises(InputError, match="lies elsewhere"):
+    with pytest.raises(InputError, match="lies in another place"):
         cases(DATASETS["folder"](tmp_path / "in"))

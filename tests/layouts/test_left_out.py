@@ -244,7 +244,7 @@ def test_a_ground_of_another_colour_and_colours_that_were_smeared(tmp_path: Path
 @pytest.mark.parametrize("text", ["cup:#ff0000,#00ff00", "#ff", "rot", "cup:", ":red", "cup:red,cup:blue"])
 def test_colours_that_are_none(tmp_path: Path, text: str) -> None:
     folder(tmp_path)
-    with pytest.raises(InputError, match=r"is no colour|is not understood|names no structure"):
+    with pytest.raises(InputError, match=r"is not a colour|is not understood|names no structure"):
         DATASETS["folder"](tmp_path, colour=text)
 
 

@@ -99,7 +99,7 @@ def test_channels_and_label_maps_of_volumes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "options", "says"),
     [
-        ({"training": []}, {}, "where does a datalist keep its raters"),
+        ({"training": []}, {}, "a datalist does not say where its raters are"),
         ({}, {"rater": "r"}, "is not a MONAI datalist"),
         ({"training": {}}, {"rater": "r"}, "has no list under 'training'"),
         ({"training": [3]}, {"rater": "r"}, "has '3' under 'training'"),

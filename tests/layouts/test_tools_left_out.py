@@ -121,7 +121,7 @@ def _giant() -> str:
         ("data:image/jpeg;base64,AAAA", "expected a PNG as data:image/png;base64"),
         ("data:image/png;base64,AAAA", "holds a broken PNG"),
         ("data:image/png;base64,***", "holds a broken PNG"),
-        (_png_of(0, (12, 10)), "nothing transparent to tell marked pixels from others"),
+        (_png_of(0, (12, 10)), "no transparent pixels, so marked pixels cannot be found"),
         (bitmask(np.ones((3, 3), bool)), "is 3 × 3 for a picture of 12 × 10"),
         (_giant(), "is 1073741824 × 1073741824 for a picture|holds a broken PNG"),
     ],

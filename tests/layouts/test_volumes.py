@@ -46,7 +46,7 @@ def test_nnunet_with_a_folder_for_each_rater(tmp_path: Path) -> None:
     assert found.rated.all()
     assert found.reference is not None
     nifti(root / "labelsTr_bob/liver_1.nii.gz", labels, np.eye(4))
-    with pytest.raises(InputError, match="lies elsewhere"):
+    with pytest.raises(InputError, match="lies in another place"):
         cases(DATASETS["nnunet"](root))
 
 

@@ -260,7 +260,7 @@ def test_run_lengths_by_hand():
         (flat, "png", "oracle", "unknown raters 'oracle'; known: each, soft-vote"),
         (volumes, "png", "each", "case 'case0' is a volume, which png cannot hold"),
         (volumes, "coco", "each", "case 'case0' is a volume, which coco cannot hold"),
-        (flat, "seg-nrrd", "each", "case 'case0' is no volume"),
+        (flat, "seg-nrrd", "each", "case 'case0' is not a volume"),
         (incomplete, "coco", "each", "'ann' did not do 'cup' of case 'case0' but did others"),
         (incomplete, "nnunet", "each", "'ann' did not do 'cup' of case 'case0' but did others"),
     ],

@@ -58,7 +58,7 @@ def test_a_run_that_exists_is_refused(tmp_path: Path) -> None:
         Run.create(tmp_path / "run", config())
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
-    with pytest.raises(InputError, match="something already that is no run"):
+    with pytest.raises(InputError, match="already holds files that are not a run"):
         Run.create(tmp_path / "photos", config())
     (tmp_path / "empty").mkdir()
     Run.create(tmp_path / "empty", config())

@@ -190,9 +190,9 @@ def test_runs_of_0_1_still_open_and_it_is_said(
         ["evaluate", run, "--dataset", str(made / "squares"), "--device", "cpu", "--json"],
     ):
         assert call(command) == 0
-        assert "note: the run is of mrprism 0.1.0, which kept neither" in capsys.readouterr().err
+        assert "note: the run is of mrprism 0.1.0, which did not keep" in capsys.readouterr().err
     assert call(["train", "--resume", str(tmp_path / "stopped"), "--device", "cpu", "--no-evaluate"]) == 0
-    assert "which kept neither its settings beside the weights" in " ".join(capsys.readouterr().err.split())
+    assert "which did not keep the settings beside the weights" in " ".join(capsys.readouterr().err.split())
     one, other = (
         load_file(folder / "weights.safetensors") for folder in (tmp_path / "stopped", made / "finished")
     )

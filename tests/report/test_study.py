@@ -227,7 +227,7 @@ device = "cpu"
         ('dataset = "data"', "", "[study] needs dataset"),
         ('out = "found"', "out = 3", "[study] needs out"),
         ('title = "', 'titel = "', "unknown setting of [study] 'titel'"),
-        ('readers = "Three of us"', "readers = 3", "[study.about] holds something that is no text"),
+        ('readers = "Three of us"', "readers = 3", "[study.about] holds something that is not a text"),
         ("[fuse]", "[fues]", "unknown command 'fues'"),
         ('"majority"', '"majorty"', "unknown method 'majorty'"),
         ("[agree]", '[compare]\nmethods = "mrprsm"\n[agree]', "'mrprsm' is neither a table nor a method"),

@@ -478,7 +478,7 @@ def fork(path: str, to: str) -> Spoil:
     return lambda root: ((root / to).parent.mkdir(parents=True, exist_ok=True), copy(path, to)(root))
 
 
-STRICT = "with --strict nothing may be"
+STRICT = "with --strict this is refused"
 
 LEFT_OUT = [
     # what may be a rater's work and is not drawn: named, and with --strict refused

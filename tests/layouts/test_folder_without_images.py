@@ -113,7 +113,7 @@ def test_volumes_keep_their_place(tmp_path: Path) -> None:
     [
         (lambda root: None, {"readings": ".4"}, "no folder ends in '.4'"),
         (lambda root: (root / "bob").rename(root / "eva"), {"readings": ".2"}, "'bob.2' is reading 2 by 'bob', but there is no"),
-        (lambda root: (root / "ann" / "x1.png").unlink(), {"readings": ".2"}, "of a case that 'ann' has no first reading of"),
+        (lambda root: (root / "ann" / "x1.png").unlink(), {"readings": ".2"}, "of a case for which 'ann' has no first reading"),
         (lambda root: write_mask(root / "bob" / "x2.png", square(0, (20, 25))), {"readings": ".2,.3"}, "size 20 × 25, another mask"),
         (lambda root: write_mask(root / "bob.2" / "x2.png", square(0, (9, 9))), {"readings": ".2,.3"}, "size 9 × 9, another mask"),
         (

@@ -78,7 +78,7 @@ def test_a_stray_file_is_named_wherever_it_lies(
     shutil.rmtree(tmp_path / "out")
     if strays:
         assert call([*command, "--strict"]) == 2
-        assert "with --strict nothing may be" in capsys.readouterr().err
+        assert "with --strict this is refused" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
 
 

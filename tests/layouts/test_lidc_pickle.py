@@ -57,15 +57,15 @@ class Attack:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ([1], "is no pickle of LIDC: expected a dictionary of cases"),
+        ([1], "is not a pickle of LIDC: expected a dictionary of cases"),
         ({"a": {"image": picture(1)}}, "has no 'masks'"),
         ({"a": case(1, masks=[blob(1)] * 3)}, "has 3 masks; expected 4"),
         ({"a": case(1, masks=[picture(1)] * 4)}, "a mask with other values than 0 and 1"),
         ({"a": case(1, masks=[blob(1).T] * 4)}, "expected the same"),
         ({"a": case(1, image="x")}, "has no image of one plane"),
         ({"a": case(1, image=np.array([[None]]))}, "has no image of one plane"),
-        ({"a": case(1, image=np.zeros((0, 5)))}, "is no case; expected an image with pixels"),
-        ({"a": case(1, masks=4)}, "is no case; expected an image with pixels, a list of masks"),
+        ({"a": case(1, image=np.zeros((0, 5)))}, "is not a case; expected an image with pixels"),
+        ({"a": case(1, masks=4)}, "is not a case; expected an image with pixels, a list of masks"),
     ],
 )
 def test_faults(tmp_path: Path, content: Any, says: str) -> None:
@@ -113,11 +113,11 @@ def test_code_is_never_run(tmp_path: Path) -> None:
         cases(read(tmp_path / "x.pkl", pickle="yes"))
     assert not (tmp_path / "hit").exists()
     (tmp_path / "x.pkl").write_bytes(b"\x80\x04cnumpy\nndarray\nJ\x00\x00\x00\x7f\x85R.")
-    with pytest.raises(InputError, match="is broken or no pickle"):
+    with pytest.raises(InputError, match="is broken or not a pickle"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))
     (tmp_path / "x.pkl").write_bytes(b"\x80\x04}r\xff\xff\xff\x0f.")
     with pytest.raises(InputError, match="asks for room for 268435455 things in its first 3 bytes"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": case(1)})[:-40])
-    with pytest.raises(InputError, match="is broken or no pickle"):
+    with pytest.raises(InputError, match="is broken or not a pickle"):
         cases(read(tmp_path / "x.pkl", pickle="yes"))

@@ -275,7 +275,7 @@ def test_label_studio(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.masks[1, 1], square())
     assert source.ledger is not None
     assert [(item.rater, item.why) for item in source.ledger.left] == [
-        ("user 2", "an older pass of the same rater; the newest counts")
+        ("user 2", "an older annotation of the same rater; the newest counts")
     ]
 
 

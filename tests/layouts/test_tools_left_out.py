@@ -235,7 +235,7 @@ def test_answers_predictions_drafts_and_cancelled_passes_are_nobodys(tmp_path: P
 def test_a_pass_of_answers_only_is_not_known_unless_it_is_said_to_be_empty(tmp_path: Path) -> None:
     choice = {"id": "c", "type": "choices", "value": {"choices": ["no cell"]}}
     items = task(done(1, mark("polygonlabels", points=POINTS)), done(2, choice), done(3))
-    said = r"rater 'user 2' could .*: a pass with answers only \(choices\) was left out .* -o answers=empty says so"
+    said = r"rater 'user 2' could .*: an annotation with answers only \(choices\) was left out .* give -o answers=empty"
     with pytest.raises(InputError, match=said):
         read(studio(tmp_path, items))
     source, found = read(tmp_path, answers="empty")
@@ -251,7 +251,9 @@ def test_of_several_passes_the_newest_counts_and_the_others_are_named(tmp_path: 
     new = done(1, drawn, id=8, updated_at="2025-01-01T00:00:00Z")
     source, found = read(studio(tmp_path, task(new, old)))
     assert found["a"].masks.sum() == 12
-    assert left(source) == [("annotation 7", "user 1", "an older pass of the same rater; the newest counts")]
+    assert left(source) == [
+        ("annotation 7", "user 1", "an older annotation of the same rater; the newest counts")
+    ]
 
 
 # --- Label Studio: whose picture -----------------------------------------------------------------------

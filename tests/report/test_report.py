@@ -384,7 +384,7 @@ def test_raters_are_ranked_by_the_weight_that_acts_where_a_run_says_it(tmp_path:
     entry = main_entry(entries_of(read_runs([run])))
     assert [rater.name for rater in rank_raters(entry, RATERS, ["disc", "cup"])] == list(reversed(RATERS))
     text = visible(page_of(run))
-    assert "by the weight that acts" in text and "Weight in the fusion" in text
+    assert "by their weight in the fusion" in text and "Weight in the fusion" in text
     assert "by mean confidence" not in text
 
 

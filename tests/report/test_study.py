@@ -148,7 +148,7 @@ def test_the_page_has_the_numbers_of_the_tables(place: Path) -> None:
     worst = max(outline, key=lambda one: abs(one["outside"]))
     shown = f"{worst['outside']:.2f}".replace("-", "−")
     assert any(row[0] == worst["rater"] and row[3].startswith(shown) for row in page.rows if len(row) == 5)
-    assert "No model was held against the readers" in page.text
+    assert "No model was compared with the readers" in page.text
 
 
 def test_readers_who_are_slots_and_a_model(place: Path) -> None:

@@ -118,7 +118,7 @@ def candidate_folder(
     if not len(found):
         raise InputError(
             f"all {len(readers)} cases in '{folder}' are cases that its model was trained or chosen on, which "
-            "say nothing of how it does on others; give masks of test cases, or --with-training-cases"
+            "do not show how good it is on new ones; give masks of test cases, or --with-training-cases"
         )
     return found
 

@@ -82,7 +82,7 @@ class Tree:
             how_ = (
                 "have the same name but for the ending"
                 if other.name == name
-                else "are of one case by their names"
+                else "belong to one case by their names"
             )
             raise InputError(f"'{other.path}' and '{path.name}' {how_}; expected one of them")
 
@@ -113,7 +113,7 @@ def readings_of(files: dict[str, Files], endings: str) -> tuple[dict[str, Files]
                 if not any(drawn == case for drawn, _ in files[rater]):
                     path = found[rater][case, part]
                     raise InputError(
-                        f"'{path}' is reading {number} by '{rater}' of a case that '{rater}' has no first reading of"
+                        f"'{path}' is reading {number} by '{rater}' of a case for which '{rater}' has no first reading"
                     )
         again.append(found)
     return first, again

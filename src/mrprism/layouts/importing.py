@@ -83,7 +83,9 @@ def import_dataset(
     if kind not in DATASETS:
         raise unknown("layout", kind, DATASETS)
     if out is None and not dry_run:
-        raise InputError("where to? expected mrprism import KIND SRC OUT")
+        raise InputError(
+            "import needs a layout, a source and a place to write to: mrprism import KIND SRC OUT"
+        )
     if not src.exists():
         raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
     try:

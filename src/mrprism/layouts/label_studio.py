@@ -129,7 +129,7 @@ class _Export:
             for index, older in enumerate(found):
                 if index != newest:
                     what = f"annotation {shown(older.get('id', 'without an id'))}"
-                    why = "an older pass of the same rater; the newest counts"
+                    why = "an older annotation of the same rater; the newest counts"
                     self.marks.ledger.leave(what, why, "annotation", rater=rater, case=case)
             self.marks.add(picture, rater, self._pass(found[newest], rater, case, to, where), self.file)
 
@@ -270,8 +270,8 @@ class _Export:
             names = [*own, *(label for item in beside for label in _labels(item, where))]
             self._mark(shape, names, done, rater, case, to)
         if answers and not shapes and not labels and not self.asks.answers_are_empty:
-            what = f"a pass with answers only ({', '.join(answers)})"
-            why = "nothing is marked, and whether there was nothing to mark is not said; -o answers=empty says so"
+            what = f"an annotation with answers only ({', '.join(answers)})"
+            why = "nothing is marked, and it is not known whether there was nothing to mark; if so, give -o answers=empty"
             self.marks.drop(done, what, why, [], area=True, rater=rater, case=case)
         known = {str(shape.get("id")) for shape in shapes}
         for item in (item for key, items in labels.items() if key not in known for item in items):

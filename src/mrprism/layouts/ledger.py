@@ -134,7 +134,7 @@ class Ledger:
             ):
                 self.own.append(name)
             elif kind := kind_of_no_file(file):
-                self.left.append(Left(name, f"{kind} and no file"))
+                self.left.append(Left(name, f"{kind}, not a file"))
             elif format_of(file) is None:
                 self.left.append(Left(name, "neither an image nor a file of this layout"))
             else:
@@ -147,7 +147,7 @@ class Ledger:
             groups.setdefault((item.kind, item.why), []).append(item)
         found = [f"note: {note}" for note in self.notes[:_NOTES]]
         if len(self.notes) > _NOTES:
-            found.append(f"note: {len(self.notes) - _NOTES} more such notes stand in {LEDGER}")
+            found.append(f"note: {len(self.notes) - _NOTES} more such notes are in {LEDGER}")
         for (kind, why), items in groups.items():
             if len(items) == 1:
                 found.append(f"left out: {_shown(items[0])}: {why}")
@@ -174,8 +174,8 @@ class Ledger:
             count = len(self.left)
             rest = f" and {count - 1} more" if count > 1 else ""
             raise InputError(
-                f"{_shown(first)} ({first.why}){rest} would be left out; with --strict nothing may be: "
-                "mend the source, or import without --strict, which names all that it leaves out"
+                f"{_shown(first)} ({first.why}){rest} would be left out; with --strict this is refused: "
+                "repair the source, or import without --strict, which names everything that it leaves out"
             )
 
     def renamed(self, names: Mapping[str, str]) -> None:

@@ -48,7 +48,7 @@ def read_pickle(path: Path, task: Task, ledger: Ledger) -> Source:
 def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSample]:
     content = _content(path)
     if not isinstance(content, dict) or not all(isinstance(case, dict) for case in content.values()):
-        raise InputError(f"'{path}' is no pickle of LIDC: expected a dictionary of cases")
+        raise InputError(f"'{path}' is not a pickle of LIDC: expected a dictionary of cases")
     if any("alpha" in case for case in content.values()):
         notes.append("'alpha' is made from the masks and was left out")
     for name, case in content.items():
@@ -64,7 +64,7 @@ def _samples(path: Path, task: Task, notes: list[str]) -> Iterator[MultiRaterSam
         series = series.decode("latin-1") if isinstance(series, bytes) else series
         if not image.size or not isinstance(masks, (list, tuple)) or not isinstance(series, str):
             raise InputError(
-                f"'{where}' is no case; expected an image with pixels, a list of masks and a text"
+                f"'{where}' is not a case; expected an image with pixels, a list of masks and a text"
             )
         if len(masks) != len(task.raters):
             raise InputError(f"'{where}' has {len(masks)} masks; expected {len(task.raters)}")
@@ -100,7 +100,7 @@ def _content(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:  # pickle, zip and numpy raise what they like on broken files
-        raise InputError(f"'{path}' is broken or no pickle: {error}") from error
+        raise InputError(f"'{path}' is broken or not a pickle: {error}") from error
 
 
 def _load(file: io.BufferedReader | io.BytesIO) -> Any:

@@ -151,7 +151,7 @@ class Marks:
             self.ledger.know(path, "a picture that nobody annotated")
         if idle:
             self.ledger.note(
-                f"{len(idle)} pictures were annotated by nobody, such as '{self.ledger.named(idle[0])}'"
+                f"{len(idle)} pictures have no annotation, such as '{self.ledger.named(idle[0])}'"
             )
         first = read_image(next(iter(self.passes)))
         task = Task(len(first.array), self.spelling.names, tuple(raters))

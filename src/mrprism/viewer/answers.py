@@ -155,7 +155,7 @@ class Answers:
             return heat_png(steps[step][structure], SHARE_COLOURS)
         maps = self._of_raters(found.confidence, lambda map_: map_)
         if maps is None or not 0 <= rater < len(maps) or maps[rater] is None:
-            raise InputError(f"this run says nothing of how far to trust rater number {rater}")
+            raise InputError(f"this run does not say how far to trust rater number {rater}")
         return heat_png(maps[rater][structure], CONFIDENCE_COLOURS, 0.5, 1.0, opacity=(0.85, 0.2))
 
     def _predict(self, number: int, plane: str, index: int) -> Prediction:

@@ -197,7 +197,7 @@ function conflicts(one) {
   if (!heads.length) return;
   const ids = heads.map((save) => save.id);
   $("conflict").replaceChildren(
-    make("p", "", "These were decided without sight of each other. Both are kept; take one to end the conflict, then correct it."),
+    make("p", "", "Neither person saw the other's decision. Both are kept. Take one to end the conflict; then you can correct it."),
     ...heads.map((save) => {
       const row = make("div", "row"), look = make("button", "small", "look"), use = make("button", "small", "take");
       look.onclick = () => { desk.base.set(caseKey(), save.id); deskSlice(); };

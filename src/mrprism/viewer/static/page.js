@@ -216,7 +216,7 @@ function explainHeat() {
     probability: `probability of ${structure}, recurrence ${shown.step ?? 0}`,
     confidence: drawing.prediction?.confidence?.[shown.trusted]
       ? `confidence in ${about.raters[shown.trusted].name}, ${structure}`
-      : "this run says nothing of how far to trust raters",
+      : "this run does not say how far to trust raters",
   }[shown.heat];
 }
 function fail(error) {

@@ -120,7 +120,7 @@ def test_sequence_in_memory() -> None:
         data["x"]
     with pytest.raises(InputError, match="is empty"):
         Dataset.from_samples("memory", TASK, [])
-    with pytest.raises(InputError, match="two cases of one name"):
+    with pytest.raises(InputError, match="two cases with the same name"):
         Dataset.from_samples("memory", TASK, [sample("a"), sample("a")])
     with pytest.raises(InputError, match="masks of case 'a' has the shape"):
         Dataset.from_samples("memory", Task(3, ("disc",), ("ann", "bob", "cy")), [sample("a")])

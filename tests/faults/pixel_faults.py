@@ -152,7 +152,7 @@ FOLDER: list[tuple[str, Spoil, str]] = [
     ("a TIFF with other files", instead(BOB, "b.tif", tiff(MASK, description='<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><UUID FileName="../x.tif"/></OME>')), "keeps its planes in several files or elsewhere ('../x.tif')"),
     ("a mask nobody can see", instead(BOB, "b.png", transparent()), "b.png' is transparent everywhere, though its colours differ"),
     ("a soft mask in the alpha", instead(BOB, "b.png", soft()), "b.png' has grey values 0, 90, 255"),
-    ("a palette without a ground", instead(BOB, "b.png", palette()), "index 0 is coloured and index 1 black, so its ground is not known"),
+    ("a palette without a ground", instead(BOB, "b.png", palette()), "index 0 is coloured and index 1 black, so its background is not known"),
     ("a turned mask", instead(BOB, "b.png", turned()), "b.png' has the size 10 × 12, ... it is turned, as its orientation 6 says"),
     ("16 bits of colour", instead(BOB, "b.png", b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in ((b"IHDR", struct.pack(">IIBBBBB", 10, 12, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(12 * 61))), (b"IEND", b"")))), "b.png' has channels of 16 bits, which are not read exactly"),
     ("NRRD in an unknown encoding", instead(BOB, "b.nrrd", nrrd("", "zstd")), "b.nrrd' has the encoding 'zstd'; expected raw, ascii, hex, gzip or bzip2"),

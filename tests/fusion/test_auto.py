@@ -47,7 +47,7 @@ def test_a_crowd_is_not_left_to_the_vote():
     chosen = choose(cases, ("disc",), anonymous=False).choices[0]
     assert chosen.method != "majority"
     assert chosen.low > 0
-    assert "predicts a rater left out better than the vote" in chosen.why
+    assert "predicts a left-out rater better than the vote" in chosen.why
 
     def score(method: str, pooled: bool) -> float:
         fused = fuse_cases(cases, method, pooled=pooled)

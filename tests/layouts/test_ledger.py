@@ -160,7 +160,7 @@ def test_pseudonyms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "example" not in str(path.relative_to(out))
         if path.is_file():
             assert b"example.org" not in path.read_bytes()
-    assert "do not hand it on" in capsys.readouterr().err
+    assert "do not share this file" in capsys.readouterr().err
 
 
 def test_pseudonyms_of_any_layout_and_in_place(tmp_path: Path) -> None:

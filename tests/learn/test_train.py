@@ -277,7 +277,7 @@ def test_the_command_trains_and_scores(
     assert Run.open(out).config.options == {"width": 3}
     assert (out / "table.csv").is_file()
     assert call(["train", str(folder), "--out", str(out), *ARGUMENTS]) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
     assert call(["train", "--resume", str(out), "--no-evaluate"]) == 0  # finished: nothing to do
 
 

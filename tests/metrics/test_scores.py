@@ -175,8 +175,8 @@ def test_table_comes_back_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"a,b\n1,2\n", "no table of scores"),
-        (b"", "no table of scores"),
+        (b"a,b\n1,2\n", "not a table of scores"),
+        (b"", "not a table of scores"),
         (b"\xff\xfe", "cannot be read"),
         (",".join(Row._fields).encode() + b"\nc,c,cup,final,refer", "damaged at line 2"),
         (",".join(Row._fields).encode() + b"\nc,c,cup,final,reference,dice,x,image", "damaged at line 2"),
@@ -228,7 +228,7 @@ def test_example_comes_back(tmp_path: Path) -> None:
 
 def test_damaged_example(tmp_path: Path) -> None:
     (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(InputError, match="no example case"):
+    with pytest.raises(InputError, match="not an example case"):
         read_example(tmp_path / "0.npz")
 
 

@@ -318,13 +318,13 @@ def test_command(comparison: list[Path], tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [
-        (lambda run: run.rename(run.with_name("gone")), "no run folder"),
+        (lambda run: run.rename(run.with_name("gone")), "not a run folder"),
         (lambda run: (run / "config.json").unlink(), "no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "cannot be read"),
         (lambda run: (run / "config.json").write_text("[]"), "one JSON object"),
         (lambda run: (run / "table.csv").unlink(), "does not exist: evaluate the run first"),
         (lambda run: (run / "table.csv").write_text(",".join(Row._fields) + "\n"), "holds no scores"),
-        (lambda run: (run / "examples" / "0.npz").write_bytes(b"PK"), "no example case"),
+        (lambda run: (run / "examples" / "0.npz").write_bytes(b"PK"), "not an example case"),
     ],
 )
 def test_bad_input(prepare, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,7 +353,7 @@ def test_only_a_page_is_replaced(comparison: list[Path], tmp_path: Path) -> None
     """A slip of the shell's completion names the run's own config, its weights, a data set's manifest."""
     for name, content in (("config.json", b"{}"), ("weights.safetensors", b"\x08\0\0\0\0\0\0\0{}")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="no HTML page: name another file"):
+        with pytest.raises(InputError, match="not an HTML page: name another file"):
             build_report(comparison, tmp_path / name)
         assert (tmp_path / name).read_bytes() == content
     page = tmp_path / "page.html"

@@ -186,7 +186,7 @@ def test_two_steps_fuse_the_masks_as_augmented() -> None:
 
 def test_two_steps_and_raters_of_whom_nothing_can_be_known() -> None:
     task, samples = crowd(4, "two")
-    with pytest.warns(UserWarning, match="of two raters no mask tells"):
+    with pytest.warns(UserWarning, match="with two raters the masks do not show"):
         FusedLabel(task, label="pooled-band", backbone="tiny").prepare(samples)
     task, samples = crowd(4, "anonymous")
     with pytest.raises(InputError, match="anonymous: 'staple' fuses each image by itself"):

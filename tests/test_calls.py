@@ -121,9 +121,8 @@ def test_fusing_names_raters_whose_masks_are_those_of_another(
     assert (
         cli.call(["fuse", str(tmp_path / "d"), "--method", "majority", "--out", str(tmp_path / "fused")]) == 0
     )
-    assert (
-        "raters 'rater1' and 'copy' never differ (24 masks); such masks are one opinion given twice"
-        in (capsys.readouterr().out)
+    assert "raters 'rater1' and 'copy' never differ (24 masks); such masks are one opinion given twice" in (
+        capsys.readouterr().out
     )
 
 

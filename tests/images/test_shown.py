@@ -270,7 +270,9 @@ def test_a_palette_whose_ground_is_not_its_first(tmp_path: Path) -> None:
     indices = (~SHAPE).astype(np.uint8)
     indices[10:, 15:] = 2
     path = with_palette(tmp_path / "b.png", [255, 0, 0, 0, 0, 0, 0, 255, 0], indices)
-    with pytest.raises(InputError, match="index 0 is coloured and index 1 black, so its background is not known"):
+    with pytest.raises(
+        InputError, match="index 0 is coloured and index 1 black, so its background is not known"
+    ):
         read_labels(path)
 
 

@@ -197,7 +197,9 @@ def test_a_run_has_a_million_cases_at_most() -> None:
 def test_a_header_lists_a_hundred_thousand_tensors_at_most(run: Path) -> None:
     file, one = run / "weights.safetensors", tensor([0], 0)
     file.write_bytes(header_of({f"{number}": one for number in range(100_001)}))
-    with pytest.raises(InputError, match=r"weights\.safetensors is not a complete safetensors file: .*100001"):
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors is not a complete safetensors file: .*100001"
+    ):
         read_header(file)
 
 

@@ -23,7 +23,7 @@ docs: .venv/test-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python site/check.py build/site
 
-# ten minutes for each of thirty readers; MINUTES=1 is quicker. Guided by atheris where it can be had.
+# ten minutes for each of forty targets; MINUTES=1 is quicker. Guided by atheris where it can be had.
 MINUTES ?= 10
 fuzz: .venv/test-installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q atheris || echo "without atheris: plain random changes"

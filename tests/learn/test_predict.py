@@ -309,3 +309,42 @@ def test_the_commands(runs: dict[str, Run], tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out) == [str(tmp_path / "o" / "a")]
     assert call(["evaluate", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_turned_photograph_is_outlined_as_it_is_shown(runs: dict[str, Run], tmp_path: Path) -> None:
+    """EXIF and TIFF say how it is held; all that is written lies on what a viewer shows."""
+    shown = np.round(255 * samples(1, height=24, width=32)[0].image[0]).astype(np.uint8)
+    exif = PIL.Image.Exif()
+    exif[274] = 6
+    held = PIL.Image.fromarray(shown).transpose(PIL.Image.Transpose.ROTATE_90)
+    PIL.Image.fromarray(shown).save(tmp_path / "plain.png")
+    held.save(tmp_path / "exif.png", exif=exif)
+    held.save(tmp_path / "tiff.tif", tiffinfo={274: 6})
+    names = ("plain.png", "exif.png", "tiff.tif")
+    folders = predict_files(runs["toy"], [tmp_path / name for name in names], tmp_path / "out", device="cpu")
+    plain, *turned = (
+        read_mask(next(folder.glob(f"mask_{TASK.structures[0]}.*"))).array for folder in folders
+    )
+    assert plain.shape == (24, 32)
+    for mask in turned:
+        np.testing.assert_array_equal(mask, plain)
+
+
+def test_what_else_lies_in_a_folder_of_photographs_is_named(
+    runs: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = PIL.Image.fromarray(np.round(255 * samples(1)[0].image[0]).astype(np.uint8))
+    for name in ("a.png", "more/b.png", ".hidden/c.png"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True, parents=True)
+        image.save(tmp_path / "in" / name)
+    (tmp_path / "in/list.txt").write_text("a")
+    out = tmp_path / "in/out"
+    for _ in range(2):  # what was written there is nothing that was left out
+        assert [
+            folder.name for folder in predict_files(runs["toy"], [tmp_path / "in"], out, device="cpu")
+        ] == ["a"]
+        said = capsys.readouterr().err
+        assert "not predicted, for they are no images: " in said
+        assert "list.txt'" in said and "more'" in said and "(2); folders inside are not looked into" in said

@@ -340,9 +340,10 @@ def with_decisions(root: Path, manifest: Manifest) -> Decided:
         held = {structure: one.settled for structure, one in standing.items() if one.settled is not None}
         reference = None
         if held and len(held) == len(manifest.structures):
+            like = decisions._grid(case)
             for one in held.values():
                 if one is not None:
-                    decisions.mask(one)  # refuses one that was changed since
+                    decisions.mask(one, like)  # refuses one that was changed since
             where = decisions.place(case.name).relative_to(root).as_posix()
             reference = {
                 structure: f"{where}/{one.mask}" for structure, one in held.items() if one is not None

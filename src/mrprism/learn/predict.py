@@ -18,6 +18,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.open_image import is_series
+from mrprism.datasets.tree import is_system
 from mrprism.images import ImageFile, Window, format_of, write_mask, write_probability
 from mrprism.learn.known_cases import split_of
 from mrprism.learn.predictor import Predictor, load
@@ -27,7 +28,9 @@ from mrprism.output.files import write_file
 from mrprism.output.folders import remove_unfinished_in, replacing_folder
 from mrprism.output.lock import alone_in
 from mrprism.output.tables import to_csv
+from mrprism.output.terminal import note
 
+_VOXELS = (".raw", ".zraw")  # of a header beside them
 NEW = "new"  # the split of an image that the run does not know
 
 
@@ -74,7 +77,8 @@ def predict_files(
     if predictor.method.reads != "image":
         name = predictor.run.config.method
         raise InputError(f"method '{name}' reads masks and cannot outline images alone: use mrprism fuse")
-    images, out = list(_images(files)), Path(out)
+    out = Path(out)
+    images = list(_images(files, out))
     folders: dict[str, Path] = {}
     for file in images:
         stem = _stem(file)
@@ -184,8 +188,9 @@ def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFi
             probability(f"draws/draw{i}_{structure}", draw[c])
 
 
-def _images(files: Iterable[str | Path]) -> Iterator[Path]:
-    some, given = False, [Path(file) for file in files]
+def _images(files: Iterable[str | Path], out: Path) -> Iterator[Path]:
+    """The images among what was given; what else lies in a folder is named."""
+    some, given, others = False, [Path(file) for file in files], []
     for file in given:
         inside = sorted(file.iterdir()) if file.is_dir() and not is_series(file) else [file]
         for image in inside:
@@ -193,6 +198,15 @@ def _images(files: Iterable[str | Path]) -> Iterator[Path]:
             if image == file or readable or is_series(image):
                 some = True
                 yield image
+            elif not (
+                is_system(image.name) or image.suffix.lower() in _VOXELS or image.resolve() == out.resolve()
+            ):
+                others.append(image)
+    if others and some:
+        names = ", ".join(f"'{other}'" for other in others[:3]) + (", ..." if len(others) > 3 else "")
+        note(
+            f"not predicted, for they are no images: {names} ({len(others)}); folders inside are not looked into"
+        )
     if not some:
         where = ", ".join(f"'{file}'" for file in given)
         raise InputError(f"there is no image to predict in {where}; folders inside are not looked into")

@@ -27,7 +27,9 @@ MORE = {  # beside all that write
     "export nifti": "export {in}/data --to nifti --out {out}",
     "export bids": "export {in}/data --to bids --out {out}",
     "import dataset": "import dataset {in}/data {out}",
+    "export hf": "export {in}/run --to hf --out {out}",
     "demo": "demo --quick --out {out}",
+    "study": "study {in}/study.toml",
 }
 
 
@@ -37,6 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs.squares(root / "data")
     inputs.folder(root / "folder")
     inputs.masks(root / "masks")
+    (root / "study.toml").write_text('[study]\ndataset = "data"\nout = "study"\n')
     METHODS.update(TOYS)
     try:
         assert call([*TRAIN, str(root / "data"), "--out", str(root / "run")]) == 0
@@ -59,6 +62,8 @@ def output_of(command: str) -> str:
     parts = command.split()
     if "evaluate" in parts or "--resume" in parts:
         return "{in}/run"
+    if "study" in parts:
+        return "{in}/study"
     if "{in}/folder/dataset.json" in command:
         return "{in}/folder/dataset.json"
     return next(part for part in parts if part.startswith("{out}"))

@@ -340,7 +340,7 @@ def with_decisions(root: Path, manifest: Manifest) -> Decided:
         held = {structure: one.settled for structure, one in standing.items() if one.settled is not None}
         reference = None
         if held and len(held) == len(manifest.structures):
-            like = decisions.grid(case)
+            like = decisions.grid(case.name)
             for one in held.values():
                 if one is not None:
                     decisions.mask(one, like)  # refuses one that was changed since

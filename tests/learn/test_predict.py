@@ -310,8 +310,6 @@ def test_the_commands(runs: dict[str, Run], tmp_path: Path, capsys: pytest.Captu
     assert call(["evaluate", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 
-    assert "is no run folder" in capsys.readouterr().err
-
 
 def test_a_turned_photograph_is_outlined_as_it_is_shown(runs: dict[str, Run], tmp_path: Path) -> None:
     """EXIF and TIFF say how it is held; all that is written lies on what a viewer shows."""

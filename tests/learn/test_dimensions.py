@@ -13,6 +13,8 @@ from torch import nn
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.learn import tie
+from mrprism.learn.batch import Batch
+from mrprism.learn.devices import on_device
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.networks.encoder import Encoder
 from mrprism.learn.networks.grid import Grid
@@ -147,3 +149,17 @@ def test_pages_name_the_methods_that_learn_from_images_only() -> None:
     assert told is not None and set(re.findall(r"`([\w-]+)`", told[1])) == flat
     told = re.search(r"as they are but ([^(]*), which take", str(run.__doc__))
     assert told is not None and set(re.split(r",\s+|\s+and\s+", told[1])) == flat
+
+
+def test_on_a_device_convolutions_have_their_channels_last_and_answer_alike() -> None:
+    """Whatever else a method holds: of the four axes of the aggregator none is a channel."""
+    torch.manual_seed(0)
+    task = Task(1, ("disc", "cup"), ("ann", "bob"), dims=3)
+    network = build_method("max-mig", task, "small", {}).eval()
+    batch = Batch(("a",), torch.rand(1, 1, 8, 16, 16))
+    before = network.predict(batch).probability
+    moved = on_device(network, "cpu")
+    torch.testing.assert_close(moved.predict(batch).probability, before, rtol=1e-4, atol=1e-5)
+    weight = moved.get_submodule("unet.decoder.ups.0.refine").weight
+    assert isinstance(weight, torch.Tensor)
+    assert weight.is_contiguous(memory_format=torch.channels_last_3d)

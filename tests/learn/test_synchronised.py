@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from mrprism.learn.synchronised import SynchronisedNorm, synchronise
+from mrprism.learn.synchronised import SynchronisedNorm, SynchronisedVolumeNorm, synchronise
 
 PROGRAM = """
 import sys
@@ -66,30 +66,41 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
             assert torch.allclose(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_alone_and_when_predicting_nothing_changes() -> None:
+NORMS = [(nn.BatchNorm2d, SynchronisedNorm, (5, 4)), (nn.BatchNorm3d, SynchronisedVolumeNorm, (3, 5, 4))]
+AS_OF = pytest.mark.parametrize(("norm", "together", "space"), NORMS, ids=["images", "volumes"])
+Norm = type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
+
+
+@AS_OF
+def test_alone_and_when_predicting_nothing_changes(
+    norm: Norm, together: type[nn.Module], space: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
-    one, other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    one, other = norm(3), norm(3)
     synchronise(nn.Sequential(other))
-    assert type(other) is SynchronisedNorm
+    assert type(other) is together
     assert one.state_dict().keys() == other.state_dict().keys()
-    x = torch.randn(2, 3, 4, 4)
+    x = torch.randn(2, 3, *space)
     assert torch.equal(one(x), other(x))
     assert torch.equal(one.eval()(x), other.eval()(x))
 
 
-def test_the_statistics_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+@AS_OF
+def test_the_statistics_are_those_of_torch(
+    norm: Norm, together: type[nn.Module], space: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in one of two processes that have the same batch: sums are twice as large, and so are counts."""
     torch.manual_seed(0)
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: tensor.mul_(2))
     for momentum in (0.1, None):
-        one, other = (nn.BatchNorm2d(3, momentum=momentum) for _ in range(2))
+        one, other = (norm(3, momentum=momentum) for _ in range(2))
         synchronise(nn.Sequential(other))
         for _ in range(3):
-            x = torch.randn(2, 3, 5, 4) * 3 + 1
+            x = torch.randn(2, 3, *space) * 3 + 1
             assert torch.allclose(one(torch.cat([x, x])), torch.cat([other(x)] * 2), atol=1e-5)
         for name, buffer in one.named_buffers():
             assert torch.allclose(buffer, dict(other.named_buffers())[name], atol=1e-5), name
-    half = torch.randn(2, 3, 5, 4, dtype=torch.bfloat16)
+    half = torch.randn(2, 3, *space, dtype=torch.bfloat16)
     assert other(half).dtype == torch.bfloat16

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
 
+from mrprism.learn.space import aside, axes
+
 
 def synchronise(network: nn.Module) -> None:
     """Let every batch norm of a network take its mean and variance over all processes while it trains.
@@ -14,26 +16,27 @@ def synchronise(network: nn.Module) -> None:
     what the cases hold. Torch's own `SyncBatchNorm` is for GPUs only.
     """
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SynchronisedNorm
+        if type(module) in SYNCHRONISED:
+            module.__class__ = SYNCHRONISED[type(module)]
 
 
-class SynchronisedNorm(nn.BatchNorm2d):
+class _Synchronised(nn.modules.batchnorm._BatchNorm):
     """A batch norm with the same weights and buffers under the same names."""
 
-    def forward(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c H W"]:
+    def forward(self, x: Float[Tensor, "B c *space"]) -> Float[Tensor, "B c *space"]:
         if not self.training or not distributed.is_initialized() or distributed.get_world_size() == 1:
             return super().forward(x)
         exact = x.float()
         count = together(exact.new_tensor(exact.numel() / exact.shape[1]))
-        mean = together(exact.sum((0, 2, 3))) / count
-        centred = exact - mean[:, None, None]
-        variance = together(centred.square().sum((0, 2, 3))) / count
+        others = (0, *axes(exact, 2))
+        mean = together(exact.sum(others)) / count
+        centred = exact - aside(mean[None], exact)
+        variance = together(centred.square().sum(others)) / count
         if self.track_running_stats:
             self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
-        scaled = centred * (variance + self.eps).rsqrt()[:, None, None]
+        scaled = centred * aside((variance + self.eps).rsqrt()[None], exact)
         if self.affine:
-            scaled = scaled * self.weight[:, None, None] + self.bias[:, None, None]
+            scaled = scaled * aside(self.weight[None], exact) + aside(self.bias[None], exact)
         return scaled.to(x.dtype)
 
     @torch.no_grad()
@@ -46,6 +49,20 @@ class SynchronisedNorm(nn.BatchNorm2d):
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(unbiased, share)
+
+
+class SynchronisedNorm(_Synchronised, nn.BatchNorm2d):
+    """Of images."""
+
+
+class SynchronisedVolumeNorm(_Synchronised, nn.BatchNorm3d):
+    """Of volumes."""
+
+
+SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm2d: SynchronisedNorm,
+    nn.BatchNorm3d: SynchronisedVolumeNorm,
+}
 
 
 class _Sum(torch.autograd.Function):

@@ -98,7 +98,8 @@ def deep(folder: Path) -> None:
     """A CT of 512 x 512 x 300 and three raters, as .nii.gz."""
     folder.mkdir()
     affine = np.diag([0.7, 0.7, 1.0, 1.0])
-    values = np.random.default_rng(0).integers(-1000, 1000, VOLUME[::-1], np.int16)
+    plane = np.random.default_rng(0).integers(-1000, 1000, (VOLUME[2], VOLUME[1]), np.int16)
+    values = np.repeat(plane[:, :, None], VOLUME[0], axis=2)
     nib.save(nib.Nifti1Image(values, affine), folder / "i.nii.gz")
     for r in range(3):
         mask = np.zeros(VOLUME[::-1], np.uint8)

@@ -125,7 +125,7 @@ def _print_table(rows: Sequence[Row]) -> None:
     from mrprism.output.console import console
 
     cases = len({row.case for row in rows})
-    table = Table(title=f"{cases} cases, mean ± standard deviation over cases")
+    table = Table(title=f"{cases} cases, mean ± standard deviation over cases; shares in percent")
     for heading in ("structure", "answer", "against"):
         table.add_column(heading)
     for name in SHOWN:

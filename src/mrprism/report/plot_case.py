@@ -80,8 +80,15 @@ def plot_case(
     if reference is not None:
         axes.plot([], [], color="grey", linestyle="dashed", linewidth=1.3, label="reference")
     if raters is not None or reference is not None:
-        figure.legend(loc="outside lower left", ncols=3 * count, frameon=False, fontsize=9)
+        names = [*(raters or ()), *(["reference"] if reference is not None else [])]
+        figure.legend(loc="outside lower left", ncols=_abreast(names, count * INCHES), frameon=False, fontsize=9)
     return figure
+
+
+def _abreast(names: Sequence[str], width: float) -> int:
+    """How many entries of a legend stand side by side in so many inches, in letters of 9 points."""
+    longest = max(map(len, names))
+    return max(1, int(width / (0.55 + 0.105 * longest)))
 
 
 def ground(sample: MultiRaterSample) -> Image:

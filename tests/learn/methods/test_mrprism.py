@@ -303,3 +303,15 @@ def test_the_weight_that_acts_is_one_number_and_the_fusion_is_made_with_it() -> 
     pixel = MrPrism(model.task, backbone="small", trust="pixel").eval()
     with torch.inference_mode():
         assert pixel.predict(batch.only("image")).weights is None  # there the map is what acts
+
+
+def test_under_a_trust_conp_answers_as_in_the_last_round_that_had_it() -> None:
+    model, batch = method().eval(), crowd(1).only("image")
+    assert batch.image is not None
+    with torch.no_grad():
+        equal = model.equal_confidence(batch.image)
+        *_, before, last = model.recur(batch.image, equal, model.predict_recurrences)
+        again = model.under(batch, before.confidence[0, :, :, 0, 0])
+        other = model.under(batch, before.confidence[0, :, :, 0, 0].flip(0) * 0.6)
+    assert torch.allclose(again, last.segmentation, atol=1e-6)
+    assert not torch.allclose(other, last.segmentation, atol=1e-6), "who is trusted changes the answer"

@@ -13,7 +13,9 @@ from mrprism.core.sample import MultiRaterSample
 def test_the_legend_is_on_the_paper(raters: int, longest: int) -> None:
     masks = np.zeros((raters, 1, 24, 24), bool)
     masks[:, :, 6:18, 6:18] = True
-    sample = MultiRaterSample("eye", np.zeros((1, 24, 24), np.float32), masks, np.ones((raters, 1), bool), masks[0])
+    sample = MultiRaterSample(
+        "eye", np.zeros((1, 24, 24), np.float32), masks, np.ones((raters, 1), bool), masks[0]
+    )
     figure = mrprism.plot_case(sample, raters=[f"{r:02d}".rjust(longest, "w") for r in range(raters)])
     figure.draw_without_rendering()
     [legend] = figure.legends

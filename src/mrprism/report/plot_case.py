@@ -81,7 +81,9 @@ def plot_case(
         axes.plot([], [], color="grey", linestyle="dashed", linewidth=1.3, label="reference")
     if raters is not None or reference is not None:
         names = [*(raters or ()), *(["reference"] if reference is not None else [])]
-        figure.legend(loc="outside lower left", ncols=_abreast(names, count * INCHES), frameon=False, fontsize=9)
+        figure.legend(
+            loc="outside lower left", ncols=_abreast(names, count * INCHES), frameon=False, fontsize=9
+        )
     return figure
 
 

@@ -150,7 +150,7 @@ function linesOf(outlines, prediction) { // of one slice, as elements in its pix
         if (colour) element.style.stroke = element.style.fill = colour;
         if (dash) element.style.strokeDasharray = dash;
         if (rater !== undefined) { element.dataset.rater = rater; element.dataset.structure = structure; }
-      }
+      } else if (rater !== undefined) element.dataset.edgeOf = rater;
       lines.push(element);
     }
   };
@@ -183,6 +183,13 @@ function draw() {
   describePicture();
   transform();
   if (three.on) drawPlanes();
+}
+function hideRater(r) { // their lines stay in the page, so that showing them again is quick; false: they are not there
+  const lines = $("lines").querySelectorAll(`[data-rater="${r}"], [data-edge-of="${r}"]`);
+  for (const line of lines) line.style.display = shown.raters.has(r) ? "" : "none";
+  describePicture();
+  placeNames();
+  return lines.length > 0;
 }
 function describePicture() { // for who does not see it
   if (!current) return;

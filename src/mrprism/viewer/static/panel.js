@@ -66,7 +66,8 @@ function pickRater(r, alone) {
   alone ? (shown.raters = new Set([r])) : toggle(shown.raters, r);
   shown.trusted = r;
   listRaters();
-  shown.heat === "confidence" ? show() : draw();
+  if (shown.heat === "confidence") show();
+  else if (alone || three.on || !hideRater(r)) draw();
 }
 function emphasise(rater) {
   for (const line of $("lines").querySelectorAll(".rater")) {

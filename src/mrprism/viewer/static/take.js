@@ -37,6 +37,7 @@ async function pictureSvg() { // the whole slice with what is shown on it, and w
     if (!$(id).hidden) turned.append(svg("image", { width, height, preserveAspectRatio: "none", "image-rendering": "pixelated", href: $(id).toDataURL() }));
   }
   for (const path of $("lines").children) { // as they look, without the page's style sheet
+    if (path.style.display === "none") continue;
     const look = getComputedStyle(path), copy = svg("path", { d: path.getAttribute("d"), "fill-rule": "evenodd", "vector-effect": "non-scaling-stroke", "stroke-linejoin": "round" });
     for (const name of ["stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "fill", "fill-opacity", "opacity"]) copy.setAttribute(name, look.getPropertyValue(name));
     turned.append(copy);

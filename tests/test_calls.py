@@ -27,6 +27,7 @@ CALLS = {  # verb: the calls that do what it does
     "check": ["check_dataset"],
     "agree": ["agree"],
     "fuse": ["fuse_dataset", "fuse_masks"],
+    "plan": ["plan"],
     "train": ["train", "resume", "evaluate"],
     "evaluate": ["evaluate"],
     "predict": ["predict"],
@@ -63,6 +64,7 @@ ELSEWHERE = {  # what only a command line needs, or what has another name in a c
     "neighbours": "budget",
     "drawn_only": "budget",
     "split_seed": "budget",
+    "plan": "budget",
     "evaluate": "evaluate",
     "resume": "resume",
 }

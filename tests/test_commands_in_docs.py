@@ -166,5 +166,9 @@ def quickened(words: list[str]) -> list[str]:
         match for word in found for match in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
     ]
     more = [] if "--resume" in words else MORE.get(words[0], [])
-    pairs = list(zip(more[::2], more[1::2], strict=True))
+    pairs = [
+        pair
+        for pair in zip(more[::2], more[1::2], strict=True)
+        if "--plan" not in words or pair[0] != "--size"
+    ]
     return found + [word for option, value in pairs if option not in found for word in (option, value)]

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mrprism.layouts import DATASETS as DATASETS
     from mrprism.learn.evaluate import evaluate as evaluate
     from mrprism.learn.methods import METHODS as METHODS
+    from mrprism.learn.planning import plan as plan
     from mrprism.learn.predict import predict_files as predict
     from mrprism.learn.predictor import load as load_run
     from mrprism.learn.run import Run as Run
@@ -84,6 +85,7 @@ API = {  # name here: where it lives, "module:name" or just the module
     "load_run": "learn.predictor:load",
     "open_dataset": "datasets",
     "phantom": "datasets.simulate:phantom_dataset",
+    "plan": "learn.planning",
     "plot_case": "report.plot_case",
     "predict": "learn.predict:predict_files",
     "report": "report:build_report",

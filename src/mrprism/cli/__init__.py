@@ -28,6 +28,7 @@ VERBS = {  # verb: (module, what it does)
     "check": ("check", "List everything that is wrong with a data set, and show what is in it."),
     "agree": ("agree", "Measure how much the raters differ: statistics, tables and a page with pictures."),
     "fuse": ("fuse", "Make one mask from several raters' masks, and say how good each rater is."),
+    "plan": ("plan", "Measure a data set, and write down with reasons how to learn from it."),
     "train": ("train", "Train a method on a data set. The result is a run folder."),
     "evaluate": ("evaluate", "Score a run on its test cases."),
     "predict": ("predict", "Outline new images with a run."),

@@ -58,6 +58,12 @@ def run(
         bool,
         typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
     ] = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="auto|FILE", help="In place of --size: learn as a plan says, as mrprism train does."
+        ),
+    ] = None,
     split_seed: Annotated[
         int, typer.Option(help="Seed of the random split, for cases whose split the data set does not fix.")
     ] = 0,
@@ -93,8 +99,12 @@ def run(
 
         mrprism compare fundus --out comparison --methods table1 --seeds 0,1,2
 
+        mrprism compare ct --out volumes --methods mrprism,fused-label --plan auto
+
         mrprism compare fundus --out quick --methods mrprism,mrnet --epochs 20 --size 64 --backbone small
     """
+    from mrprism.cli.calls import opened
+    from mrprism.cli.plan import settle
     from mrprism.compare import as_records, compare
 
     try:
@@ -105,14 +115,25 @@ def run(
         ) from None
     if min(numbers) < 0:
         raise InputError(f"--seeds should not be negative, but one is {min(numbers)}")
+    length: dict[str, object] = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
+    if plan is not None:
+        settled = settle(
+            plan,
+            opened(dataset),
+            length,
+            method="mrprism",
+            backbone=backbone,
+            split_seed=split_seed,
+            device=device,
+        )
+        length = {"plan": settled.plan}
     outcome = compare(
         dataset,
         out,
         methods=methods,
         seeds=numbers,
         budget=_budget(
-            epochs=epochs, size=size, backbone=backbone, batch_size=batch_size,
-            learning_rate=learning_rate, schedule=schedule, augment=augment, slices=slices,
+            **length, size=size, backbone=backbone, learning_rate=learning_rate, schedule=schedule, slices=slices,
             neighbours=neighbours, drawn_only=drawn_only, split_seed=split_seed,
         ),
         jobs=jobs,

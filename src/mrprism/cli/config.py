@@ -207,7 +207,7 @@ def _words(option: Offered, value: Any, file: Path) -> list[str]:
     if option.choices and value not in option.choices:
         raise InputError(f"{here}: {unknown('value', value, option.choices)}")
     if option.kind is Path:
-        if str(value).startswith("hf:"):
+        if _no_path(str(value)):
             return [str(value)]
         if "\0" in str(value):
             raise InputError(f"{here} is not a path: it holds a zero byte")
@@ -226,11 +226,16 @@ def _plain(value: Any, here: str) -> str:
 def _relative(path: Path, folder: Path) -> str:
     """A path as seen from a folder, so that both can move together; whole where they have nothing in common."""
     whole, place = os.path.abspath(path), os.path.abspath(folder)
-    if str(path).startswith("hf:"):
+    if _no_path(str(path)):
         return str(path)
     if Path(whole).parts[:2] != Path(place).parts[:2]:
         return whole
     return Path(os.path.relpath(whole, place)).as_posix()
+
+
+def _no_path(text: str) -> bool:
+    """Whether what may be a path is none: a model of a hub, or a plan that is made from the data."""
+    return text.startswith("hf:") or text == "auto"
 
 
 def _toml(value: Any) -> str:

@@ -6,6 +6,7 @@ the parser, whose insides change from version to version.
 
 from __future__ import annotations
 
+import importlib
 import types
 import typing
 from collections.abc import Callable
@@ -40,6 +41,15 @@ def offered(run: Callable[..., Any]) -> list[Offered]:
         _offered(name, hints[name], parameter.default)
         for name, parameter in signature(run).parameters.items()
     ]
+
+
+def typed() -> set[str]:
+    """Names of the parameters that stand on the command line, said or not what they are by default."""
+    parser = importlib.import_module("typer.main")  # which has a parser of its own, or that of click
+    get = getattr(parser, "get_current_context", None) or importlib.import_module("click").get_current_context
+    context = get()
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _offered(name: str, hint: Any, default: Any) -> Offered:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mrprism.cli.completion import backbones, methods
+from mrprism.cli.options import typed
 from mrprism.core.errors import InputError
 
 WITH_RESUME = {"dataset", "resume", "device", "checkpoint_every", "track", "evaluate", "quiet"}
@@ -58,6 +58,14 @@ def run(
         bool,
         typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
     ] = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="auto|FILE",
+            help="In place of --size: learn as a plan says, made from the data (auto) or written by mrprism plan. "
+            "Batch size, augmentation and epochs are the plan's unless given.",
+        ),
+    ] = None,
     nan: Annotated[
         Literal["stop", "skip"],
         typer.Option(
@@ -115,18 +123,21 @@ def run(
 
         mrprism train fundus --out runs/vote --method fused-label --option label=majority --backbone small
 
+        mrprism train ct --out runs/ct --plan auto
+
         mrprism train ct --out runs/ct --slices axial --neighbours 1
 
         mrprism train --resume runs/prism
     """
-    from mrprism.cli.calls import referenced
+    from mrprism.cli.calls import opened, referenced
     from mrprism.cli.evaluate import show_scores
+    from mrprism.cli.plan import settle
     from mrprism.learn.train import resume as go_on
     from mrprism.learn.train import train
 
     if resume is not None and out is not None:
         raise InputError("--resume already names the run folder: leave out --out")
-    if resume is not None and (others := _given() - WITH_RESUME):
+    if resume is not None and (others := typed() - WITH_RESUME):
         options = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise InputError(f"--resume goes on with the run's own settings: leave out {options}")
     if resume is not None:
@@ -136,12 +147,18 @@ def run(
     elif dataset is None or out is None:
         raise InputError("train needs a data set and --out RUN, or --resume RUN")
     else:
+        data = opened(dataset) if reference == "dataset" else referenced(dataset, reference)
+        length = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
+        settled = None
+        if plan is not None:
+            settled = settle(
+                plan, data, length, method=method, backbone=backbone, split_seed=split_seed, device=device
+            )
+            length = {}
         done = train(
-            dataset if reference == "dataset" else referenced(dataset, reference),
+            data,
             method,
             out,
-            epochs=epochs,
-            batch_size=batch_size,
             size=size,
             learning_rate=learning_rate,
             schedule=schedule,
@@ -150,10 +167,10 @@ def run(
             split_seed=split_seed,
             backbone=backbone,
             options=_options(option or []),
-            augment=augment,
             slices=slices,
             neighbours=neighbours,
             drawn_only=drawn_only,
+            plan=settled,
             nan=nan,
             select=select,
             device=device,
@@ -161,19 +178,11 @@ def run(
             checkpoint_every=checkpoint_every,
             track=track,
             quiet=quiet,
+            **length,  # type: ignore[arg-type]
         )
     if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
         show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
     return 0
-
-
-def _given() -> set[str]:
-    """Names of the parameters that stand on the command line, said or not what they are by default."""
-    parser = importlib.import_module("typer.main")  # which has a parser of its own, or that of click
-    get = getattr(parser, "get_current_context", None) or importlib.import_module("click").get_current_context
-    context = get()
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _options(given: list[str]) -> dict[str, Any]:

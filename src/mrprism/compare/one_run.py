@@ -70,7 +70,7 @@ def _trained(job: Job, dataset: Dataset) -> Run:
     shutil.rmtree(job.run, ignore_errors=True)  # a start that died before its first file was whole
     return train(
         dataset, job.method, job.run, options=job.options, seed=job.seed,
-        **job.budget.model_dump(), **options,  # type: ignore[arg-type]
+        **dict(job.budget), **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from mrprism.compare.formats import explanation
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against
 from mrprism.compare.tables import Column, Table
+from mrprism.learn.plan import Plan
 from mrprism.metrics import METRICS
 from mrprism.metrics.claims import ENOUGH, suffice, too_few
 from mrprism.metrics.scores import REFERENCE
@@ -212,7 +213,7 @@ def _settings(comparison: Comparison) -> dict[str, str]:
         "patients in test": str(len(set(comparison.groups.values()))),
         "raters": f"{len(plan.task.raters)}{' anonymous' if plan.task.anonymous else ''}",
         "seeds": ", ".join(map(str, plan.seeds)),
-        **{name.replace("_", " "): _plain(value) for name, value in plan.budget.model_dump().items()},
+        **{name.replace("_", " "): _plain(value) for name, value in plan.budget},
         "device": ", ".join(dict.fromkeys(cost.device for cost in costs)) or "–",
         "threads a run": ", ".join(dict.fromkeys(str(cost.threads) for cost in costs)) or "–",
     }
@@ -223,4 +224,7 @@ def _plain(value: object) -> str:
     """A setting in words."""
     if value is None:
         return "none"
+    if isinstance(value, Plan):
+        finer = f" at {' × '.join(f'{mm:g}' for mm in value.spacing_mm)} mm" if value.spacing_mm else ""
+        return f"patches of {' × '.join(map(str, value.patch))}{finer}, in place of size"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mrprism import __version__
 from mrprism.compare.candidates import Candidate, Choice
@@ -16,8 +17,9 @@ from mrprism.datasets import Dataset
 from mrprism.datasets.dataset import need_images
 from mrprism.datasets.split import split_dataset
 from mrprism.images.slicing import Plane
+from mrprism.learn import plan as how
 from mrprism.learn.methods import check_needs, method_class
-from mrprism.learn.methods.build import build_method
+from mrprism.learn.methods.build import build_method, check_dims
 from mrprism.learn.run import Run, read_model
 from mrprism.learn.settings import Augment, RunConfig
 from mrprism.output.files import write_file
@@ -28,6 +30,9 @@ TUNING = (
     "No method was tuned: for each seed, each runs once with its own default options and the same budget. "
     "The validation cases decide which epoch's weights are kept, by the same score for all."
 )
+
+
+PLANNED = ("epochs", "batch_size", "augment")
 
 
 class Budget(BaseModel):
@@ -45,7 +50,21 @@ class Budget(BaseModel):
     slices: Plane | None = None
     neighbours: int = Field(default=0, ge=0)
     drawn_only: bool = False
+    plan: how.Plan | None = None  # in place of size; epochs, batch size and augmentation are its own
     split_seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_planned(cls, values: Any) -> Any:
+        plan = values.get("plan") if isinstance(values, dict) else None
+        if plan is None:
+            return values
+        plan = how.Plan.model_validate(plan)
+        said = {name: getattr(plan, name) for name in PLANNED}
+        for name, value in said.items():
+            if values.get(name, value) != value:
+                raise ValueError(f"{name} is {values[name]}, and {value} in the plan; expected the same")
+        return {**values, **said}
 
 
 class Wanted(BaseModel):
@@ -116,15 +135,17 @@ def make_plan(
     diagnoses = dataset.diagnoses
     has_diagnosis = all(diagnoses[name] is not None for name in split.train)
     impossible = {}
+    task = dataset.task if budget.plan is None else replace(dataset.task, dims=budget.plan.dims)
     candidates = choice.candidates(has_reference)
     for candidate in candidates:
         try:
             check_needs(method_class(candidate.method), dataset.task, has_diagnosis, has_reference)
+            check_dims(candidate.method, method_class(candidate.method), task)
         except InputError as error:
             impossible[candidate.key] = str(error)
             continue
         if candidate in choice.others or candidate is candidates[0]:
-            build_method(candidate.method, dataset.task, budget.backbone, candidate.options)
+            build_method(candidate.method, task, budget.backbone, candidate.options)
     return Plan(
         dataset=dataset.name,
         dataset_path=str(path.resolve()),
@@ -151,6 +172,8 @@ def join(old: Plan, new: Plan, out: Path) -> Plan:
     for name in Budget.model_fields:
         before, now = getattr(old.budget, name), getattr(new.budget, name)
         if before != now:
+            if name == "plan":
+                before, now = "one plan" if before else "no plan", "another one" if now else "without"
             raise InputError(
                 f"{out} compares methods with {name.replace('_', ' ')} {before}, not {now}: "
                 "budgets are not mixed, so give the same or name another folder"
@@ -236,7 +259,7 @@ class Job(BaseModel):
         """
         config: RunConfig = run.config
         expected = {"method": self.method, "options": self.options, "seed": self.seed}
-        expected |= self.budget.model_dump() | {"train": self.train, "val": self.val, "test": self.test}
+        expected |= dict(self.budget) | {"train": self.train, "val": self.val, "test": self.test}
         for name, value in expected.items():
             if (found := getattr(config, name)) != value:
                 split = name in ("train", "val", "test")

@@ -181,7 +181,8 @@ class _Display:
         for job in self.missing:
             if job.run in self.ended or not job.log.is_file() or job.log.stat().st_mtime < self.started:
                 continue
-            steps = job.budget.epochs * steps_per_epoch(len(job.train), job.budget.batch_size)
+            each = 1 if job.budget.plan is None else job.budget.plan.patches_per_case
+            steps = job.budget.epochs * steps_per_epoch(each * len(job.train), job.budget.batch_size)
             share = min(1.0, last_step(job.run / "log.jsonl") / steps)
             begun, first = self.begun.setdefault(job.run, (time.monotonic(), share))
             running[job.run] = UnderWay(job.key, time.monotonic() - begun, first, share)

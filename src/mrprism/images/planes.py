@@ -6,6 +6,7 @@ are gone when the process ends, however it ends.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import weakref
 from typing import Any
@@ -35,16 +36,25 @@ class PlaneFile:
         """
         if plane.shape != self.shape:
             raise ValueError(f"expected an array of shape {self.shape}, not {plane.shape}")
+        return self.extend(plane[None])
+
+    def extend(self, planes: np.ndarray) -> int:
+        """Write several arrays, whatever axes count them; the position of the first.
+
+        Raises:
+            InputError: The disk is full.
+        """
         try:
-            self._file.write(np.ascontiguousarray(plane, self.dtype).data)
+            self._file.write(np.ascontiguousarray(planes, self.dtype).data)
             self._file.flush()
         except OSError as error:
             raise InputError(
                 f"cannot write temporary files to {tempfile.gettempdir()}: {error.strerror or error}; "
                 "set TMPDIR to a folder with more room"
             ) from error
-        self._count += 1
-        return self._count - 1
+        first = self._count
+        self._count += planes.size // max(1, math.prod(self.shape))
+        return first
 
     def __len__(self) -> int:
         return self._count
@@ -55,6 +65,26 @@ class PlaneFile:
     def mapped(self) -> np.ndarray:
         """All of it (position, *shape), mapped from the file; memory is given back with the array."""
         return np.memmap(self._file, self.dtype, "r", shape=(self._count, *self.shape))
+
+
+class Heap:
+    """Arrays of one type and of any shape, one behind the other."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._file, self.dtype = PlaneFile((), dtype), dtype
+
+    def append(self, array: np.ndarray) -> int:
+        """Write one more array; where it begins.
+
+        Raises:
+            InputError: The disk is full.
+        """
+        return self._file.extend(array)
+
+    def mapped(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The array that begins there, mapped from the file: only what is looked at is read."""
+        whole = self._file.mapped()
+        return whole[start : start + math.prod(shape)].reshape(shape)
 
 
 class Spool:

@@ -102,6 +102,7 @@ def cut_volume(sample: MultiRaterSample, cut: Cut) -> MultiRaterSample:
         reference=None if sample.reference is None else cut.of(sample.reference),
         group=sample.group,
         diagnosis=sample.diagnosis,
+        spacing_mm=None if sample.spacing_mm is None else tuple(sample.spacing_mm[axis] for axis in cut.axes),
     )
 
 

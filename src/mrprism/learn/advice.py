@@ -26,6 +26,11 @@ def training_advice(config: RunConfig) -> Iterator[None]:
             ) from error
         if not out_of_memory(error):
             raise
+        if config.plan is not None:
+            raise InputError(
+                f"out of memory with batch size {config.batch_size} and patches of "
+                f"{' × '.join(map(str, config.plan.patch))}: lower the plan's batch_size first, then its patch"
+            ) from error
         raise InputError(
             f"out of memory with batch size {config.batch_size} and size {config.size}: "
             "lower the batch size first, then the size"

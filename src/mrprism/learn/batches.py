@@ -14,6 +14,7 @@ from mrprism.core.seeds import generator_of
 from mrprism.learn.augment import apply_changes, draw_change
 from mrprism.learn.batch import Batch
 from mrprism.learn.cases import Cases
+from mrprism.learn.plan import Plan
 from mrprism.learn.settings import Augment, steps_per_epoch
 from mrprism.learn.space import aside
 
@@ -25,6 +26,7 @@ def training_batches(
     seed: int,
     epoch: int,
     augment: Augment = "full",
+    plan: Plan | None = None,
     first: int = 0,
     device: torch.device | str = "cpu",
     process: int = 0,
@@ -34,15 +36,19 @@ def training_batches(
 
     What is left over after whole batches is left out this epoch; the next draws another order.
     With several processes each takes its own share of every step.
+
+    Args:
+        plan: Of the cases, if they are planned.
     """
     order = generator_of(seed, "order", epoch).permutation(len(cases))
     for step in range(first, steps_per_epoch(len(cases), batch_size, processes)):
         start = step * batch_size * processes
         together = order[start : start + batch_size * processes]
         mine = [int(i) for i in (together[process::processes] if len(together) > processes else together)]
-        batch = collate([cases[i] for i in mine], index=mine, device=device)
+        drawn = [cases.drawn(i, seed, epoch) for i in mine]
+        batch = collate(drawn, index=[cases.place(i) for i in mine], device=device)
         if augment != "none":
-            batch = apply_changes(batch, [draw_change(augment, seed, epoch, i) for i in mine])
+            batch = apply_changes(batch, [draw_change(augment, seed, epoch, i, plan) for i in mine], plan)
         yield batch
 
 

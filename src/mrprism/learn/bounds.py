@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, ValidationError
 
@@ -27,6 +27,7 @@ MOST_ITEMS = 10_000  # of one option
 LARGEST = 1e9  # number in an option that says nothing of its own bounds
 
 # what the settings of a run, and options of methods, are annotated with
+Augment = Literal["full", "light", "none"]
 Kept = Annotated[int, Field(le=100)]  # networks, rounds: things that are all kept in memory
 Done = Annotated[int, Field(le=1000)]  # passes, steps: things that are done one after the other
 Pixels = Annotated[int, Field(le=4096**2)]

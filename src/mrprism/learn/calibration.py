@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -29,8 +29,11 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
 from mrprism.learn.batches import collate
 from mrprism.learn.bounds import Text
+from mrprism.learn.cases import Cases
 from mrprism.learn.methods.method import Method
+from mrprism.learn.patches import PlannedCases
 from mrprism.learn.run import Run, read_model
+from mrprism.learn.windows import Case, Windows
 from mrprism.metrics.calibration import around
 from mrprism.output.files import write_file
 
@@ -135,8 +138,10 @@ def read_calibration(run: Run) -> Calibration | None:
     return found
 
 
-def calibrate(run: Run, method: Method, cases: Sequence[MultiRaterSample]) -> Calibration | None:
+def calibrate(run: Run, method: Method, cases: Cases) -> Calibration | None:
     """Learn from the validation cases, at training size, and keep it in the run.
+
+    Of a planned run whole cases are predicted, and looked at slice by slice.
 
     Args:
         method: With the run's weights.
@@ -149,18 +154,15 @@ def calibrate(run: Run, method: Method, cases: Sequence[MultiRaterSample]) -> Ca
     method.eval()
     structures = len(method.task.structures)
     patients: dict[str, list[_Patient]] = {}
-    for sample in cases:
-        with torch.inference_mode():
-            batch = collate([sample], device=method.device).only("image")
-            probability = method.predict(batch).probability[0].float().cpu().numpy()
-        who = sample.group or sample.name.partition(", slice ")[0]  # slices of one volume are one patient's
+    for about, probability, masks in _predicted(method, cases):
+        who = about.group or about.name.partition(", slice ")[0]  # slices of one volume are one patient's
         seen = patients.setdefault(who, [_Patient() for _ in range(structures)])
         for c, patient in enumerate(seen):
-            if sample.rated[:, c].any():
-                patient.see(probability[c], sample.masks[sample.rated[:, c], c])
+            if about.rated[:, c].any():
+                patient.see(probability[c], masks[about.rated[:, c], c])
     found = Calibration(
         weights_sha256=_sha256(run.weights_file),
-        cases=len(cases),
+        cases=len(cases.names),
         patients=len(patients),
         structures={
             name: _learned([patient[c] for patient in patients.values()])
@@ -169,6 +171,23 @@ def calibrate(run: Run, method: Method, cases: Sequence[MultiRaterSample]) -> Ca
     )
     write_file(run.path / FILE, found.model_dump_json(indent=1).encode() + b"\n")
     return found
+
+
+def _predicted(
+    method: Method, cases: Cases
+) -> Iterator[tuple[MultiRaterSample, Float[np.ndarray, "C H W"], Bool[np.ndarray, "R C H W"]]]:
+    """Each case, or each of its slices: what is known of it, what the network says, and the masks."""
+    if isinstance(cases, PlannedCases):
+        for number in range(len(cases.units)):
+            about, image, masks = cases.whole(number)
+            for at, plane in enumerate(Windows(method, Case(about.name, image), cases.plan).planes()):
+                yield about, plane.probability.cpu().numpy(), masks[:, :, at]
+        return
+    for sample in cases:
+        with torch.inference_mode():
+            batch = collate([sample], device=method.device).only("image")
+            probability = method.predict(batch).probability[0].float().cpu().numpy()
+        yield sample, probability, sample.masks
 
 
 class _Patient:

@@ -50,7 +50,7 @@ class _Packed:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """Where a sample's parts stand."""
 
     images: tuple[int, ...]  # of a slice: it and its neighbours
@@ -73,7 +73,7 @@ class Cases(Sequence[MultiRaterSample]):
         self.marks: dict[str, str] = {}  # case: `image_mark`
         self._digest = hashlib.sha256()
         self._spools: dict[str, Spool | PlaneFile] = {}
-        self._kept: list[_Kept] = []
+        self._kept: list[Kept] = []
         for packed in _ahead(lambda name: _pack(source[name], size), self.names):
             self._keep(packed)
 
@@ -92,7 +92,7 @@ class Cases(Sequence[MultiRaterSample]):
         image, masks, reference = places
         assert image is not None
         assert masks is not None
-        self._kept.append(_Kept((image,), masks, reference, packed.bare))
+        self._kept.append(Kept((image,), masks, reference, packed.bare))
         self.marks[packed.bare.name] = packed.mark
 
     def __len__(self) -> int:
@@ -106,6 +106,14 @@ class Cases(Sequence[MultiRaterSample]):
         if isinstance(key, slice):
             return [self._unpack(kept) for kept in self._kept[key]]
         return self._unpack(self._kept[key])
+
+    def drawn(self, index: int, seed: int, epoch: int) -> MultiRaterSample:
+        """What an item is in an epoch: here always the same."""
+        return self[index]
+
+    def place(self, index: int) -> int:
+        """Which case an item is of."""
+        return index
 
     def first(self, count: int) -> Cases:
         """The first ones."""
@@ -123,7 +131,7 @@ class Cases(Sequence[MultiRaterSample]):
         """SHA-256 over names, pixels, masks and references: changes when the data do."""
         return self._digest.hexdigest()
 
-    def _unpack(self, kept: _Kept) -> MultiRaterSample:
+    def _unpack(self, kept: Kept) -> MultiRaterSample:
         def bits(kind: str, at: int) -> np.ndarray:
             return unpack_bits(self._spools[kind][at], self.size)
 
@@ -178,7 +186,7 @@ class SliceCases(Cases):
             if one.reference is not None:
                 reference = self._append("reference", pack_bits(one.reference))
             self._digest.update(repr((one.name, one.rated.tolist())).encode())
-            self._kept.append(_Kept(tuple(images[at] for at in cut.near), masks, reference, bare(one)))
+            self._kept.append(Kept(tuple(images[at] for at in cut.near), masks, reference, bare(one)))
 
     def _append(self, kind: str, array: np.ndarray) -> int:
         self._digest.update(kind.encode() + np.ascontiguousarray(array).data)

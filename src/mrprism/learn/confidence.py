@@ -69,11 +69,18 @@ def read_masks(
     No weights, any number of raters, their order free: for raters who are slots and not persons, or whom
     training never saw. With few pixels in dispute it stays near what the image's masks show together.
     """
+    counts = tally(masks, (segmentation > 0.5).float(), mean_vote(masks, rated))
+    return aside(trust_of_masks(*counts, rated), masks)
+
+
+def trust_of_masks(
+    hits: Float[Tensor, "B R C 2"], chances: Float[Tensor, "B 1 C 2"], rated: Bool[Tensor, "B R C"]
+) -> Float[Tensor, "B R C"]:
+    """`read_masks` from counts, which of a case seen in parts are the sums over its parts."""
     there = rated[..., None].float()
-    hits, chances = tally(masks, (segmentation > 0.5).float(), mean_vote(masks, rated))
     hits, chances = hits * there, chances * there
     usual = skill(hits.sum(1, keepdim=True), chances.sum(1, keepdim=True), EQUAL).sigmoid()
-    return aside(skill(hits, chances, usual[..., None]).sigmoid(), masks)
+    return skill(hits, chances, usual[..., None]).sigmoid()
 
 
 def calibrated(

@@ -11,6 +11,7 @@ import torch
 
 from mrprism.core.sample import MultiRaterSample
 from mrprism.learn.batches import collate
+from mrprism.learn.patches import PlannedCases
 from mrprism.learn.predictor import Predictor
 from mrprism.learn.resize import resize_sample
 
@@ -18,10 +19,13 @@ TIMED = 20  # predictions whose median says how long one takes
 
 
 def milliseconds(predictor: Predictor, cases: Sequence[MultiRaterSample]) -> float:
-    """Median time of predicting one image at the training size, the cases in turn."""
-    device = predictor.method.device
-    size = predictor.run.config.size
-    seen = [resize_sample(predictor.picture(case).seen, size) for case in cases]
+    """Median time of predicting one image at the training size, or one patch, the cases in turn."""
+    device, config = predictor.method.device, predictor.run.config
+    if config.plan is None:
+        seen = [resize_sample(predictor.picture(case).seen, config.size) for case in cases]
+    else:
+        few = PlannedCases({case.name: case for case in cases}, [case.name for case in cases], config.plan)
+        seen = [few[number] for number in range(min(TIMED, len(few)))]
     batches = [collate([sample], device=device) for sample in seen]
     took = []
     with torch.inference_mode():

@@ -76,9 +76,10 @@ def evaluate(
                 f"split 'all' is for cases that {run.path} never saw; it learned from the image of case '{name}' of "
                 f"'{data.name}'. Score its own test cases (split 'test'), or leave such cases out of the data set"
             )
-        prediction = _without_others(predictor.predict(sample, on_disk=True), data.task, run.config.task)
+        said = predictor.predict(sample, on_disk=True)
+        prediction = _without_others(said, data.task, run.config.task)
         rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
-        fused = predictor.fuse(sample, on_disk=True) if sample.rated.any(0).all() else None
+        fused = predictor.fuse(sample, on_disk=True, said=said) if sample.rated.any(0).all() else None
         if fused is not None:
             rows += score(fused, sample, data.task, reads="both", metrics=metrics)
         if each:

@@ -125,6 +125,7 @@ class Training:
             seed=config.seed,
             epoch=epoch,
             augment=config.augment,
+            plan=config.plan,
             first=progress.step,
             device=self.accelerator.device,
             process=self.accelerator.process_index,

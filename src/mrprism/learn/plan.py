@@ -1,114 +1,172 @@
-"""The plan of a training: under which settings, from whose cases; and those cases, at training size."""
+"""A plan: how cases are brought before a network, written down with its reasons, to be read and changed.
+
+    dims = 2                # what the network sees: images, or volumes
+    patch = [256, 256]      # and how much of them at once
+
+`mrprism.learn.planning` makes one from a data set; a run keeps the one it was trained by.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import textwrap
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mrprism.core.errors import InputError
-from mrprism.datasets import Dataset
-from mrprism.datasets.dataset import need_images
-from mrprism.datasets.split import split_dataset
-from mrprism.learn.bounds import fault_of
-from mrprism.learn.cases import Cases, training_cases
-from mrprism.learn.known_cases import marks_of
-from mrprism.learn.methods.build import build_method
-from mrprism.learn.run import Run
-from mrprism.learn.scaling import scaling_of
-from mrprism.learn.settings import RunConfig, Select
+from mrprism.core.errors import InputError, unknown
+from mrprism.core.files import plain_file
+from mrprism.learn.bounds import Augment, BatchSize, Epochs, fault_of
+
+FORMAT: Literal["mrprism-plan/1"] = "mrprism-plan/1"
+MOST_BYTES = 1 << 20
+MOST_PATCH = 1 << 27  # voxels of one batch
+MOST_CHANNELS = 1000
+WIDTH = 110  # letters of a line with reasons
+
+Millimetres = Annotated[float, Field(gt=1e-6, lt=1e6, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+LongSide = Annotated[int, Field(ge=8, le=100_000)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Overlap = Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=1e-9, le=1e6, allow_inf_nan=False)]
+Patches = Annotated[int, Field(ge=1, le=10_000)]
+Normalise = Literal["foreground", "case", "none"]
+
+
+class Channel(BaseModel):
+    """How one channel is normalised by the foreground of all training cases, in intensities from 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: Number  # what lies below and above is cut off
+    high: Number
+    mean: Number
+    deviation: Deviation
+
+    @model_validator(mode="after")
+    def _rises(self) -> Channel:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
+
+class Plan(BaseModel):
+    """What is settled of sizes, patches, intensities and length of a training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["mrprism-plan/1"] = FORMAT
+    dims: Literal[2, 3]  # of 2 the planes of a volume are cases by themselves
+    spacing_mm: tuple[Millimetres, ...] | None = None  # one an axis of `dims`; every case is brought to it
+    long_side: LongSide | None = None  # pixels of a case's longest side, where there are no millimetres
+    patch: tuple[Side, ...]  # pixels or voxels a network sees at once, one number an axis
+    batch_size: BatchSize
+    patches_per_case: Patches = 1  # drawn of each case in an epoch
+    drawn: Share = 0.0  # of the patches: laid on a structure that somebody marked, each structure alike
+    disputed: Share = 0.0  # of the patches: laid where raters disagree
+    overlap: Overlap = 0.5  # of neighbouring windows in predicting
+    normalise: Normalise = "none"
+    channels: tuple[Channel, ...] = Field(default=(), max_length=MOST_CHANNELS)  # with "foreground" alone
+    augment: Augment = "full"
+    epochs: Epochs = 150
+
+    @model_validator(mode="after")
+    def _fits(self) -> Plan:
+        for name, values in (("patch", self.patch), ("spacing_mm", self.spacing_mm)):
+            if values is not None and len(values) != self.dims:
+                raise ValueError(f"{name} has {len(values)} numbers; expected {self.dims}, one an axis")
+        if self.spacing_mm is not None and self.long_side is not None:
+            raise ValueError("there are both spacing_mm and long_side; expected one of them")
+        if min(self.patch[-2:]) < 8:
+            raise ValueError(f"patch is {list(self.patch)}; expected 8 pixels or more along rows and columns")
+        if math.prod(self.patch) * self.batch_size > MOST_PATCH:
+            raise ValueError(
+                f"patch and batch_size make {math.prod(self.patch) * self.batch_size} pixels a step; at most "
+                f"{MOST_PATCH} are allowed"
+            )
+        if self.drawn + self.disputed > 1 + 1e-9:
+            raise ValueError(
+                f"drawn and disputed are shares of the patches; {self.drawn:g} and "
+                f"{self.disputed:g} make more than 1"
+            )
+        if bool(self.channels) != (self.normalise == "foreground"):
+            raise ValueError('channels belong to normalise = "foreground", and to it alone')
+        return self
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that is settled before the first step."""
+class Reasoned:
+    """A plan, and why each of its lines says what it says."""
 
-    config: RunConfig
-    cases: Cases  # learned from
-    val: Cases  # chosen on
+    plan: Plan
+    reasons: Mapping[str, str]  # by field of `Plan`
+    about: str = ""  # what was measured, for the head
 
+    def changed(self, values: Mapping[str, Any]) -> Reasoned:
+        """With other values in some lines.
 
-def make_plan(dataset: Dataset, settings: Mapping[str, Any], select: Select | None) -> Plan:
-    """Split a data set, and read what is learned from and chosen on.
+        Raises:
+            InputError: One of them is none.
+        """
+        if not values:
+            return self
+        try:
+            plan = Plan.model_validate({**self.plan.model_dump(), **values})
+        except ValidationError as error:
+            raise InputError(fault_of(error)) from error
+        return Reasoned(plan, {**self.reasons, **dict.fromkeys(values, "as was asked for")}, self.about)
 
-    Args:
-        settings: Of `RunConfig`, but for what the data set says.
-        select: As for `mrprism.train`.
-
-    Raises:
-        InputError: A setting is wrong, which is said before images are read; or an image is.
-    """
-    need_images(dataset, "training")
-    if settings["slices"] is None and (settings["neighbours"] or settings["drawn_only"]):
-        raise InputError("neighbours and drawn-only are for slices of volumes: say which by --slices")
-    split = split_dataset(dataset, settings["split_seed"])
-    place = dataset.place if dataset.decided else dataset.path
-    whole = {
-        **settings,
-        **scaling_of(dataset),
-        "task": dataset.task,
-        "dataset": dataset.name,
-        "dataset_path": None if place is None else str(place.resolve()),
-        "reference": "decisions" if dataset.decided else "dataset",
-        "train": split.train,
-        "val": split.val,
-        "test": split.test,
-    }
-    config = _config(whole, dataset_hash="", select="last")
-    build_method(config.method, config.network_task, config.backbone, config.options)
-    cases, val = _cases(dataset, config)
-    images = {**cases.marks, **val.marks, **marks_of(dataset, split.test)}
-    chosen = _select(select, val, config.schedule)
-    config = _config(whole, dataset_hash=_hash(cases, val), select=chosen, images=images)
-    return Plan(config, cases, val)
+    def to_toml(self) -> str:
+        """The plan as a file that a person can read and change; a key that is not there is not set."""
+        lines = [f"# {line}" for line in textwrap.wrap(self.about, WIDTH - 2)]
+        tables: list[str] = []
+        for key, value in self.plan.model_dump().items():
+            if value is None or (key == "channels" and not value):
+                continue
+            why = [f"# {line}" for line in textwrap.wrap(self.reasons.get(key, ""), WIDTH - 2)]
+            if key == "channels":
+                for one in value:
+                    tables += ["", *why, "[[channels]]", *(f"{k} = {_toml(v)}" for k, v in one.items())]
+                    why = []
+                continue
+            lines += [*([""] if why else []), *why, f"{key} = {_toml(value)}"]
+        return "\n".join([*lines, *tables]) + "\n"
 
 
-def plan_again(run: Run, dataset: Dataset) -> Plan:
-    """The plan of a run that goes on.
+def read_plan(file: str | Path) -> Plan:
+    """A plan that somebody wrote or changed.
 
     Raises:
-        InputError: The data set lacks a case, or its cases have changed.
+        InputError: It is not there, no TOML, or says what no plan says.
     """
-    config = run.config
-    missing = sorted({*config.train, *config.val} - set(dataset.names))
-    if missing:
-        raise InputError(
-            f"data set '{dataset.name}' has no case '{missing[0]}', which {run.path} is trained on"
-        )
-    cases, val = _cases(dataset, config)
-    if _hash(cases, val) != config.dataset_hash:
-        raise InputError(f"the cases of data set '{dataset.name}' have changed since {run.path} was begun")
-    return Plan(config, cases, val)
-
-
-def _cases(dataset: Dataset, config: RunConfig) -> tuple[Cases, Cases]:
-    return (
-        training_cases(dataset, config.train, config.size, config.slicing),
-        training_cases(dataset, config.val, config.size, config.slicing),
-    )
-
-
-def _config(settings: Mapping[str, Any], **more: Any) -> RunConfig:
+    file = Path(file)
     try:
-        return RunConfig(**settings, **more)
+        with plain_file(file).open("rb") as stream:
+            text = stream.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise InputError(f"plan '{file}' is larger than 1 MiB; expected what mrprism plan --out writes")
+        found = tomllib.loads(text.decode())
+    except OSError as error:
+        raise InputError(f"plan '{file}' cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"plan '{file}' is no TOML: {error}") from error
+    for key in found:
+        if key not in Plan.model_fields:
+            raise InputError(f"plan '{file}': {unknown('key', key, Plan.model_fields)}")
+    try:
+        return Plan.model_validate_json(json.dumps(found, default=str), strict=True)
     except ValidationError as error:
-        raise InputError(fault_of(error)) from error
+        raise InputError(f"plan '{file}': {fault_of(error)}") from error
 
 
-def _select(select: Select | None, val: Cases, schedule: str) -> Select:
-    lacking = val.lacking("reference")
-    if select is None:
-        if not len(val) or schedule == "cosine":
-            return "last"
-        return "val-consensus" if lacking else "val-reference"
-    if select == "val-reference" and lacking:
-        raise InputError(
-            f"selecting by the reference needs one for every validation case; '{lacking[0]}' has none"
-        )
-    return select
-
-
-def _hash(cases: Cases, val: Cases) -> str:
-    return f"{cases.fingerprint()}{val.fingerprint()}"
+def _toml(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    return json.dumps(value)

@@ -18,31 +18,24 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.core.types import Image
 from mrprism.datasets import FileSample
 from mrprism.images import ImageFile
-from mrprism.images.planes import Stack
-from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
+from mrprism.images.slicing import Cut, Slicing, cut_volume, most_drawn, slice_of
 from mrprism.learn.advice import predicting_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
 from mrprism.learn.calibration import COVERAGE, Calibration, read_calibration
 from mrprism.learn.devices import check_device, keep_thread_limit
 from mrprism.learn.finite import check_answer
+from mrprism.learn.fused_by_plan import fused_by_plan
 from mrprism.learn.hub import local
 from mrprism.learn.methods.method import Method
-from mrprism.learn.resize import resize, resize_sample
+from mrprism.learn.patches import planned_image, planned_masks, planned_space
+from mrprism.learn.resize import resize_sample, sized
 from mrprism.learn.run import Run
+from mrprism.learn.stacks import MAPS, stack_planes
 from mrprism.learn.weights import load_method
+from mrprism.learn.windows import Case, Windows, at_own_size
 
 MOST_DRAWS = 1000
-MAPS = (
-    "probability",
-    "raters",
-    "confidence",
-    "draws",
-    "steps",
-    "calibrated",
-    "inner",
-    "outer",
-)  # fields of a Prediction with pixel axes
 
 
 def load(run: str | Path | Run, device: str | None = None, draws: int | None = None) -> Predictor:
@@ -113,10 +106,13 @@ class Predictor:
         """
         sample = case if isinstance(case, MultiRaterSample) else self.bare(case)
         _check_image(sample, self.task)
-        if len(sample.space) == 3:
+        if self._by_windows:
+            prediction = self._planned(sample)
+        elif len(sample.space) == 3:
             prediction = self._stacked(sample, self._plane)
-            return prediction if on_disk else _in_memory(prediction)
-        return self._plane(self._alone(sample))
+        else:
+            return self._plane(self._alone(sample))
+        return prediction if on_disk else _in_memory(prediction)
 
     def predict_slice(self, volume: MultiRaterSample, index: int) -> Prediction:
         """Predict one slice of a volume, which `cut_volume` has turned as `slicing` says.
@@ -125,13 +121,23 @@ class Predictor:
             InputError: The volume has other channels than the run was trained on, or wrong values.
         """
         _check_image(slice_of(volume, index), self.task)
+        if self._by_windows:
+            return next(self._planes(volume, index)[0])
         return self._plane(slice_of(volume, index, self.slicing))
 
-    def fuse(self, sample: MultiRaterSample, *, on_disk: bool = False) -> Prediction | None:
+    def fuse(
+        self, sample: MultiRaterSample, *, on_disk: bool = False, said: Prediction | None = None
+    ) -> Prediction | None:
         """The sample's own masks, fused by the confidence that was learned; None if the method cannot.
 
         How far each rater is trusted is read at training size; the masks are fused at their own.
+
+        Args:
+            said: What `predict` said of the sample; by a plan it would be worked out again.
         """
+        if self._by_windows:
+            fused = fused_by_plan(self.method, sample, said or self._planned(sample))
+            return fused if fused is None or on_disk else _in_memory(fused)
         if getattr(self.method, "fuse_given", None) is None:
             return None
         if len(sample.space) == 3:
@@ -141,8 +147,8 @@ class Predictor:
 
     @property
     def weighs(self) -> bool:
-        """Whether the method can say what it would answer if raters were trusted otherwise."""
-        return getattr(self.method, "under", None) is not None
+        """Whether the method can say what it would answer if raters were trusted otherwise; of windows nobody asks it."""
+        return getattr(self.method, "under", None) is not None and not self._by_windows
 
     def under(self, plane: MultiRaterSample, trust: np.ndarray) -> np.ndarray:
         """(C, H, W) What would be said of an image, or of a slice with its neighbours, if raters were trusted so.
@@ -154,8 +160,10 @@ class Predictor:
             InputError: The method weighs no raters.
         """
         if not self.weighs:
+            how = "by a plan " if self._by_windows else ""
             raise InputError(
-                f"method '{self.run.config.method}' does not weigh raters; mrprism does, for instance"
+                f"method '{self.run.config.method}' {how}does not weigh raters anew; mrprism does, for instance, on images of "
+                "one size"
             )
         resized = resize_sample(plane, self.run.config.size)
         with torch.inference_mode():
@@ -167,6 +175,10 @@ class Predictor:
 
     def picture(self, sample: MultiRaterSample) -> Picture:
         """A case and what is said of it in the plane; of a volume the slice on which most is drawn."""
+        if self._by_windows:
+            index = 0 if len(sample.space) == 2 else most_drawn(sample)
+            shown = sample if len(sample.space) == 2 else replace(slice_of(sample, index), name=sample.name)
+            return Picture(shown, shown, next(self._planes(sample, index)[0]), None)
         if len(sample.space) == 2:
             shown = seen = self._alone(sample)
         else:
@@ -179,30 +191,46 @@ class Predictor:
             fused = self._fuse_plane(seen)
         return Picture(shown, seen, self._plane(seen), fused)
 
+    @property
+    def _by_windows(self) -> bool:
+        """Whether the run has a plan, and a network that is bound to it."""
+        return self.run.config.plan is not None and any(True for _ in self.method.parameters())
+
+    def _planned(self, sample: MultiRaterSample) -> Prediction:
+        """What is said of a case that is brought to the run's plan, on the case's own grid."""
+        planes, windows = self._planes(sample)
+        whole = next(planes) if len(sample.space) == 2 else stack_planes(planes, Cut((0, 1, 2), (1, 1, 1)))
+        return replace(whole, **windows.pooled())
+
+    def _planes(
+        self, sample: MultiRaterSample, only: int | None = None
+    ) -> tuple[Iterator[Prediction], Windows]:
+        """The slices of a case, or one of them, and the windows that answer for all as a whole once they are read."""
+        plan = self.run.config.plan
+        assert plan is not None
+        planned = planned_space(plan, sample)
+        masks = None if self.method.reads == "image" else planned_masks(sample.masks, 2, planned)
+        image = planned_image(plan, sample, planned)
+        windows = Windows(self.method, Case(sample.name, image, masks, sample.rated), plan)
+        own = (1, *sample.space) if len(sample.space) == 2 else sample.space
+
+        def planes() -> Iterator[Prediction]:
+            with predicting_advice(sample, self.method.device):
+                for plane in at_own_size(windows, (own[0], own[1], own[2]), only):
+                    (case,) = replace(plane, **{n: _batched(getattr(plane, n)) for n in MAPS}).cases()
+                    if self.calibration is not None:
+                        case = self.calibration.apply(case, self.coverage)
+                    check_answer(case, sample.name, self.run.config.method)
+                    yield case
+
+        return planes(), windows
+
     def _stacked(self, sample: MultiRaterSample, of: Callable[[MultiRaterSample], Prediction]) -> Prediction:
         """What is said of each slice of a volume, put together; every slice once, so nothing overlaps."""
         cut = self.slicing.cut(sample)
         volume = cut_volume(sample, cut)
-        maps: dict[str, Stack] = {}
-        weights, chances = [], []
-        for index in range(volume.space[0]):
-            plane = of(slice_of(volume, index, self.slicing))
-            for name, array in _named_maps(plane):
-                if name in maps:
-                    maps[name].append(array)
-                else:
-                    maps[name] = Stack(array, cut)
-            if plane.weights is not None:
-                weights.append(plane.weights)
-            if plane.draw_weights is not None:
-                chances.append(plane.draw_weights)
-        steps = tuple(stack for name, stack in maps.items() if name.startswith("steps"))
-        return Prediction(
-            **{name: maps.get(name) for name in MAPS if name != "steps"},
-            steps=steps,
-            weights=np.mean(weights, axis=0) if weights else None,
-            draw_weights=np.mean(chances, axis=0) if chances else None,
-        )
+        planes = (of(slice_of(volume, index, self.slicing)) for index in range(volume.space[0]))
+        return stack_planes(planes, cut)
 
     def _alone(self, sample: MultiRaterSample) -> MultiRaterSample:
         """An image, if the network can do without neighbours."""
@@ -257,6 +285,7 @@ class Predictor:
             masks=np.zeros((raters, structures, *array.shape[1:]), bool),
             rated=np.zeros((raters, structures), bool),
             geometry=image.geometry if isinstance(image, ImageFile) else None,
+            spacing_mm=image.spacing_mm if isinstance(image, ImageFile) else None,
         )
 
 
@@ -279,30 +308,17 @@ def _check_image(sample: MultiRaterSample, task: Task) -> None:
         raise InputError(f"'{sample.name}' has intensities from {low:g} to {high:g}; expected 0 to 1")
 
 
-def sized(maps: Any, height: int, width: int) -> Any:
-    """Maps at another size; a tuple of them map by map, None stays None."""
-    if maps is None:
-        return None
-    if isinstance(maps, tuple):
-        return tuple(sized(each, height, width) for each in maps)
-    flat = resize(maps.float().reshape(-1, *maps.shape[-2:]), height, width)
-    return flat.clamp(0, 1).reshape(*maps.shape[:-2], height, width)
-
-
 def _given(sample: MultiRaterSample, device: torch.device) -> Tensor:
     """A sample's masks as a batch of one, at their own size; 0 where not rated."""
     masks = sample.masks & sample.rated[..., None, None]
     return torch.from_numpy(masks).to(device)[None].float()
 
 
-def _named_maps(prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
-    """The maps there are, by name; recurrences are steps0, steps1, ..."""
-    for name in MAPS:
-        value = getattr(prediction, name)
-        if isinstance(value, tuple):
-            yield from ((f"{name}{number}", step) for number, step in enumerate(value))
-        elif value is not None:
-            yield name, value
+def _batched(maps: Any) -> Any:
+    """One case as a batch of one."""
+    if isinstance(maps, tuple):
+        return tuple(each[None] for each in maps)
+    return None if maps is None else maps[None]
 
 
 def _in_memory(prediction: Prediction) -> Prediction:

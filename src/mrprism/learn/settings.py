@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mrprism import __version__
 from mrprism.core.sample import Task
 from mrprism.images.slicing import Plane, Slicing
+from mrprism.learn.bounds import Augment as Augment
 from mrprism.learn.bounds import (
     BatchSize,
     BoundedTask,
@@ -26,8 +27,8 @@ from mrprism.learn.bounds import (
     Size,
     Text,
 )
+from mrprism.learn.plan import Plan
 
-Augment = Literal["full", "light", "none"]
 Select = Literal["last", "val", "val-consensus", "val-reference"]
 
 
@@ -67,6 +68,7 @@ class RunConfig(BaseModel):
     neighbours: Neighbours = 0  # slices on each side that come along as channels
     drawn_only: bool = False
     dims: Literal[2, 3] = 2  # of what networks are given: 3 for volumes as they are, without slices
+    plan: Plan | None = None  # in place of `size`: see `mrprism.learn.plan`
     nan: Literal["stop", "skip"] = "stop"  # what becomes of a batch whose loss is no number
     precision: Literal["float32", "bf16"] = "float32"
     select: Select = "last"
@@ -80,6 +82,14 @@ class RunConfig(BaseModel):
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             if both := sides[one] & sides[other]:
                 raise ValueError(f"case '{min(both)}' is in {one} and in {other}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> RunConfig:
+        if self.plan is not None and self.slices is not None:
+            raise ValueError("there are both a plan and slices; expected one of them")
+        if self.plan is not None and self.plan.dims != self.dims:
+            raise ValueError(f"dims is {self.dims}, and {self.plan.dims} in the plan; expected the same")
         return self
 
     @property
@@ -106,7 +116,8 @@ class RunConfig(BaseModel):
     def network_task(self) -> Task:
         """The task as the network sees it: neighbouring slices are channels; in how many dimensions."""
         channels = self.slicing.channels(self.task.channels) if self.slicing else self.task.channels
-        return replace(self.task, channels=channels, dims=self.dims)
+        sides = self.plan.spacing_mm if self.plan is not None and self.dims == 3 else None
+        return replace(self.task, channels=channels, dims=self.dims, spacing_mm=sides)
 
 
 def steps_per_epoch(cases: int, batch_size: int, processes: int = 1) -> int:

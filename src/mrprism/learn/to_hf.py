@@ -163,7 +163,8 @@ def _facts(config: RunConfig, result: RunResult | None, parameters: int) -> Iter
             "its options",
             ", ".join(f"{_text(name)} = {_text(value)}" for name, value in config.options.items()),
         )
-    yield "encoder, size", f"{_text(config.backbone)}, {config.size} × {config.size} pixels"
+    patch = (config.size, config.size) if config.plan is None else config.plan.patch
+    yield "encoder, size", f"{_text(config.backbone)}, {' × '.join(map(str, patch))} pixels"
     yield (
         "slices",
         "none: images" if config.slices is None else f"{config.slices}, {config.neighbours} neighbours",

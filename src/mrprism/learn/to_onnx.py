@@ -97,6 +97,11 @@ def export_network(run: str | Path | Run, out: str | Path) -> ExportedNetwork:
         raise InputError(
             f"method '{config.method}' reads the raters' masks, not the image: there is no network to export"
         )
+    if config.plan is not None:
+        raise InputError(
+            f"{run.path} was trained by a plan and predicts by windows, which ONNX cannot say; export it with --to hf, or "
+            "train with --size"
+        )
     network = Network(method).eval()
     shape = (config.network_task.channels, config.size, config.size)
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""From a data set and settings to a run: the plan, a method with fresh weights, the loop."""
+"""From a data set and settings to a run: cases at training size, a method with fresh weights, the loop."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ from mrprism.learn.machine import machine_of, threads_of
 from mrprism.learn.methods import check_needs
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
-from mrprism.learn.plan import Plan, make_plan, plan_again
+from mrprism.learn.plan import Plan, Reasoned
+from mrprism.learn.planning import plan_given
+from mrprism.learn.prepare import Prepared, prepare, prepare_again
 from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import Run, refuse_another, refuse_existing
 from mrprism.learn.settings import Augment, Select
 from mrprism.learn.weights import refuse_untied
-from mrprism.output.files import remove_leftovers
+from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.lock import alone_in
+
+EPOCHS, BATCH, SIZE = 150, 8, 256
+AUGMENT: Augment = "full"
 
 
 @alone_in("out")
@@ -36,9 +41,9 @@ def train(
     method: str = "mrprism",
     out: str | Path = "run",
     *,
-    epochs: int = 150,
-    batch_size: int = 8,
-    size: int = 256,
+    epochs: int = EPOCHS,
+    batch_size: int = BATCH,
+    size: int = SIZE,
     learning_rate: float = 1e-4,
     schedule: Literal["constant", "cosine"] = "constant",
     clip: float = 0.0,
@@ -46,10 +51,11 @@ def train(
     split_seed: int = 0,
     backbone: str = "resnet34",
     options: Mapping[str, Any] | None = None,
-    augment: Augment = "full",
+    augment: Augment = AUGMENT,
     slices: Plane | None = None,
     neighbours: int = 0,
     drawn_only: bool = False,
+    plan: Plan | Reasoned | str | Path | None = None,
     nan: Literal["stop", "skip"] = "stop",
     select: Select | None = None,
     device: str | None = None,
@@ -66,7 +72,7 @@ def train(
     Args:
         dataset: A data set, or its folder.
         out: The run folder. If these very settings were begun there and stopped, they are gone on with.
-        size: Images are stretched to `size` × `size` pixels.
+        size: Images are stretched to `size` × `size` pixels; not with a plan.
         clip: Largest norm of the gradient; 0: not clipped.
         seed: Of weights, order and augmentation; `split_seed` draws the split, so that runs with
             other seeds are still tested on the same cases.
@@ -74,6 +80,8 @@ def train(
             or "x". The run predicts volumes in the same way. See `mrprism.images.slicing`.
         neighbours: Slices on each side that come along as channels.
         drawn_only: Leave out slices on which nobody drew anything.
+        plan: How cases are brought before the network, in place of `size`: a plan, its file, or "auto", which makes one
+            as `mrprism.plan` does. It says batch size, augmentation and epochs, too, unless they are given here.
         nan: What becomes of a batch whose loss is no number: "stop" the training, or "skip" the batch, which
             is logged and counted. An epoch of which nothing is left stops the training all the same.
         select: Which epoch's weights the run keeps: "last"; "val", the best soft Dice against the mean
@@ -104,6 +112,16 @@ def train(
         refuse_existing(out)
     accelerator.wait_for_everyone()  # before the main process makes the folder
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    planned = None
+    if plan is not None:
+        planned = plan_given(
+            plan, dataset, method=method, backbone=backbone, split_seed=split_seed, device=device
+        )
+        if size != SIZE:
+            raise InputError("a plan says how large cases are: leave out size, or the plan")
+        said = {"epochs": (epochs, EPOCHS), "batch_size": (batch_size, BATCH), "augment": (augment, AUGMENT)}
+        planned = planned.changed({name: value for name, (value, usual) in said.items() if value != usual})
+        epochs, batch_size, augment = planned.plan.epochs, planned.plan.batch_size, planned.plan.augment
     settings: dict[str, Any] = {
         "method": method,
         "options": dict(given.one_of(options or {}, Mapping, "options as a dictionary, name to value")),
@@ -120,21 +138,27 @@ def train(
         "slices": slices,
         "neighbours": neighbours,
         "drawn_only": drawn_only,
+        "dims": 2 if planned is None else planned.plan.dims,
+        "plan": None if planned is None else planned.plan,
         "nan": nan,
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "float32",
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "machine": machine_of(accelerator.device),
     }
-    plan = make_plan(dataset, settings, select)
+    prepared = prepare(dataset, settings, select)
     if begun:
-        refuse_another(out, plan.config)
+        refuse_another(out, prepared.config)
         return _resume(
             out, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
         )
-    network = _prepared(plan)
-    run = Run.create(out, plan.config) if accelerator.is_main_process else Run(out, plan.config)
-    return Training(run, network, plan.cases, plan.val, accelerator, checkpoint_every, quiet, track).go()
+    network = _network_of(prepared)
+    run = Run.create(out, prepared.config) if accelerator.is_main_process else Run(out, prepared.config)
+    if planned is not None and accelerator.is_main_process:
+        write_file(run.path / "plan.toml", planned.to_toml())
+    return Training(
+        run, network, prepared.cases, prepared.val, accelerator, checkpoint_every, quiet, track
+    ).go()
 
 
 @alone_in("run")
@@ -192,15 +216,17 @@ def _resume(
         raise InputError(
             f"{path} was begun with {config.processes} processes, not {accelerator.num_processes}"
         )
-    plan = plan_again(run, dataset)
+    prepared = prepare_again(run, dataset)
     with threads_of(config) if accelerator.device.type == "cpu" else nullcontext():
-        network = _prepared(plan)
-        return Training(run, network, plan.cases, plan.val, accelerator, checkpoint_every, quiet, track).go()
+        network = _network_of(prepared)
+        return Training(
+            run, network, prepared.cases, prepared.val, accelerator, checkpoint_every, quiet, track
+        ).go()
 
 
-def _prepared(plan: Plan) -> Method:
+def _network_of(prepared: Prepared) -> Method:
     """A method with fresh weights that has seen the training cases."""
-    config, cases = plan.config, plan.cases
+    config, cases = prepared.config, prepared.cases
     torch.manual_seed(seed_of(config.seed, "weights"))
     method = build_method(config.method, config.network_task, config.backbone, config.options)
     check_needs(method, config.task, not cases.lacking("diagnosis"), not cases.lacking("reference"))

@@ -29,7 +29,7 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     except ValueError as error:
         raise InputError(f"method '{name}': {error}") from error
     options = _read_options(name, make, options)
-    _check_dims(name, make, task)
+    check_dims(name, make, task)
     try:
         method = make(task, backbone=backbone, **options)  # type: ignore[call-arg]
     except InputError:
@@ -43,7 +43,7 @@ def build_method(name: str, task: Task, backbone: str, options: Mapping[str, Any
     return method
 
 
-def _check_dims(name: str, make: type[Method], task: Task) -> None:
+def check_dims(name: str, make: type[Method], task: Task) -> None:
     """Refuse what a method does not learn from, before anything is trained."""
     if task.dims not in make.dims:
         others = ", ".join(

@@ -268,6 +268,25 @@ class MrPrism(Method):
         logits: Tensor = self.conp(features, skips, weight, batch.image.shape[-2:], round)
         return logits.sigmoid()
 
+    def fuse_said(
+        self,
+        masks: Float[Tensor, "B R C *space"],
+        rated: Bool[Tensor, "B R C"],
+        confidence: Float[Tensor, "B R C *_space"],
+        raters: Float[Tensor, "B R C *space"],
+        segmentation: Float[Tensor, "B C *space"],
+    ) -> Float[Tensor, "B C *space"]:
+        """Probability of the consensus of given masks, from what was said of the whole of a case that is seen in parts.
+
+        Args:
+            confidence: One for the case, or one for each pixel.
+            raters: The chance that each rater marks a pixel, which stands for those who are absent.
+        """
+        known = rated | ((self.counted[-1] != EQUAL) & rated.any(1, keepdim=True))
+        masks = torch.where(aside(rated, masks), masks, raters)
+        logits = torch.logit(raters, eps=1e-6)
+        return self.fused_logits(masks, known, confidence, logits, segmentation).sigmoid()
+
     def consensus_of(self, batch: Batch) -> Tensor:
         """The fusion of the given masks."""
         assert batch.rated is not None

@@ -157,7 +157,7 @@ def test_failed_and_impossible_methods_keep_a_line_that_says_why(folder: Path) -
         )
     page, tables = write_comparison(folder)
     lines = {line.label: line for line in tables[0].structures[0].lines}
-    assert lines["MRNet"].why.startswith("the loss is no number")
+    assert lines["MRNet"].why.startswith("the loss is not a number")
     assert "as a person" in lines["WDNet"].why
     text = page.read_text()
     assert "the loss is not a number any more &amp; 5 %" in text

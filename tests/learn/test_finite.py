@@ -214,7 +214,7 @@ def test_a_gradient_that_is_no_number_is_never_stepped_on(
         assert "epoch 2, step 1, with cases case" in said
         assert "that of step 4 is whole" in said
     else:
-        assert "the loss of every batch of epoch 2 is no number" in said
+        assert "the loss of every batch of epoch 2 is not a number" in said
     run = Run.open(tmp_path / "run")
     method = Toy(TASK)
     load_checkpoint(run, method, None)

@@ -241,7 +241,7 @@ def test_import_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["lidc", str(tmp_path), str(tmp_path / "o"), "--set", "1"], "lidc has no option 'set'"),
         (["drive", str(tmp_path), str(tmp_path / "o")], "neither 'training' nor 'test'"),
         (["drishti", str(tmp_path), str(tmp_path / "o"), "-o", "seed=x"], "expects a whole number"),
-        (["drive", str(tmp_path)], "where to?"),
+        (["drive", str(tmp_path)], "import needs a layout, a source and a place to write to"),
     ):
         assert call(["import", *arguments]) == 2
         assert says in capsys.readouterr().err

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_files(tmp_path):
     assert sorted(numbers["tables"]) == [
         "again",
         "cases",
+        "outlines",
         "overall",
         "pairs",
         "raters",
@@ -73,6 +75,7 @@ def test_files(tmp_path):
     ]
     assert numbers["tables"].pop("again") == []  # nobody was asked again: no file
     assert numbers["tables"].pop("reference") == []  # nor was anybody held against references
+    assert numbers["tables"].pop("outlines") == []  # nor asked where outlines lie
     assert not (page.parent / "again.csv").exists()
     for name, rows in numbers["tables"].items():
         with (page.parent / f"{name}.csv").open(encoding="utf-8") as file:
@@ -207,6 +210,37 @@ def test_command_line(folder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads(
         (tmp_path / "out" / "agreement.json").read_text()
     )
+
+
+def test_where_each_rater_draws_the_outline(tmp_path, capsys):
+    data = drawn_by([0, 0, 2, -1], cases=6)
+    task = Task(1, ("disc",), ("ann", "<b>", "cem", "dan"))
+    spaced = [replace(sample, spacing_mm=(0.5, 0.5)) for sample in data.samples]
+    folder = write_dataset(spaced, tmp_path / "data", name="discs", task=task)
+    line = ["agree", str(folder), "--out", str(tmp_path / "out"), "--resamples", "20", "--outline"]
+    assert call(line) == 0
+    said = capsys.readouterr().out
+    assert "Beside the outline that the others show" in said
+    assert "mm outside (" in said
+    assert "mm inside (" in said
+    with (tmp_path / "out" / "outlines.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rater"] for row in rows] == ["ann", "<b>", "cem", "dan"]
+    assert float(rows[2]["outside"]) == pytest.approx(1.0, abs=0.15)  # two pixels of half a millimetre
+    assert float(rows[3]["outside"]) == pytest.approx(-0.5, abs=0.15)
+    text = read((tmp_path / "out" / "agreement.html").read_text("utf-8"))
+    assert rows[2]["draws"] in text
+    assert call([*line[:-2], "0", "--outline"]) == 0  # no resamples: no intervals
+    assert "mm outside, ±" in capsys.readouterr().out
+
+
+def test_anonymous_raters_have_no_habits(tmp_path, capsys):
+    data = drawn_by([0, 0, 2], cases=3)
+    task = Task(1, ("disc",), ("1", "2", "3"), anonymous=True)
+    folder = write_dataset(data.samples, tmp_path / "data", name="discs", task=task)
+    assert call(["agree", str(folder), "--out", str(tmp_path / "out"), "--resamples", "0", "--outline"]) == 0
+    assert "Beside the outline" not in capsys.readouterr().out
+    assert not (tmp_path / "out" / "outlines.csv").exists()
 
 
 @pytest.mark.parametrize(

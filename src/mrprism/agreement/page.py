@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,12 @@ def _again(agreement: Agreement, found: Rereading) -> dict[str, Any]:
     }
 
 
+def _pieces(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Shares of pieces missed and added, as the page says them."""
+    missed, added = ("–" if share is None else percent(share) for share in (row["missed"], row["added"]))
+    return missed, added
+
+
 def _key_figures(agreement: Agreement, part: StructureAgreement) -> dict[str, Any]:
     overall = part.overall
     icc = "ICC1" if agreement.task.anonymous else "ICC2"
@@ -197,6 +203,11 @@ def _section(agreement: Agreement, part: StructureAgreement, candidates: Sequenc
     ]
     section["bias"] = bias_plot(raters, part.raters)
     section["bias_cases"] = _range(part.raters["bias"].cases)
+    section["outlines"] = [
+        {**row, "colour": rater_colour(raters.index(row["rater"])), "pieces": _pieces(row)}
+        for row in agreement.outlines
+        if row["structure"] == part.structure
+    ]
     section["raters"] = [_rater_row(agreement, part, r) for r in range(len(raters))]
     section["shared"] = _range(part.pairs["size_difference"].cases)
     section["bland_altman"] = _bland_altman_rows(part, raters) if len(raters) <= NAMED else []

@@ -54,6 +54,7 @@ class Agreement:
     candidates: tuple[Spread, ...] = ()  # models that were held against the readers
     again: tuple[Rereading, ...] = ()  # of the structures that somebody read a second time
     against: tuple[Row, ...] = ()  # each rater against the reference, where that is asked for
+    outlines: tuple[Row, ...] = ()  # how far outside the others each rater draws, where that is asked for
     copies: tuple[str, ...] = ()  # raters whose masks seem to be corrections of one another, a sentence each
 
     def __getitem__(self, structure: str) -> StructureAgreement:
@@ -100,7 +101,8 @@ class Agreement:
         return [int(i) for i in order if not np.isnan(score[i])]
 
     def tables(self) -> dict[str, Rows[Row]]:
-        """Tidy tables by name: `overall`, `again`, `pairs`, `raters`, `reference`, `spread`, `cases`, `sizes`."""
+        """Tidy tables by name: `overall`, `again`, `pairs`, `raters`, `reference`, `outlines`, `spread`, `cases`,
+        `sizes`."""
         return {name: Rows(rows) for name, rows in tables(self).items()}
 
     def to_json(self) -> Row:
@@ -108,7 +110,7 @@ class Agreement:
         return to_json(self)
 
 
-TABLES = ("overall", "again", "pairs", "raters", "reference", "spread", "cases", "sizes")
+TABLES = ("overall", "again", "pairs", "raters", "reference", "outlines", "spread", "cases", "sizes")
 
 
 def tables(agreement: Agreement) -> dict[str, list[Row]]:
@@ -123,6 +125,9 @@ def rows_of(agreement: Agreement, table: str) -> Iterator[Row]:
         return
     if table == "reference":
         yield from agreement.against
+        return
+    if table == "outlines":
+        yield from agreement.outlines
         return
     rows = {
         "overall": _overall_rows,

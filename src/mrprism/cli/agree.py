@@ -49,6 +49,12 @@ def run(
             help="Also compare each rater with the references: those of dataset.json, or what was settled in the viewer."
         ),
     ] = None,
+    outline: Annotated[
+        bool,
+        typer.Option(
+            "--outline", help="Also how far outside the others' outline each rater draws, and how steadily."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what agreement.json holds.")] = False,
 ) -> None:
     """Measure how much the raters of a data set differ, and show it.
@@ -59,6 +65,7 @@ def run(
     - **pairs**: two raters, with Bland–Altman
     - **raters**: what each draws too much and too little, against the consensus of the others
     - **reference**: each rater against the references (with --reference)
+    - **outlines**: how far outside the others' outline each draws (with --outline)
     - **spread**: is this reader, or this model, within the readers' spread?
     - **cases**: the most disputed first
     - **sizes**: what each rater measured on each case
@@ -90,6 +97,7 @@ def run(
         pictures=pictures,
         with_training_cases=with_training_cases,
         reference=reference,
+        outline=outline,
     )
     tests = found.candidates
     if as_json:
@@ -104,6 +112,8 @@ def run(
         print(f"\n{said(part)}.")
     if found.against:
         _print_against(found, "the decisions" if reference == "decisions" else "the references")
+    if found.outlines:
+        _print_outlines(found)
     print(f"\n{out / PAGE}")
 
 
@@ -120,6 +130,19 @@ def _print_against(found: Agreement, what: str) -> None:
         table.add_row(row["structure"], row["rater"], str(row["cases"]), f"{row['dice']:.3f}", *shares)
     out = console()
     out.print(f"\nEach rater against {what}:")
+    out.print(table)
+
+
+def _print_outlines(found: Agreement) -> None:
+    from rich.table import Table
+
+    from mrprism.output.console import console
+
+    table = Table("structure", "rater", "cases", "draws", box=None, pad_edge=False)
+    for row in found.outlines:
+        table.add_row(row["structure"], row["rater"], str(row["cases"]), row["draws"])
+    out = console()
+    out.print("\nBeside the outline that the others show:")
     out.print(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,7 @@ def agree(
     pictures: int = 6,
     with_training_cases: bool = False,
     reference: str | None = None,
+    outline: bool = False,
 ) -> Agreement:
     """Measure how much the raters of a data set differ.
 
@@ -150,6 +151,8 @@ def agree(
         with_training_cases: Judge a model also on cases that it was trained or chosen on.
         reference: Also hold each rater against the references: "dataset", those its `dataset.json` names; "decisions",
             what people settled in the viewer.
+        outline: Also how far outside the others' outline each rater draws, and how steadily
+            (`mrprism.fusion.outline_table`); nothing if raters are anonymous.
 
     Raises:
         InputError: The data set is empty, no case was outlined by two raters, or none has the reference asked for.
@@ -169,6 +172,8 @@ def agree(
     models = [(path, masks_of(path, data, with_training_cases=with_training_cases)) for path in places]
     found = measure(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
     found = replace(found, against=against)
+    if outline:
+        found = replace(found, outlines=outlines_of(data, found, resamples, seed))
     tests = [
         test
         for path, masks in models
@@ -179,6 +184,15 @@ def agree(
     if out is not None:
         write_agreement(found, data, Path(out), candidates=tests, pictures=pictures)
     return replace(found, candidates=tuple(tests))
+
+
+def outlines_of(data: Any, found: Agreement, resamples: int, seed: int) -> tuple[dict[str, Any], ...]:
+    """How each rater draws beside the others: the rows of the outline model, and each in words."""
+    from mrprism.fusion.outline_table import outline_rows, tell
+
+    groups = [patient or name for patient, name in zip(found.patients, found.cases, strict=True)]
+    rows = outline_rows(data, found.task, groups, resamples=resamples, seed=seed)
+    return tuple({**asdict(row), "draws": tell(row)} for row in rows)
 
 
 def masks_of(path: Path, data: Dataset, *, with_training_cases: bool = False) -> CandidateMasks:

@@ -69,6 +69,8 @@ def outline_table(
             how = "none: never beside another rater"
             if patients == 1:
                 how = "none: one patient"
+            elif patients and not resamples:
+                how = "none: not asked for"
             elif patients:
                 drawn = [_place(values[_resample(members, patients, rng)]) for _ in range(resamples)]
                 low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
@@ -107,12 +109,15 @@ def tell(row: OutlineRow) -> str:
     return f"{text}, ± {row.spread:.1f} {row.unit}"
 
 
-def outline_rows(cases: Samples, task: Task, groups: Sequence[str]) -> list[OutlineRow]:
+def outline_rows(
+    cases: Samples, task: Task, groups: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> list[OutlineRow]:
     """The table of a data set: the outline model over all cases, or, if raters are anonymous, no rows.
 
     Args:
         cases: Read twice, one at a time.
         groups: The patient of each case.
+        resamples: Of the patients; 0: no intervals.
 
     Raises:
         InputError: No rater at all drew any structure of any case.
@@ -126,7 +131,9 @@ def outline_rows(cases: Samples, task: Task, groups: Sequence[str]) -> list[Outl
         drawn, fused = some_structures(cases[number], "outline", pooled, number)
         if fused is not None:
             displaced[number][:, drawn], pieces[number][:, drawn] = fused.displaced, fused.pieces
-    return outline_table(displaced, pieces, task.raters, task.structures, groups, pooled.unit)
+    return outline_table(
+        displaced, pieces, task.raters, task.structures, groups, pooled.unit, resamples=resamples, seed=seed
+    )
 
 
 def _place(values: Float[np.ndarray, "N 2"]) -> tuple[float, float]:

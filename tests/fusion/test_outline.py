@@ -285,6 +285,8 @@ def test_what_the_table_says():
     assert tell(row) == "1.3 mm outside (0.9 to 1.7), ± 0.8 mm"
     row = OutlineRow("disc", "ann", 9, "px", -0.5, -0.8, 0.1, 0.8, 0.7, 0.9, None, None, "")
     assert tell(row) == "0.5 px inside (-0.1 to 0.8), ± 0.8 px"
+    row = OutlineRow("disc", "ann", 9, "px", 0.1, -0.04, 0.2, 0.8, 0.7, 0.9, None, None, "")
+    assert tell(row) == "0.1 px outside (0.0 to 0.2), ± 0.8 px"
     assert tell(OutlineRow("disc", "ann", 0, "px", *[None] * 8, "none")) == "–"
 
 

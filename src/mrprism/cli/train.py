@@ -109,6 +109,9 @@ def run(
 ) -> int:
     """Train a method on a data set, and score its test cases. The result is a run folder.
 
+    Which method first: fused-label with label=auto where two or more named raters drew each image; mrprism-outline
+    where one did. The default, mrprism, also says whom it trusts on each image.
+
     Cases are split by patient into training, validation and test cases, unless the data set fixes it. Ctrl-C finishes
     the present step, saves and stops. A kill loses only the steps since the last checkpoint. On a CPU, a training that
     was stopped and resumed gives the same weights as one that was never stopped, if the libraries and the kind of
@@ -121,7 +124,7 @@ def run(
 
         mrprism train fundus --out runs/prism
 
-        mrprism train fundus --out runs/vote --method fused-label --option label=majority --backbone small
+        mrprism train fundus --out runs/auto --method fused-label --option label=auto --backbone small
 
         mrprism train ct --out runs/ct --plan auto
 

@@ -105,7 +105,8 @@ def tell(row: OutlineRow) -> str:
     text = f"{sign * row.outside:.1f} {row.unit} {side}"
     if row.outside_low is not None and row.outside_high is not None:
         low, high = sorted((sign * row.outside_low, sign * row.outside_high))
-        text += f" ({low + 0:.1f} to {high + 0:.1f})"
+        # a rounded -0.04 is no minus
+        text += f" ({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f})"
     return f"{text}, ± {row.spread:.1f} {row.unit}"
 
 

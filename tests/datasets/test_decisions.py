@@ -132,7 +132,7 @@ def test_whoever_goes_on_from_a_stroke_that_went_on_loses_nothing(eyes: Path) ->
     standing = decisions.standing("eye/1")["disc"]
     assert (standing.status, his.changed) == ("conflict", 45)
     assert [head.marked for head in standing.heads] == [49, 25]
-    with pytest.raises(InputError, match="'ann' painted on 'disc' of case 'eye/1' meanwhile"):
+    with pytest.raises(InputError, match="'ann' painted on 'disc' of case 'eye/1' in the meantime"):
         decisions.save("eye/1", "disc", "cy", base=[seen.id], status="final")
 
 

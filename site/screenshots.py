@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -41,7 +40,7 @@ def viewed(folder: Path, *options: str) -> Iterator[str]:
 def shot(
     browser: Any, address: str, name: str, *acts: str, size: dict[str, int] = DESK, light: bool = False
 ) -> None:
-    """A picture of the page after some acts, in 256 colours."""
+    """A picture of the page after some acts."""
     page = browser.new_page(viewport=size, color_scheme="light" if light else "dark")
     page.goto(address)
     page.wait_for_selector("body[data-ready=yes]", timeout=120_000)
@@ -51,8 +50,6 @@ def shot(
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     page.close()
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size // 1000} kB")
 
 

@@ -304,6 +304,10 @@ def test_who_hears_the_page_is_told_as_much(opened: Any, eyes: Path) -> None:
           .filter((e) => e.offsetParent && !(e.textContent.trim() && e.tagName === 'BUTTON') && !e.labels?.length && !e.getAttribute('aria-label') && !e.title)
           .map((e) => e.id || e.outerHTML)""")
         assert nameless == []
+        page.evaluate("$('theme').scrollIntoView()")
+        assert page.evaluate("document.documentElement.scrollTop + document.body.scrollTop") == 0, (
+            "what only a screen reader sees makes the page no longer"
+        )
         assert page.get_attribute("#picture", "aria-label") == "eye2; outlines of ann, bob, cy"
         page.keyboard.press("ArrowRight")
         until(page, "$('announced').textContent.startsWith('eye1.')")

@@ -4,7 +4,7 @@ Axes are treated alike, but for volumes of thick slices. Along an axis whose vox
 shortest side or longer, kernels have one voxel and nothing is halved, until halving the others has made voxels
 nearly cubes.
 
-Source: Isensee et al., "nnU-Net", Nature Methods 18, 2021, supplementary note 2, rules for anisotropic data.
+Source: after the topologies that Isensee et al., "nnU-Net", Nature Methods 18, 2021, choose for anisotropic data.
 """
 
 from __future__ import annotations

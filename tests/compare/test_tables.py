@@ -16,6 +16,7 @@ from mrprism.compare.candidates import TABLES, TableOfContents
 from mrprism.compare.figures import rater_tables
 from mrprism.compare.formats import escape, to_csv, to_latex, to_markdown
 from mrprism.compare.page import outlines_best, remarks
+from mrprism.compare.plan import Wanted, read_plan, write_plan
 from mrprism.compare.results import read_comparison
 from mrprism.compare.tables import Table, make_tables
 from mrprism.core.errors import InputError
@@ -217,7 +218,7 @@ def test_markdown_has_as_many_cells_as_columns(folder: Path) -> None:
 
 
 def test_only_tables_of_the_paper_have_a_number() -> None:
-    assert [TABLES[name].number for name in TABLES] == ["Table 1", "Table 2", "Table 3", "Table 4"]
+    assert [TABLES[name].number for name in TABLES] == ["Table 1", "Table 2", "Table 3", "Table 4", ""]
     assert TableOfContents("methods", "Methods", ()).number == ""
 
 
@@ -296,6 +297,28 @@ def test_several_answers_have_a_table_of_their_own_with_the_plain_nets(folder: P
     assert (folder / "spread.csv").is_file() and "GED" in (folder / "spread.tex").read_text()
     assert "| answers " in (folder / "spread.md").read_text()
     assert all(c.target != RATERS for c in the_table(folder).columns)
+
+
+def test_controls_stand_last_among_several_answers_and_compete_with_nobody(folder: Path) -> None:
+    """They know the raters' masks: the best number of the column is no winner."""
+    plan = read_plan(folder)
+    others = (*plan.others, Wanted(method="control"), Wanted(method="control", options={"of": "consensus"}))
+    write_plan(plan.model_copy(update={"others": others}), folder)
+    for seed in (0, 1):
+        again(folder, "crowd-layer", seed, more=answers(7, np.full(12, 0.3)))
+    for key, ged in (("control", 0.0), ("control-of=consensus", 0.4)):
+        rows = [row._replace(reads="masks") for row in answers(7, np.full(12, ged))]
+        make_run(folder, key, 0, flat(BASE), reads="masks", more=rows)
+    table = the_table(folder, "spread")
+    lines = {line.label: line for line in table.structures[0].lines}
+    controls = ["The raters themselves (a control)", "One consensus, repeated (a control)"]
+    assert list(lines)[-2:] == controls
+    assert cell(table, controls[0], RATERS, "ged").mean == 0
+    assert not any(lines[label].competes for label in controls)
+    assert not cell(table, controls[0], RATERS, "ged").best
+    assert not table.masks
+    page = write_comparison(folder)[0].read_text()
+    assert "compete with nobody: the raters themselves are the best that can be" in page
 
 
 @pytest.mark.parametrize(("count", "bold"), [(5, True), (20, False)])

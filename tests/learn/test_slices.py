@@ -122,6 +122,8 @@ def test_a_slice_is_kept_once_and_the_undrawn_ones_if_wanted() -> None:
     assert len(everything) == 7  # the two empty slices were looked at, too
     assert everything[0].image.shape == (3, 16, 16)
     drawn = SliceCases(given, ["scan0"], 16, Slicing("z", neighbours=1, drawn_only=True))
+    every = drawn.every_slice()  # as a network meets them when it predicts
+    assert len(every) == 7 > len(drawn) and every.every_slice() is every
     assert [case.name[-1] for case in drawn] == ["1", "2", "3", "4", "5"]
     assert len(drawn._spools["image"]) == 7  # slices 0 and 6 as neighbours
     assert np.array_equal(drawn[0].image, everything[1].image)

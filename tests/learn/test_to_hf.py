@@ -32,6 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_has_the_layout_and_answers_as_the_run_does(trained: Path) -> None:
     assert sorted(file.name for file in (trained / "model").iterdir()) == [
         "README.md",
+        "calibration.json",
         "config.json",
         "model.safetensors",
     ]
@@ -103,7 +104,7 @@ def test_an_edited_config_is_refused(trained: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--to", "hf", "--raters", "staple"], "--raters and --soft belong to masks"),
+        (["--to", "hf", "--raters", "staple"], "--raters, --soft and --labels belong to masks"),
         (["--to", "hf", "--licence", "a b\nc"], "expected a short name such as cc-by-4.0"),
         (["--to", "onnx", "--licence", "mit"], "--licence belongs to a model"),
     ],
@@ -146,9 +147,12 @@ def test_a_name_is_fetched_once_and_then_read_from_here(
     image = str(trained / "data/images/case0000.png")
     words = ["predict", "hf:anna/discs", image, "--device", "cpu"]
     assert call([*words, "--out", str(tmp_path / "a")]) == 0
-    assert hub == [f"/anna/discs/resolve/main/{file}" for file in ("config.json", "model.safetensors")]
+    assert hub == [
+        f"/anna/discs/resolve/main/{file}"
+        for file in ("config.json", "model.safetensors", "calibration.json")
+    ]
     assert call([*words, "--out", str(tmp_path / "b")]) == 0
-    assert len(hub) == 2, "nobody is asked again"
+    assert len(hub) == 3, "nobody is asked again"
     ours = tmp_path / "ours"
     mrprism.predict(trained / "run", [image], ours, device="cpu")
     for file in ("probability_cup.png", "mask_disc.png"):

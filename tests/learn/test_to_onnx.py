@@ -111,7 +111,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     run = run_of(tmp_path / "run", "fused-label")
     out = str(tmp_path / "onnx")
     assert call(["export", str(run.path), "--to", "onnx", "--out", out, "--raters", "staple"]) == 2
-    assert "--raters and --soft belong to masks" in capsys.readouterr().err
+    assert "--raters, --soft and --labels belong to masks" in capsys.readouterr().err
     assert call(["export", str(tmp_path / "none"), "--to", "onnx", "--out", out]) == 2
     assert "is not a run folder" in capsys.readouterr().err
     assert call(["export", str(run.path), "--to", "onnx", "--out", out, "--json"]) == 0

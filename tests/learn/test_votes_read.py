@@ -141,6 +141,33 @@ def test_what_was_learned_is_applied() -> None:
     assert calibration(8).apply(Prediction(probability=probability), 0.8).outer is not None
 
 
+def test_at_another_size_half_a_training_pixel_is_added() -> None:
+    """A mask is known to half a pixel of the size it was measured at; at that very size nothing is added."""
+    marked = np.zeros((1, 32, 32), np.float32)
+    marked[0, 12:20, 12:20] = 1
+    fine = marked.repeat(4, axis=1).repeat(4, axis=2)
+    same = calibration().model_copy(update={"pixel": 1 / 32})
+    for probability, more in ((marked, 0), (fine, 2)):  # a quarter of 1/32 is a pixel of 128
+        without = calibration().apply(Prediction(probability=probability))
+        found = same.apply(Prediction(probability=probability))
+        middle = probability.shape[-1] // 2
+        assert found.outer[0, middle].sum() == without.outer[0, middle].sum() + 2 * more
+        assert found.inner[0, middle].sum() == without.inner[0, middle].sum() - 2 * more
+
+
+def test_a_coverage_that_patients_cannot_promise_is_refused() -> None:
+    calibration(9).check(0.9, "run")
+    with pytest.raises(
+        InputError, match="run was calibrated on 9 patients, and outlines that hold for 95 % of patients"
+    ):
+        calibration(9).check(0.95, "run")
+    with pytest.raises(InputError, match=r"need 19; expected a coverage of at most 0.9"):
+        calibration(9).check(0.95, "run")
+    for wrong in (0.2, 1.0, 1.5):
+        with pytest.raises(InputError, match=r"expected at least 0.5 and less than 1"):
+            calibration(9).check(wrong, "run")
+
+
 def test_far_from_what_is_marked_nothing_changes() -> None:
     """A small probability beside an outline is a vote or two, in plain background it is nothing."""
     probability = np.full((1, 100, 100), 0.02, np.float32)
@@ -212,6 +239,46 @@ def test_training_ends_with_what_validation_cases_say(made: Path, tmp_path: Path
             "probability",
             "calibrated",
         }
+
+
+def test_another_coverage_or_calibration_is_predicted_anew_and_said(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    image = next((made / "squares").glob("**/images/*.png"), None) or next((made / "squares").rglob("*.png"))
+    skipped: list[bool] = []
+
+    def again(**more: float) -> str:
+        predict_files(
+            tmp_path / "run", [image], tmp_path / "out", each=lambda _, s: skipped.append(s), **more
+        )  # type: ignore[arg-type]
+        return capsys.readouterr().err
+
+    assert again() == "" and again() == ""
+    assert (
+        "1 image in" in (said := again(coverage=0.6)) and "another coverage, and are predicted anew" in said
+    )
+    assert again(coverage=0.6) == ""
+    file = tmp_path / "run/calibration.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps(kept | {"cases": kept["cases"] + 1}))
+    assert "another calibration" in again(coverage=0.6)
+    assert skipped == [False, True, False, True, False]
+    about = json.loads(next((tmp_path / "out").glob("*/prediction.json")).read_text())
+    assert about["learned"]["coverage"] == 0.6
+    file.unlink()
+    with pytest.raises(InputError, match="was not calibrated"):
+        again(coverage=0.6)
+
+
+def test_a_model_that_is_handed_on_keeps_what_validation_cases_taught(made: Path, tmp_path: Path) -> None:
+    from mrprism.learn.to_hf import export_model
+
+    export_model(made / "run", tmp_path / "model")
+    ours, theirs = load(made / "run"), load(tmp_path / "model")
+    assert ours.calibration is not None and theirs.calibration is not None
+    assert theirs.calibration.structures == ours.calibration.structures
+    assert "case" not in (tmp_path / "model/calibration.json").read_text().replace('"cases"', "")
 
 
 def test_what_belongs_to_other_weights_is_refused(made: Path, tmp_path: Path) -> None:

@@ -167,3 +167,18 @@ def test_coverage_by_hand() -> None:
     assert coverage(np.stack([LEFT, wide]), np.stack([NONE, wide])) == pytest.approx(1 / 3)
     assert coverage(np.stack([NONE, np.ones(4, bool)]), np.stack([NONE, wide])) == 1
     assert coverage(LEFT[None], np.stack([wide, wide])) == 1  # nothing is disputed
+
+
+def test_many_draws_are_paired_without_a_matrix_of_their_common_multiple(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The best transport of whole numbers is a pairing: both ways give one number, and 97 of 89 are no 8633 squared."""
+    draw = np.random.default_rng(5)
+    draws, masks = draw.random((7, 6, 6)) > 0.5, draw.random((4, 6, 6)) > 0.5
+    paired = hm_iou(draws, masks)
+    monkeypatch.setattr("mrprism.metrics.diversity.MOST_REPEATED", 1)
+    assert hm_iou(draws, masks) == pytest.approx(paired, abs=1e-9)
+    monkeypatch.undo()
+    many, others = draw.random((97, 3, 3)) > 0.5, draw.random((89, 3, 3)) > 0.5
+    assert 0 < hm_iou(many, others) <= 1
+    assert hm_iou(many, many) == 1

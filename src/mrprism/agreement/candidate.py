@@ -86,14 +86,14 @@ def candidate_folder(
     if not folder.is_dir():
         raise InputError(f"no folder '{folder}'; expected masks of a model, or a data set with one rater")
     readers: dict[str, Callable[[Geometry | None], np.ndarray]] = {}
-    beside = _Masks(folder)
+    beside = NamedFiles(folder)
     places: dict[str, Path] = {}
     taken: list[Path] = []
     within = {spoken(part.name): part for part in sorted(folder.iterdir()) if part.is_dir()}
     for case in cases:
         exact = folder / case
         places[case] = exact if exact.is_dir() else within.get(spoken(case), exact)
-        inside = _Masks(places[case])
+        inside = NamedFiles(places[case])
         files: list[Path] = []
         for structure in structures:
             names = [(inside, f"mask_{structure}"), (inside, structure), (beside, f"{case}_{structure}")]
@@ -190,8 +190,8 @@ def _masks_of(dataset: Cases, index: int, lies: Geometry | None) -> np.ndarray:
     return np.stack([_placed(mask, lies) for mask in masks])
 
 
-class _Masks:
-    """The masks of a folder by name; as it is written, else as it is spoken."""
+class NamedFiles:
+    """The pictures of a folder by name; as it is written, else as it is spoken."""
 
     def __init__(self, folder: Path) -> None:
         self._written: dict[str, Path] = {}
@@ -206,8 +206,11 @@ class _Masks:
                     )
                 self._spoken[spoken(name)].add(name)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
     def of(self, name: str) -> Path | None:
-        """The mask of this name, if there is one.
+        """The picture of this name, if there is one.
 
         Raises:
             InputError: Two names differ from it in case, blanks or the form of an accent only.

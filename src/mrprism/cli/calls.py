@@ -309,6 +309,8 @@ def export(
     *,
     raters: str = "each",
     soft: bool = False,
+    labels: str = "masks",
+    split_seed: int = 0,
     licence: str = "",
 ) -> Exported | ExportedNetwork | ExportedModel:
     """Hand on masks, every rater's own or one consensus, to other tools; or a run as ONNX or for a hub of models.
@@ -319,6 +321,8 @@ def export(
         out: A folder that does not exist or is empty.
         raters: "each", or the name of a fusion.
         soft: For nnunet and a fusion: its probabilities, too.
+        labels: "masks"; or for nnunet "votes": how many raters mark a pixel, as ordered regions.
+        split_seed: With votes: of the split, as `compare` draws it where the data set does not fix one.
         licence: For hf: under which the model may be used, such as "cc-by-4.0".
 
     Raises:
@@ -329,20 +333,30 @@ def export(
     if licence and to != "hf":
         raise InputError(f"--licence belongs to a model that is handed on with --to hf, not to {to}")
     if to == "hf":
-        if raters != "each" or soft:
-            raise InputError("--raters and --soft belong to masks; hf hands on a run")
+        if raters != "each" or soft or labels != "masks":
+            raise InputError("--raters, --soft and --labels belong to masks; hf hands on a run")
         from mrprism.learn.to_hf import export_model
 
         return export_model(source, out, licence=licence)  # type: ignore[arg-type]
     if to == "onnx":
-        if raters != "each" or soft:
-            raise InputError("--raters and --soft belong to masks; onnx hands on the network of a run")
+        if raters != "each" or soft or labels != "masks":
+            raise InputError(
+                "--raters, --soft and --labels belong to masks; onnx hands on the network of a run"
+            )
         from mrprism.learn.to_onnx import export_network
 
         return export_network(source, out)  # type: ignore[arg-type]
     if to not in TARGETS:
         raise unknown("target", to, [*TARGETS, "onnx", "hf"])
-    return export_dataset(opened(source), to, named(out), raters=raters, soft=soft)  # type: ignore[arg-type]
+    return export_dataset(
+        opened(source),  # type: ignore[arg-type]
+        to,
+        named(out),
+        raters=raters,
+        soft=soft,
+        labels=labels,
+        split_seed=split_seed,
+    )
 
 
 def view(

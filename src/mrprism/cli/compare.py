@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mrprism.cli.completion import backbones, compared
+from mrprism.cli.completion import backbones, compared, protocols
 from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,10 +23,32 @@ def run(
         str,
         typer.Option(
             autocompletion=compared,
-            help="table1, table2, table3, table4, all; or names of methods with commas between, with options if you "
+            help="table1, table2, table3, table4, distributions, all; or names of methods with commas between, with options if you "
             "like: mrnet,mrprism:recurrences=4.",
         ),
     ] = "table1",
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NAME=FOLDER",
+            help="Answers of another tool as a row: masks, probabilities or draws of every test case. May be given "
+            "several times.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=protocols,
+            help="A named protocol that fixes split, size, draws and metrics: lidc-v1, lidc-matting.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Outlines drawn of each case by methods that draw; unless told each method's own number."
+        ),
+    ] = None,
     seeds: Annotated[
         str,
         typer.Option(help="Seeds with commas between, such as 0,1,2; each method is trained once for each."),
@@ -92,6 +114,11 @@ def run(
     PDF, and the run folders. After an interruption, give the same command again: finished runs are kept, the others go
     on from their checkpoints. You can add other methods and seeds to OUT later, but not another budget.
 
+    --with NAME=FOLDER lays the answers of any other tool beside them: FOLDER holds for every test case and
+    structure a mask (CASE_STRUCTURE.png or CASE/mask_STRUCTURE.png), a probability
+    (CASE/probability_STRUCTURE.png) or several draws (CASE/draws/draw0_STRUCTURE.png), at the size of the
+    case. They are scored, tested and pictured as runs are.
+
     The exit code is 1 if a run failed or collapsed: a network whose answer is constant, or empty on all
     test cases, keeps its line but is out of the ranking.
 
@@ -100,6 +127,8 @@ def run(
         mrprism compare fundus --out comparison --methods table1 --seeds 0,1,2
 
         mrprism compare ct --out volumes --methods mrprism,fused-label --plan auto
+
+        mrprism compare fundus --out comparison --methods table1 --with nnU-Net=predictions
 
         mrprism compare fundus --out quick --methods mrprism,mrnet --epochs 20 --size 64 --backbone small
     """
@@ -131,6 +160,9 @@ def run(
         dataset,
         out,
         methods=methods,
+        rows=rows or (),
+        protocol=protocol,
+        draws=draws,
         seeds=numbers,
         budget=_budget(
             **length, size=size, backbone=backbone, learning_rate=learning_rate, schedule=schedule, slices=slices,

@@ -97,8 +97,15 @@ def _scenarios() -> Iterable[str]:
     return SCENARIOS
 
 
+def _protocols() -> Iterable[str]:
+    from mrprism.compare.protocols import PROTOCOLS
+
+    return PROTOCOLS
+
+
 kinds, methods, fusions = _of(_kinds), _of(_methods), _of(_fusions)
 targets, scenarios = _of(_targets), _of(_scenarios)
 masks_of = _of(lambda: ["each", "decisions", *_fusions()])
-compared = _of(lambda: ["table1", "table2", "table3", "table4", "all", *_methods()])
+compared = _of(lambda: ["table1", "table2", "table3", "table4", "distributions", "all", *_methods()])
+protocols = _of(_protocols)
 backbones = _of(lambda: ["small", "resnet18", "resnet34"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,16 @@ def run(
     soft: Annotated[
         bool, typer.Option("--soft", help="For nnunet and a fusion: also write its probabilities, in softTr.")
     ] = False,
+    labels: Annotated[
+        Literal["masks", "votes"],
+        typer.Option(help="For nnunet: masks, or votes, how many raters mark a pixel, as ordered regions."),
+    ] = "masks",
+    split_seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="With --labels votes: of the split, as mrprism compare draws it where none is fixed."
+        ),
+    ] = 0,
     licence: Annotated[
         str, typer.Option(help="For hf: the licence under which others may use the model, such as cc-by-4.0.")
     ] = "",
@@ -48,7 +58,8 @@ def run(
 
     Masks are every rater's own, or one consensus.
 
-    - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, on which nnU-Net can train
+    - **nnunet**: nnU-Net v2; labelsTr_RATER, or labelsTr for a fusion, on which nnU-Net can train; with
+      --labels votes the number of raters as ordered regions, and the test cases in imagesTs
     - **bids**: BIDS derivatives, desc-RATER
     - **nifti**, **png**, **tiff**: images/ and RATER/STRUCTURE/
     - **seg-nrrd**: 3D Slicer segmentations of volumes
@@ -68,6 +79,8 @@ def run(
 
         mrprism export fundus --to nnunet --raters staple --out Dataset501_Fundus
 
+        mrprism export fundus --to nnunet --labels votes --out Dataset503_Votes
+
         mrprism export fundus --to nnunet --raters decisions --out Dataset502_Settled
 
         mrprism export runs/prism --to onnx --out prism-onnx
@@ -77,7 +90,9 @@ def run(
     from mrprism.cli.calls import export
     from mrprism.layouts.writers import Exported
 
-    made = export(source, to, out, raters=raters, soft=soft, licence=licence)
+    made = export(
+        source, to, out, raters=raters, soft=soft, labels=labels, split_seed=split_seed, licence=licence
+    )
     if not isinstance(made, Exported):
         if to == "hf":
             _say_model(made, as_json)  # type: ignore[arg-type]

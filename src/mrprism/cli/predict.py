@@ -32,6 +32,13 @@ def run(
             help="For methods that draw: how many outlines of each image; by default as many as at training."
         ),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of patients for whom inner and outer outlines hold, such as 0.95; unless told 0.9, where the "
+            "validation cases suffice."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print as JSON which folders were written.")
     ] = False,
@@ -40,7 +47,8 @@ def run(
 
     It makes a folder for each image. The folder holds the probability and the mask of every structure, and the calibrated
     probability if the run has one. If the method gives them, it also holds what each rater would have drawn, the
-    confidence in each rater, and every recurrence. All have the image's own size and geometry. PNG and JPEG give PNG (probabilities 16 bit, 65535 is 1), TIFF gives TIFF.
+    confidence in each rater, and every recurrence. If the run had enough validation patients, there are an inner and an outer
+    outline, which hold for a stated share of patients (--coverage). All have the image's own size and geometry. PNG and JPEG give PNG (probabilities 16 bit, 65535 is 1), TIFF gives TIFF.
     NIfTI, NRRD and DICOM give .nii.gz. Images that are done already are skipped.
 
     Volumes are predicted slice by slice, as the run was trained. This uses temporary files (some gigabytes for a large
@@ -51,6 +59,8 @@ def run(
         mrprism predict runs/prism photos/*.png --out outlines
 
         mrprism predict runs/ssn photos --out outlines --draws 50
+
+        mrprism predict runs/prism photos --out outlines --coverage 0.95
 
         mrprism predict runs/ct scan.nii.gz series/ --window -160:240 --out outlines
 
@@ -68,7 +78,7 @@ def run(
     if (note := Run.open(run).config.note) is not None:
         print(f"note: {note}", file=sys.stderr)
     folders = predict_files(
-        run, files, out, window=parse_window(window), device=device, draws=draws, each=each
+        run, files, out, window=parse_window(window), device=device, draws=draws, coverage=coverage, each=each
     )
     if as_json:
         print(json.dumps([str(folder) for folder in folders]))

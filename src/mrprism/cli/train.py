@@ -117,8 +117,8 @@ def run(
     was stopped and resumed gives the same weights as one that was never stopped, if the libraries and the kind of
     machine are the same.
 
-    All methods learn from volumes as they are but mrprism-outline, mrnet, diagnosis-first, agnet, posal, beal and
-    diagnosis-first-fusion, which take their slices (--slices).
+    All methods learn from volumes as they are but mrprism-outline, mrnet, diagnosis-first, agnet, posal, beal, ccdm
+    and diagnosis-first-fusion, which take their slices (--slices).
 
     Examples:
 

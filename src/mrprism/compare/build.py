@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ from mrprism.compare import figures, launch
 from mrprism.compare.candidates import choose
 from mrprism.compare.formats import to_csv, to_latex, to_markdown
 from mrprism.compare.launch import On, Submit
+from mrprism.compare.outside import check_names, find_rows, keep_row, outside, score_row
 from mrprism.compare.page import note as note_under
 from mrprism.compare.page import render
 from mrprism.compare.paper import write_figures
 from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, read_plan, write_plan
+from mrprism.compare.protocols import protocol_of
 from mrprism.compare.results import Comparison, read_comparison
 from mrprism.compare.sweep import sweep
 from mrprism.compare.tables import Table, make_tables
@@ -27,6 +29,7 @@ from mrprism.core.files import plain_file
 from mrprism.core.rows import Rows
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.keep import keep_dataset
+from mrprism.learn.predictor import MOST_DRAWS
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in
@@ -66,6 +69,9 @@ def compare(
     out: str | Path,
     *,
     methods: str = "table1",
+    rows: Sequence[str] | Mapping[str, str | Path] = (),
+    protocol: str | None = None,
+    draws: int | None = None,
     seeds: Sequence[int] = (0,),
     budget: Budget | None = None,
     jobs: int | None = None,
@@ -83,6 +89,10 @@ def compare(
         dataset: A data set, or its path. One in memory, or a part of one, is written to `out`/data for the runs.
         methods: "table1" ... "table4", "all", or methods with commas between, each with options if
             wanted, as in "mrnet,mrprism:recurrences=4".
+        rows: Answers of other tools to stand in the tables, name to folder or as "NAME=FOLDER"; which files are looked
+            for says `mrprism.compare.answers`. They are read and scored before anything is trained.
+        protocol: A name of `mrprism.compare.protocols.PROTOCOLS`, which fixes split, size, draws and metrics.
+        draws: Outlines drawn by methods that draw; None: as the protocol says, else each method's own number.
         jobs: Runs side by side; None: one a GPU, or one for every four cores.
         on: "local": processes of this machine; "ray": tasks of a Ray cluster.
 
@@ -97,15 +107,26 @@ def compare(
     jobs = None if jobs is None else given.whole(jobs, "--jobs", -(10**9))
     if on not in ("local", "ray"):
         raise unknown("place to run on", on, ("local", "ray"))
+    if draws is not None and not 1 <= draws <= MOST_DRAWS:
+        raise InputError(f"the number of draws is {draws}; expected 1 to {MOST_DRAWS}")
     given.one_of(methods, str, 'methods as one text, such as "mrnet,mrprism:recurrences=4"')
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {jobs}")
     if not seeds:
         raise InputError("a comparison needs at least one seed")
     choice = choose(methods)
+    elsewhere = outside(rows)
     data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     whole = data.path is not None and data.manifest is not None and len(data) == len(data.manifest.cases)
-    new = make_plan(data, budget or Budget(), choice, seeds, (), None if whole else out / DATA)
+    budget, kept_at = budget or Budget(), None if whole else out / DATA
+    if (fixed := protocol_of(protocol)) is None:
+        new = make_plan(data, budget, choice, seeds, (), kept_at).model_copy(update={"draws": draws})
+    else:
+        draws, budget = fixed.number_of_draws(draws), fixed.budget(budget)
+        split = fixed.split(data, budget.split_seed)
+        new = make_plan(data, budget, choice, seeds, (), kept_at, split)
+        new = new.model_copy(update={"protocol": fixed.name, "draws": draws})
+        new = new.model_copy(update={"apart": tuple(fixed.apart(data, new))})
     remove_leftovers(out)
     if plain_file(out / FILE).is_file():
         plan = join(read_plan(out), new, out)
@@ -114,11 +135,18 @@ def compare(
             raise InputError(f"{out} already holds files that are not a comparison: name another folder")
         plan = new.model_copy(update={"shown": pick_shown(data, new)})
     _check_any(plan, choice.candidates(plan.has_reference))
+    check_names(elsewhere, plan.candidates())
+    answers = find_rows(elsewhere, plan, data)
+    scored = [score_row(name, folder, answers[name], plan, data) for name, folder in elsewhere.items()]
+    folders = {name: str(folder.resolve()) for name, folder in elsewhere.items()}
+    plan = plan.model_copy(update={"outside": {**plan.outside, **folders}})
     if not whole:
         keep_dataset(data, out / DATA)
     for key in sorted(new.impossible):
         _say(f"left out: {new.impossible[key]}", quiet)
     write_plan(plan, out)
+    for row in scored:
+        keep_row(row, plan, out)
     work = jobs_of(plan, out, choice.candidates(plan.has_reference), new.seeds, device)
     side_by_side = jobs or launch.default_jobs(device)
     with _place(on, jobs, side_by_side, device) as submit:

@@ -15,6 +15,7 @@ from mrprism.metrics.scores import FINAL
 from mrprism.report.reading import LABELS, METHOD_NAMES
 
 Given = Literal["image", "masks"]  # of a run's scores: those from images alone, or the others
+OUTSIDE = "with"  # the method of a row that another tool's answers make; its name is an option
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ class Candidate:
     @property
     def deterministic(self) -> bool:
         """Whether every seed would give the same."""
-        return self.method in ("fuse", "control")  # whose draws are seeded by case
+        return self.method in ("fuse", "control", OUTSIDE)  # the draws of controls are seeded by case
+
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether it is no method of ours, but answers of another tool."""
+        return self.method == OUTSIDE
 
     @property
     def ceiling(self) -> bool:
@@ -54,6 +60,7 @@ class Slot:
     label: str
     recurrence: str = FINAL  # "each": a line for every recurrence
     given: Given = "image"
+    control: bool = False  # beside methods that saw less: it competes with nobody
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class TableOfContents:
     title: str
     slots: tuple[Slot, ...]
     remark: str = ""
+    beside: tuple[Candidate, ...] = ()  # controls, which stand in the table of several answers alone
 
     @property
     def number(self) -> str:
@@ -84,6 +92,8 @@ def _text(value: Any) -> str:
 
 def _label(candidate: Candidate) -> str:
     options = dict(candidate.options)
+    if candidate.method == OUTSIDE:
+        return str(options["name"])
     if candidate.method == "fused-label" and "label" in options:
         label = str(options.pop("label"))
         name = LABELS.get(label, f"U-Net on {label.removeprefix('rater:')}")
@@ -109,6 +119,10 @@ _LABELS = {
     "max-mig-forecaster": "Max-MIG forecaster",
     "diagnosis-first-fusion": "Diagnosis-first fusion",
     "mc-dropout": "MC dropout",
+    "control": "The raters themselves (a control)",
+    "control-of=consensus": "One consensus, repeated (a control)",
+    "control-of=noise": "Pixel noise of the soft vote (a control)",
+    "prob-unet-hierarchical=true": "Hierarchical probabilistic U-Net",
     "beal": "BEAL",
     "agnet": "AGNet",
     "posal": "pOSAL",
@@ -205,6 +219,33 @@ TABLES = {
             "How confidence enters ConP, and which losses DivP has, with confidence read at each pixel as in the "
             "paper. MrPrism as it comes has attention and the multi-head loss, and counts its confidence.",
         ),
+        TableOfContents(
+            "distributions",
+            "Methods that give several answers",
+            (
+                _slot("deep-ensemble"),
+                _slot("mc-dropout"),
+                _slot("label-sampling"),
+                _slot("multiple-hypotheses"),
+                _slot("ssn"),
+                _slot("ssn", "SSN, rank 0 (a control)", rank=0),
+                _slot("ssn-flow"),
+                _slot("prob-unet"),
+                _slot("prob-unet", hierarchical=True),
+                _slot("phiseg"),
+                _slot("mose"),
+                _slot("ccdm"),
+                _slot("pionono"),
+                _slot("d-persona"),
+            ),
+            "Their mean answer, beside networks that give one. How their answers spread is in the table of several "
+            "answers. SSN of rank 0 lets each pixel vary by itself: a control that has to lose there.",
+            (
+                Candidate("control"),
+                Candidate("control", {"of": "consensus"}),
+                Candidate("control", {"of": "noise"}),
+            ),
+        ),
     )
 }  # fmt: skip
 
@@ -225,6 +266,7 @@ class Choice:
         if any(fuses(candidate) for candidate in self.others):
             always += FUSIONS
         listed = [slot.candidate for name in self.tables for slot in TABLES[name].slots]
+        listed += [candidate for name in self.tables for candidate in TABLES[name].beside]
         found = {candidate.key: candidate for candidate in [*always, *listed]}
         there = {_whole(candidate) for candidate in found.values()}
         return [*found.values(), *(other for other in self.others if _whole(other) not in there)]
@@ -232,6 +274,8 @@ class Choice:
 
 def _whole(candidate: Candidate) -> str:
     """A candidate with every option there is: one by its defaults and one that is told them are the same."""
+    if candidate.made_elsewhere:
+        return candidate.key
     parameters = inspect.signature(method_class(candidate.method)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     return Candidate(candidate.method, {**defaults, **candidate.options}).key
@@ -239,6 +283,8 @@ def _whole(candidate: Candidate) -> str:
 
 def fuses(candidate: Candidate) -> bool:
     """Whether it is also scored with the masks of the cases at hand."""
+    if candidate.made_elsewhere:
+        return False
     method = method_class(candidate.method)
     return method.reads == "masks" or hasattr(method, "fuse_given")
 
@@ -257,7 +303,9 @@ def choose(methods: str) -> Choice:
     for word in words:
         if word == "all":
             tables += TABLES
-            listed = {slot.candidate.method for table in TABLES.values() for slot in table.slots}
+            listed = {slot.candidate.method for table in TABLES.values() for slot in table.slots} | {
+                "control"
+            }
             others += [Candidate(name) for name in METHODS if name not in {*listed, "fused-label", "fuse"}]
         elif word in TABLES:
             tables.append(word)
@@ -269,6 +317,7 @@ def choose(methods: str) -> Choice:
 def _unlike(others: Sequence[Candidate], tables: Iterable[str]) -> list[Candidate]:
     """Those that no table has, and that are not there anyway, each once."""
     seen = {_whole(slot.candidate) for name in tables for slot in TABLES[name].slots}
+    seen |= {_whole(candidate) for name in tables for candidate in TABLES[name].beside}
     seen |= {_whole(candidate) for candidate in (*PLAIN, CEILING)}
     found = []
     for candidate in others:

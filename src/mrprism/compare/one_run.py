@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from mrprism.compare.plan import Cost, Job
 from mrprism.datasets import Dataset, open_dataset
+from mrprism.datasets.split import SPLITS
 from mrprism.learn.cost import milliseconds, peak_memory_mib, thread_count
 from mrprism.learn.evaluate import evaluate
 from mrprism.learn.predictor import Predictor, load
@@ -48,10 +49,14 @@ def do(job: Job) -> None:
         job.check(Run.open(job.run))
         return
     dataset = open_dataset(job.dataset_path)
+    if job.divided:
+        sides = {name: side for side in SPLITS for name in getattr(job, side)}
+        dataset = dataset.divided(sides)
     run = _trained(job, dataset)
     memory = peak_memory_mib(job.device)
-    evaluate(run, dataset, device=job.device)
-    predictor = load(run, job.device)
+    draws = job.draws if load(run, "cpu").method.draws is not None else None
+    evaluate(run, dataset, device=job.device, draws=draws)
+    predictor = load(run, job.device, draws)
     _keep_shown(predictor, dataset, job.shown)
     cost = Cost(
         milliseconds=milliseconds(predictor, [dataset[name] for name in job.test[:5]]),

@@ -13,6 +13,7 @@ from mrprism import __version__
 from mrprism.compare import figures
 from mrprism.compare.candidates import Given
 from mrprism.compare.formats import explanation
+from mrprism.compare.protocols import said_of
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against
 from mrprism.compare.tables import Column, Table
@@ -85,7 +86,12 @@ def _how_many(comparison: Comparison) -> str:
 
 def results_of(tables: Sequence[Table], given: Given) -> list[Result]:
     """Every method with such scores, in the order of the tables, the ceiling last."""
-    lines = [line for table in tables for line in table.structures[0].lines if line.entry is not None]
+    lines = [
+        line
+        for table in tables
+        for line in table.structures[0].lines
+        if line.entry is not None and (table.masks or line.reads == "image")  # a control has no picture
+    ]
     found = dict.fromkeys(line.result for line in lines if (line.reads == "image") == (given == "image"))
     return sorted(found, key=lambda result: result.candidate.ceiling)
 
@@ -198,6 +204,13 @@ def remarks(comparison: Comparison) -> list[str]:
     waiting = [r for r in comparison.results.values() if not r.runs and not r.failed and not r.impossible]
     if waiting:
         said.append(f"Not trained yet: {', '.join(r.candidate.label for r in waiting)}.")
+    said += said_of(comparison.plan)
+    if made := list(comparison.plan.outside):
+        their = "its" if len(made) == 1 else "their"
+        said.append(
+            f"{', '.join(made)} {'was' if len(made) == 1 else 'were'} made by another tool with a budget of {their} own; "
+            "whether the test cases were seen there is not known here."
+        )
     patients = len(set(comparison.groups.values()))
     if 0 < patients < ENOUGH:
         said.append(f"{too_few(patients)}: nothing is bold.")

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mrprism import __version__
-from mrprism.compare.candidates import Candidate, Choice
+from mrprism.compare.candidates import OUTSIDE, Candidate, Choice
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.datasets import Dataset
 from mrprism.datasets.dataset import need_images
-from mrprism.datasets.split import split_dataset
+from mrprism.datasets.split import Split, split_dataset
 from mrprism.images.slicing import Plane
 from mrprism.learn import plan as how
 from mrprism.learn.methods import check_needs, method_class
@@ -97,16 +97,25 @@ class Plan(BaseModel):
     others: tuple[Wanted, ...] = ()
     shown: tuple[str, ...] = ()  # test cases that pictures are made of
     impossible: dict[str, str] = Field(default_factory=dict)  # candidate: why it cannot run
+    outside: dict[str, str] = Field(
+        default_factory=dict
+    )  # rows of other tools: name, folder of their answers
+    protocol: str | None = None  # see `mrprism.compare.protocols`
+    draws: int | None = Field(default=None, ge=1)  # of methods that draw; None: each its own number
+    apart: tuple[str, ...] = ()  # why rows are not of the kind that the protocol's published ones are
 
     @property
     def choice(self) -> Choice:
         """What was asked for, by this call and those before."""
-        return Choice(self.tables, tuple(Candidate(o.method, o.options) for o in self.others))
+        others = [Candidate(o.method, o.options) for o in self.others]
+        return Choice(self.tables, (*others, *(Candidate(OUTSIDE, {"name": name}) for name in self.outside)))
 
     def candidates(self) -> list[Candidate]:
         return self.choice.candidates(self.has_reference)
 
     def seeds_of(self, candidate: Candidate) -> tuple[int, ...]:
+        if candidate.made_elsewhere:
+            return (0,)
         return self.seeds[:1] if candidate.deterministic else self.seeds
 
 
@@ -117,11 +126,13 @@ def make_plan(
     seeds: Sequence[int],
     shown: Sequence[str],
     path: Path | None = None,
+    split: Split | None = None,
 ) -> Plan:
     """Settle what runs and what cannot.
 
     Args:
         path: Where the runs, which are processes of their own, will find these cases, if not where they are.
+        split: None: as a training divides them.
 
     Raises:
         InputError: A setting is wrong, a method has no such option, or nothing can run.
@@ -130,7 +141,7 @@ def make_plan(
     path = path or dataset.path
     if path is None:
         raise InputError("a comparison needs a data set on disk, because its runs are processes of their own")
-    split = split_dataset(dataset, budget.split_seed)
+    split = split or split_dataset(dataset, budget.split_seed)
     has_reference = all(dataset.referenced[name] for name in split.train)
     diagnoses = dataset.diagnoses
     has_diagnosis = all(diagnoses[name] is not None for name in split.train)
@@ -178,6 +189,12 @@ def join(old: Plan, new: Plan, out: Path) -> Plan:
                 f"{out} compares methods with {name.replace('_', ' ')} {before}, not {now}: "
                 "budgets are not mixed, so give the same or name another folder"
             )
+    for what, before, now in (("protocol", old.protocol, new.protocol), ("draws", old.draws, new.draws)):
+        if before != now:
+            raise InputError(
+                f"{out} compares methods with {what} {before or 'of none'}, not {now or 'of none'}: give the same or name "
+                "another folder"
+            )
     if old.dataset != new.dataset or old.task != new.task:
         raise InputError(f"{out} compares methods on data set '{old.dataset}', not on '{new.dataset}'")
     for part in ("train", "val", "test"):
@@ -193,6 +210,7 @@ def join(old: Plan, new: Plan, out: Path) -> Plan:
             "others": tuple(others.values()),
             "shown": old.shown,
             "impossible": {**old.impossible, **new.impossible},
+            "outside": {**old.outside, **new.outside},
         }
     )
 
@@ -224,6 +242,8 @@ class Job(BaseModel):
     options: dict[str, Any]
     seed: int
     budget: Budget
+    draws: int | None = None
+    divided: bool = False  # the cases are divided as this job says, and not as a training does
     dataset_path: str
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -294,6 +314,8 @@ def jobs_of(
                     options=dict(candidate.options),
                     seed=seed,
                     budget=plan.budget,
+                    draws=plan.draws,
+                    divided=plan.protocol is not None,
                     dataset_path=plan.dataset_path,
                     train=plan.train,
                     val=plan.val,

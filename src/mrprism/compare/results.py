@@ -185,7 +185,7 @@ class Comparison:
     def contents(self) -> list[TableOfContents]:
         """The tables to make: those of the paper, and one or two for what stands in none of them."""
         chosen = [table for name, table in TABLES.items() if name in self.plan.tables]
-        asked = self.plan.choice.others
+        asked = [c for c in self.plan.choice.others if not c.made_elsewhere]
         others = [self.results[c.key] for c in asked if c.key in self.results]
         there = [c for c in asked if c.key not in self.results]  # under another name, and trained once
         image = [_own_slot(r.candidate, "image") for r in others if r.entry("image") or not r.runs]
@@ -202,12 +202,23 @@ class Comparison:
             chosen.append(TableOfContents("fusions", "Given the raters' masks", tuple(masks), remark))
         several = [Slot(r.candidate, r.candidate.label) for r in self.results.values() if r.several_answers]
         if several:
+            several += [
+                Slot(r.candidate, r.candidate.label, FINAL, "masks", control=True)
+                for r in self.results.values()
+                if r.candidate.method == "control"
+            ]
             remark = (
                 "Some methods give several answers: do these vary as the raters' masks do? The number of answers "
                 "differs: one for each rater that a method imitates, or its draws. GED² and CRPS are corrected for the "
                 "number of draws. The other scores change with it, so methods are compared only with those that give "
                 "as many answers."
             )
+            if any(slot.control for slot in several):
+                remark += (
+                    " The last lines are made of the raters' masks of the very cases and compete with nobody: the raters "
+                    "themselves are the best that can be; a method that is to spread as they do has to beat one consensus "
+                    "repeated; pixel noise shows which measures see no shapes."
+                )
             remark += "".join(f" {sentence}" for sentence in self.diversity())
             chosen.append(TableOfContents(SPREAD, "Several answers", tuple(several), remark))
         return chosen
@@ -228,6 +239,11 @@ class Comparison:
         own = {candidate.key for candidate in self.plan.choice.others}
         votes = [c for c in FUSIONS if c.key in self.results and c.key not in own]
         return [Slot(candidate, candidate.label, FINAL, "masks") for candidate in votes]
+
+    def outside_slots(self) -> list[Slot]:
+        """Rows of other tools, which stand in every table of methods that look at the image."""
+        rows = [result.candidate for result in self.results.values() if result.candidate.made_elsewhere]
+        return [Slot(candidate, candidate.label) for candidate in rows]
 
     def plain_slots(self) -> list[Slot]:
         """The two U-Nets that stand in every table of methods that look at the image."""
@@ -257,6 +273,9 @@ def read_comparison(out: Path) -> Comparison:
             failure = folder.with_name(f"{folder.name}.failed")
             if failure.is_file():
                 failed[seed] = failure.read_text(encoding="utf-8").strip()
+            elif candidate.made_elsewhere:
+                if (folder / "table.csv").is_file():
+                    runs[seed] = read_run(folder)
             elif (folder / "cost.json").is_file():
                 runs[seed] = read_run(folder)
                 hashes[str(runs[seed].config.get("dataset_hash", ""))] = folder

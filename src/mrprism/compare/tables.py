@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mrprism.compare.candidates import CEILING, SPREAD, Slot, TableOfContents
+from mrprism.compare.protocols import protocol_of
 from mrprism.compare.results import Comparison, Result
 from mrprism.compare.statistics import Against, Competitor, Verdict, judge, over_seeds
 from mrprism.metrics import METRICS
@@ -87,7 +88,7 @@ class Table:
     @property
     def masks(self) -> bool:
         """Whether its lines were given the masks they are scored on."""
-        return any(slot.given == "masks" for slot in self.contents.slots)
+        return _given_masks(self.contents)
 
     @property
     def by_answers(self) -> bool:
@@ -104,6 +105,10 @@ class Table:
                 yield from line.cells
 
 
+def _given_masks(contents: TableOfContents) -> bool:
+    return any(slot.given == "masks" and not slot.control for slot in contents.slots)
+
+
 def make_tables(comparison: Comparison) -> list[Table]:
     """Every table that was asked for."""
     return [_table(comparison, contents) for contents in comparison.contents()]
@@ -111,7 +116,9 @@ def make_tables(comparison: Comparison) -> list[Table]:
 
 def _table(comparison: Comparison, contents: TableOfContents) -> Table:
     targets = (RATERS,) if contents.name == SPREAD else comparison.targets
-    columns = tuple(Column(t, m) for t in targets for m in COLUMNS[t])
+    protocol = protocol_of(comparison.plan.protocol)
+    metrics = COLUMNS if protocol is None else {**COLUMNS, RATERS: protocol.metrics}
+    columns = tuple(Column(t, m) for t in targets for m in metrics[t])
     lines = _lines(comparison, contents)
     parts = []
     for structure in comparison.structures:
@@ -151,8 +158,9 @@ def _answers(line: Line, structure: str) -> float:
 def _lines(comparison: Comparison, contents: TableOfContents) -> list[Line]:
     """Lines without numbers: the U-Nets that are always there, then the table's own."""
     slots = list(contents.slots)
-    if not any(slot.given == "masks" for slot in slots):
-        slots = [*comparison.plain_slots(), *slots]
+    if not _given_masks(contents):
+        elsewhere = [] if contents.name == SPREAD else comparison.outside_slots()
+        slots = [*comparison.plain_slots(), *slots, *elsewhere]
         if CEILING.key in comparison.results and contents.name != SPREAD:
             slots.append(Slot(CEILING, CEILING_LABEL))
     return [line for slot in slots for line in _lines_of(comparison, slot)]
@@ -175,6 +183,7 @@ def _lines_of(comparison: Comparison, slot: Slot) -> Iterator[Line]:
             slot.candidate.ceiling,
             competes=entry is not None
             and not slot.candidate.ceiling
+            and not slot.control
             and step == steps[-1]
             and not result.collapsed,
         )

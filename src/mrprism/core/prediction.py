@@ -35,11 +35,16 @@ class Prediction:
     weights: Any | None = None
     # (S, C) the chance of each draw, where they are not alike: sums to 1, or is 0 for what cannot be drawn
     draw_weights: Any | None = None
+    # (K, C, *space) of level k the chance that more than (k - 1/2) / K of the raters mark the pixel: with K = R at
+    # least k of them
+    at_least: Any | None = None
     # (C, *space) the probability read as a share of votes, by what validation cases taught; and bool: outlines that
     # lie within, and hold, all raters' masks with a stated probability over patients
     calibrated: Any | None = None
     inner: Any | None = None
     outer: Any | None = None
+    # (M, 2, C, *space) the main ways in which draws vary: the outline two deviations to either side; for pictures only
+    modes: Any | None = None
 
     __repr__ = brief
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import SupportsIndex, overload
 
@@ -180,6 +180,11 @@ class Dataset(Samples):
         names = given.several(names, "names of cases")
         return Dataset(self.name, self.task, [self._case(name) for name in names])  # type: ignore[arg-type]
 
+    def divided(self, sides: Mapping[str, str]) -> Dataset:
+        """The same cases, fixed to a split each: case to "train", "val" or "test"."""
+        cases = [_on_side(case, sides[name]) for name, case in self._cases.items()]
+        return Dataset(self.name, self.task, cases)  # type: ignore[arg-type]
+
     def __len__(self) -> int:
         return len(self._cases)
 
@@ -333,6 +338,12 @@ class _Entry:
 
 def _name(case: MultiRaterSample | _Entry) -> str:
     return case.case.name if isinstance(case, _Entry) else case.name
+
+
+def _on_side(case: MultiRaterSample | _Entry, side: str) -> MultiRaterSample | _Entry:
+    if isinstance(case, _Entry):
+        return replace(case, case=case.case.model_copy(update={"split": side}))
+    return replace(case, split=side)
 
 
 def _fact(case: MultiRaterSample | _Entry) -> MultiRaterSample | Case:

@@ -39,6 +39,7 @@ from mrprism.output.files import write_file
 
 FILE = "calibration.json"
 COVERAGE = 0.9  # of inner and outer outlines, unless told otherwise
+LEAST_COVERAGE = 0.5
 BINS = 500  # of probability, evenly in log-odds from -FARTHEST to FARTHEST
 FARTHEST = 12.5
 MOST = 100_000  # knots and patients in a file
@@ -88,7 +89,29 @@ class Calibration(BaseModel):
     weights_sha256: Text  # of the network it belongs to
     cases: int
     patients: int
+    pixel: float = Field(
+        default=0.0, ge=0, le=1
+    )  # side of one where margins were measured, in shares; 0: not known
     structures: dict[Text, Learned]
+
+    def check(self, coverage: float, who: str) -> None:
+        """Refuse a coverage that these patients cannot promise.
+
+        Raises:
+            InputError: It is no share, or there are too few patients for it.
+        """
+        if not LEAST_COVERAGE <= coverage < 1:
+            raise InputError(
+                f"the coverage is {coverage:g}; expected at least {LEAST_COVERAGE:g} and less than 1"
+            )
+        fewest = min(len(one.widened) for one in self.structures.values())
+        if quantile([0.0] * fewest, coverage) is None:
+            most = fewest / (fewest + 1)
+            raise InputError(
+                f"{who} was calibrated on {fewest} patients, and outlines that hold for {100 * coverage:g} % of patients "
+                f"need {math.ceil(round(coverage / (1 - coverage), 6))}; expected a coverage of at most "
+                f"{math.floor(1000 * most) / 1000:g}"
+            )
 
     def apply(self, prediction: Prediction, coverage: float = COVERAGE) -> Prediction:
         """One case in the plane, with `calibrated`, and `inner` and `outer` outlines where patients allow."""
@@ -99,8 +122,14 @@ class Calibration(BaseModel):
         if any(bound is None or math.isinf(bound) for pair in bounds for bound in pair):
             return replace(prediction, calibrated=calibrated)
         marked = prediction.probability > 0.5
-        inner = np.stack([moved(m, -float(b[0] or 0)) for m, b in zip(marked, bounds, strict=True)])
-        outer = np.stack([moved(m, float(b[1] or 0)) for m, b in zip(marked, bounds, strict=True)])
+        # outlines were measured to half a pixel of the training size: at another size that much is added
+        half = (
+            self.pixel / 2
+            if self.pixel and any(round(1 / self.pixel) != side for side in marked.shape[1:])
+            else 0.0
+        )
+        inner = np.stack([moved(m, -float(b[0] or 0) - half) for m, b in zip(marked, bounds, strict=True)])
+        outer = np.stack([moved(m, float(b[1] or 0) + half) for m, b in zip(marked, bounds, strict=True)])
         return replace(prediction, calibrated=calibrated, inner=inner, outer=outer)
 
 
@@ -129,7 +158,7 @@ def read_calibration(run: Run) -> Calibration | None:
     if not file.is_file():
         return None
     found = read_model(file, Calibration)
-    if found.weights_sha256 != _sha256(run.weights_file):
+    if found.weights_sha256 != sha256_of(run.weights_file):
         raise InputError(f"{file} belongs to other weights than {run.weights_file}: remove it, or train anew")
     if tuple(found.structures) != run.config.task.structures:
         raise InputError(
@@ -161,9 +190,10 @@ def calibrate(run: Run, method: Method, cases: Cases) -> Calibration | None:
             if about.rated[:, c].any():
                 patient.see(probability[c], masks[about.rated[:, c], c])
     found = Calibration(
-        weights_sha256=_sha256(run.weights_file),
+        weights_sha256=sha256_of(run.weights_file),
         cases=len(cases.names),
         patients=len(patients),
+        pixel=0.0 if isinstance(cases, PlannedCases) else 1 / max(cases[0].space),
         structures={
             name: _learned([patient[c] for patient in patients.values()])
             for c, name in enumerate(method.task.structures)
@@ -324,8 +354,8 @@ def _ascending(scores: Iterable[float]) -> tuple[float | None, ...]:
     return tuple(None if math.isinf(score) else round(score, 9) for score in sorted(scores))
 
 
-def _sha256(file: Path) -> str:
-    """Of the numbers in a safetensors file; what is written beside them does not count."""
+def sha256_of(file: Path) -> str:
+    """Of the numbers in a safetensors file; what is written beside them does not count, nor does another file name."""
     with file.open("rb") as stream:
         stream.seek(8 + int.from_bytes(stream.read(8), "little"))
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -121,6 +121,10 @@ class Cases(Sequence[MultiRaterSample]):
         few.names, few._kept = self.names[:count], self._kept[:count]
         return few
 
+    def every_slice(self) -> Cases:
+        """These cases as a network meets them when it predicts; of volumes also the slices that training leaves out."""
+        return self
+
     def lacking(self, need: Literal["reference", "diagnosis"]) -> list[str]:
         """The names of those that have no reference, or no diagnosis."""
         if need == "reference":
@@ -161,6 +165,7 @@ class SliceCases(Cases):
             InputError: A case is no volume, or no slice is left.
         """
         self.size, self.slicing = size, slicing
+        self._volumes = source, tuple(names)
         self.marks = {}
         self._digest = hashlib.sha256(repr(slicing).encode())
         self._kept, self._spools = [], {}
@@ -170,6 +175,11 @@ class SliceCases(Cases):
             why = "nobody drew anything on" if slicing.drawn_only else "no rater was asked about"
             raise InputError(f"no slice is left to use: {why} {', '.join(names[:3])}")
         self.names = tuple(kept.bare.name for kept in self._kept)
+
+    def every_slice(self) -> Cases:
+        if not self.slicing.drawn_only:
+            return self
+        return SliceCases(*self._volumes, self.size, replace(self.slicing, drawn_only=False))
 
     def _read(self, sample: MultiRaterSample) -> None:
         self.marks[sample.name] = image_mark(sample.picture)

@@ -30,7 +30,7 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.space import aside, axes
 
 EPOCHS = 2
-MAPS = ("probability", "raters", "confidence", "confusion", "draws")
+MAPS = ("probability", "raters", "confidence", "confusion", "draws", "at_least")
 
 
 @dataclass(frozen=True)

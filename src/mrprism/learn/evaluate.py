@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -20,9 +21,11 @@ from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import need_window
 from mrprism.metrics.scores import Row, pick_examples, score, write_example, write_table
-from mrprism.output.files import remove_leftovers
+from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in
+
+RATERS_APART = "raters.json"  # how far apart a method has its raters
 
 
 @alone_in("run")
@@ -40,7 +43,7 @@ def evaluate(
 ) -> Rows[Row]:
     """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
 
-    `table.csv` and `examples/` are for the test cases and change together; another split gets `table-SPLIT.csv`.
+    `table.csv`, `examples/` and, of a method that knows raters apart, `raters.json` are for the test cases and change together; another split gets `table-SPLIT.csv`.
     A method that gives confidences and can fuse is also scored as a fusion of the cases' own masks,
     in rows that say they read "both".
 
@@ -88,9 +91,12 @@ def evaluate(
     if split != "test":
         write_table(rows, run.path / table)
         return rows
-    older = ("table.csv", "examples")
+    older = ("table.csv", "examples", RATERS_APART)
     with complete_set(run.path, "evaluation", older, last=("table.csv",), known=True) as new:
         write_table(rows, new / table)
+        if (distances := getattr(predictor.method, "rater_distances", None)) is not None:
+            apart = {"raters": run.config.task.raters, "distances": distances().tolist()}
+            write_file(new / RATERS_APART, json.dumps(apart) + "\n")
         if examples:
             _keep_examples(predictor, data, _spread(names, rows, examples), new / "examples")
     return rows

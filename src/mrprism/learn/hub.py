@@ -23,6 +23,7 @@ from mrprism.output.folders import complete_folder
 
 PREFIX = "hf:"
 FILES = {"config.json": MOST_BYTES, "model.safetensors": 1 << 34}  # and how many bytes each may have
+MAY_BE_ABSENT = {"calibration.json": MOST_BYTES}
 _NAME = re.compile(r"hf:([A-Za-z0-9][\w.-]{0,95})/([A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,100}))?", re.ASCII)
 _TIMEOUT = 60.0  # seconds without an answer
 
@@ -46,6 +47,8 @@ def local(run: str | Path) -> Path:
         with complete_folder(folder) as unfinished:
             for file, most in FILES.items():
                 _fetch(f"{base}/{file}", unfinished / file, most, str(run))
+            for file, most in MAY_BE_ABSENT.items():
+                _fetch(f"{base}/{file}", unfinished / file, most, str(run), absent=True)
     return folder
 
 
@@ -61,7 +64,8 @@ def _endpoint() -> str:
     return told.rstrip("/")
 
 
-def _fetch(address: str, file: Path, most: int, run: str) -> None:
+def _fetch(address: str, file: Path, most: int, run: str, *, absent: bool = False) -> None:
+    """Read a file of a server into one here; with `absent`, there may be none."""
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer, replacing(file) as goal:
             told = answer.headers.get("Content-Length")
@@ -75,6 +79,8 @@ def _fetch(address: str, file: Path, most: int, run: str) -> None:
                 raise InputError(f"'{run}': {file.name} was cut off after {size} of {told} bytes; try again")
     except urllib.error.HTTPError as error:
         with error:
+            if absent and error.code == 404:
+                return
             raise InputError(
                 f"'{run}': {address} answers {error.code} {error.reason}; is the name right, and is the model public?"
             ) from None

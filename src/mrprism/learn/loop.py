@@ -352,7 +352,7 @@ class Training:
     def _calibrate(self) -> None:
         """Read from the validation cases what the chosen weights' probabilities mean."""
         if self.accelerator.is_main_process and self.epochs and len(self.val):
-            calibrate(self.run, load_method(self.run, self.accelerator.device), self.val)
+            calibrate(self.run, load_method(self.run, self.accelerator.device), self.val.every_slice())
 
     def _finish(self) -> None:
         if self.accelerator.is_main_process:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mrprism import __version__
 from mrprism.core import given
+from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
@@ -28,7 +29,7 @@ from mrprism.output.files import write_file
 from mrprism.output.folders import remove_unfinished_in, replacing_folder
 from mrprism.output.lock import alone_in
 from mrprism.output.tables import to_csv
-from mrprism.output.terminal import note
+from mrprism.output.terminal import note, warn
 
 _VOXELS = (".raw", ".zraw")  # of a header beside them
 NEW = "new"  # the split of an image that the run does not know
@@ -43,6 +44,7 @@ def predict_files(
     window: Window | None = None,
     device: str | None = None,
     draws: int | None = None,
+    coverage: float | None = None,
     each: Callable[[Path, bool], None] | None = None,
 ) -> list[Path]:
     """Outline images: a folder for each, in the image's size, geometry and format.
@@ -51,19 +53,23 @@ def predict_files(
     cases `calibrated_*`, the probability read as a share of the raters, and where it had enough patients among
     them `inner_*` and `outer_*`, masks that lie within, and hold, all raters' masks with the probability over
     patients that `prediction.json` states; and where the method gives them `raters/` (each rater's predicted
-    mask), `confidence/` (in each rater), `recurrences/` and `draws/`. `cases.csv` beside the folders says which of the run's splits each image belongs to: "train"
+    mask), `confidence/` (in each rater), `recurrences/`, `votes/` (the chance that at least 1, 2, ... of the raters mark
+    a pixel) and `draws/`. `cases.csv` beside the folders says which of the run's splits each image belongs to: "train"
     (learned from), "val" (chosen on), "test", or "new". PNG and JPEG give PNG: masks 0 and 255, probabilities 16 bit with 65535 for 1. TIFF
     gives TIFF and NIfTI, NRRD and DICOM give NIfTI, probabilities as float32. `prediction.json` says which
     run and image it came from.
 
     Volumes are predicted slice by slice into temporary files, and written from there. Folders appear
-    whole or not at all. An image already predicted by these weights is skipped.
+    whole or not at all. An image already predicted by these weights is skipped. One that was predicted with another
+    coverage or calibration is predicted anew, which is said.
 
     Args:
         files: Images, folders of images, or folders that each hold a DICOM series.
         window: The file values that become 0 and 1; unless told the window of the data set that the run
             was trained on, where its manifest has one.
         draws: Outlines drawn of each image, by a method that draws; None: as many as the run was trained with.
+        coverage: Share of patients for whom the inner and outer outlines are to hold; None: 0.9, where the validation
+            cases suffice.
         each: Called after each image with its folder, and whether it was skipped.
 
     Returns:
@@ -73,7 +79,7 @@ def predict_files(
         InputError: No image, two images of one name, an unreadable image; what is done stays.
     """
     files = given.several(files, "images or folders of images")
-    predictor = run if isinstance(run, Predictor) else load(run, device, draws)
+    predictor = run if isinstance(run, Predictor) else load(run, device, draws, coverage)
     if predictor.method.reads != "image":
         name = predictor.run.config.method
         raise InputError(f"method '{name}' reads masks and cannot outline images alone: use mrprism fuse")
@@ -90,13 +96,22 @@ def predict_files(
         folders[stem] = file
     weights = hashlib.sha256(plain_file(predictor.run.weights_file).read_bytes()).hexdigest()
     remove_unfinished_in(out)
+    learned = _learned(predictor)
+    again: dict[str, list[str]] = {}
     for stem, file in folders.items():
         folder = out / stem
         skip = _finished(folder, weights, file, window or predictor.run.config.window, predictor.method.draws)
+        if skip and (other := _learned_otherwise(folder, learned)):
+            again.setdefault(other, []).append(stem)
+            skip = False
         if not skip:
             _predict_file(predictor, file, folder, weights, window)
         if each:
             each(folder, skip)
+    for other, stems in again.items():
+        warn(
+            f"{counted(len(stems), 'image')} in '{out}' had been predicted with another {other}, and are predicted anew"
+        )
     _write_cases(out, list(folders))
     return [out / stem for stem in folders]
 
@@ -121,6 +136,7 @@ def _predict_file(
         "draws": predictor.method.draws,
         "draw_weights": _draw_weights(prediction, predictor.task),
         "coverage": predictor.coverage if prediction.inner is not None else None,
+        "learned": _learned(predictor),
         "recurrences": len(prediction.steps),
         "probability": "0 to 65535 in PNG, 0 to 1 elsewhere; a mask is above half",
     }
@@ -184,6 +200,8 @@ def _write_maps(folder: Path, prediction: Prediction, task: Task, image: ImageFi
                 probability(f"confidence/{rater}_{structure}", prediction.confidence[r, c])
         for i, step in enumerate(prediction.steps):
             probability(f"recurrences/rec{i}_{structure}", step[c])
+        for k, level in enumerate(() if prediction.at_least is None else prediction.at_least, start=1):
+            probability(f"votes/at_least{k}_{structure}", level[c])
         for i, draw in enumerate(() if prediction.draws is None else prediction.draws):
             probability(f"draws/draw{i}_{structure}", draw[c])
 
@@ -235,6 +253,23 @@ def _finished(folder: Path, weights: str, image: Path, window: Window | None, dr
     if not image.exists():
         return False
     return made_from == (weights, _sha256(image), None if window is None else list(window), draws)
+
+
+def _learned(predictor: Predictor) -> dict[str, object]:
+    """Under which coverage and calibration outlines are given."""
+    calibration = predictor.calibration
+    if calibration is None:
+        return {"coverage": None, "calibration": None}
+    mark = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()
+    return {"coverage": predictor.coverage, "calibration": mark}
+
+
+def _learned_otherwise(folder: Path, learned: Mapping[str, object]) -> str:
+    """What of it was another when a folder was made, in words; empty where nothing was."""
+    before = json.loads(plain_file(folder / "prediction.json").read_text(encoding="utf-8")).get("learned")
+    if not isinstance(before, dict):  # of a version that did not say
+        return "" if learned["calibration"] is None else "calibration, or one that was not noted"
+    return " and ".join(name for name, value in learned.items() if before.get(name) != value)
 
 
 def _sha256(image: Path) -> str:

@@ -38,16 +38,24 @@ from mrprism.learn.windows import Case, Windows, at_own_size
 MOST_DRAWS = 1000
 
 
-def load(run: str | Path | Run, device: str | None = None, draws: int | None = None) -> Predictor:
+def load(
+    run: str | Path | Run,
+    device: str | None = None,
+    draws: int | None = None,
+    coverage: float | None = None,
+) -> Predictor:
     """Load a run for predicting.
 
     Args:
         run: Its folder, also one that was exported with `--to hf`; or `hf:OWNER/NAME`, which is fetched once.
         device: "cpu", "cuda"; None: a GPU if there is one.
         draws: Outlines drawn for a case; None: as many as the run was trained with.
+        coverage: Share of patients for whom inner and outer outlines are to hold; None: 0.9, where the run's validation
+            cases suffice.
 
     Raises:
-        InputError: No such run, its weights are not its own, or its method does not draw.
+        InputError: No such run, its weights are not its own, its method does not draw, or its validation cases cannot
+            promise such a coverage.
     """
     run = (
         run if isinstance(run, Run) else Run.open(local(given.path(run, "a run, or the path of its folder")))
@@ -59,7 +67,16 @@ def load(run: str | Path | Run, device: str | None = None, draws: int | None = N
     method = load_method(run, device)
     if draws is not None:
         _draw(method, draws, run.config.method)
-    return Predictor(run, method, read_calibration(run))
+    calibration = read_calibration(run)
+    if coverage is None:
+        return Predictor(run, method, calibration)
+    if calibration is None:
+        raise InputError(
+            f"{run.path} was not calibrated, so that no outline holds for a stated share of patients: it has no "
+            "validation cases, or its method reads masks"
+        )
+    calibration.check(coverage, str(run.path))
+    return Predictor(run, method, calibration, coverage)
 
 
 def _draw(method: Method, draws: int, name: str) -> None:
@@ -189,7 +206,18 @@ class Predictor:
         fused = None
         if sample.rated.any(0).all() and getattr(self.method, "fuse_given", None) is not None:
             fused = self._fuse_plane(seen)
-        return Picture(shown, seen, self._plane(seen), fused)
+        return Picture(shown, seen, replace(self._plane(seen), modes=self._modes(seen)), fused)
+
+    def _modes(self, sample: MultiRaterSample) -> np.ndarray | None:
+        """The main ways in which a method's draws vary; None of a method that has none."""
+        modes = getattr(self.method, "modes", None)
+        if modes is None or not getattr(self.method, "rank", 1) or self.run.config.plan is not None:
+            return None
+        resized = resize_sample(sample, self.run.config.size)
+        with torch.inference_mode():
+            batch = collate([resized], device=self.method.device).only(self.method.reads)
+            found: np.ndarray = sized(modes(batch), *sample.space)[0].cpu().numpy()
+        return found
 
     @property
     def _by_windows(self) -> bool:

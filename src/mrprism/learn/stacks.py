@@ -16,6 +16,7 @@ MAPS = (
     "confidence",
     "draws",
     "steps",
+    "at_least",
     "calibrated",
     "inner",
     "outer",

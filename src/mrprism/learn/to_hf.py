@@ -2,6 +2,7 @@
 
     OUT/config.json        the run's settings; cases have numbers instead of names, and no path of this machine is left
     OUT/model.safetensors  its chosen weights
+    OUT/calibration.json   what validation cases taught of its probabilities, if there were some
     OUT/README.md          the model card: what it was trained on, its scores, what it is for and what not
 
 Nothing is sent anywhere: whoever exports uploads the folder.
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from mrprism import __version__
 from mrprism.core.errors import InputError
+from mrprism.learn.calibration import FILE as CALIBRATION
+from mrprism.learn.calibration import read_calibration, sha256_of
 from mrprism.learn.run import Run, RunResult
 from mrprism.learn.settings import RunConfig
 from mrprism.learn.tie import settings_of, written
@@ -63,9 +66,15 @@ def export_model(run: str | Path | Run, out: str | Path, *, licence: str = "") -
         write_file(unfinished / "config.json", config.model_dump_json(indent=2) + "\n")
         tensors = tensor_bytes(read_tensors(run.weights_file), written(settings_of(config)))
         write_file(unfinished / "model.safetensors", tensors)
+        if (calibration := read_calibration(run)) is not None:  # names no case
+            text = calibration.model_copy(
+                update={"weights_sha256": sha256_of(unfinished / "model.safetensors")}
+            )
+            write_file(unfinished / CALIBRATION, text.model_dump_json(indent=1) + "\n")
         write_file(unfinished / "README.md", card(run, parameters, licence))
         Run.open(unfinished)
         load_method(Run.open(unfinished))  # what is handed on can be loaded
+        read_calibration(Run.open(unfinished))
     return ExportedModel(Path(out), parameters, licence)
 
 

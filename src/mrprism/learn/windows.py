@@ -29,7 +29,14 @@ from mrprism.learn.plan import Plan
 from mrprism.learn.resize import shares, sized
 
 MEMORY = 1 << 30  # bytes of answers that are added up at a time
-MAPS = ("probability", "raters", "confidence", "draws", "steps")  # what networks give with pixel axes
+MAPS = (
+    "probability",
+    "raters",
+    "confidence",
+    "draws",
+    "steps",
+    "at_least",
+)  # what networks give with pixel axes
 POOLED = ("weights", "draw_weights")  # what they say of a case: (R, C) and (S, C)
 STEPS = 8  # recurrences that memory is planned for
 EPS = 1e-4  # confidences nearer to 0 and 1 count as this

@@ -36,6 +36,7 @@ from mrprism.metrics.overlap import (
     soft_dice,
     voted_above,
 )
+from mrprism.metrics.votes import binomial_at_least, ranked_probability_score, score_of_votes
 
 __all__ = [
     "METRICS",
@@ -45,6 +46,7 @@ __all__ = [
     "Metric",
     "Reliability",
     "above",
+    "binomial_at_least",
     "brier",
     "contains",
     "coverage",
@@ -60,6 +62,7 @@ __all__ = [
     "iou",
     "paired_difference",
     "qubiq_score",
+    "ranked_probability_score",
     "reliability",
     "soft_dice",
     "variance_correlation",
@@ -76,6 +79,7 @@ class Metric:
 
     - "probability": (probability, votes, raters, spacing_mm), the target being a count of votes;
     - "calibrated": as "probability", with the probability read as a share of votes;
+    - "votes": (probability, what it says of the number of votes or None, votes, raters);
     - "bounds": (inner outline, outer outline, the masks of those who did the structure);
     - "draws": (draws, masks, sampled), the first two with the set of outlines as first axis; sampled says
       whether the draws are some of many there could be (unless told: no). Draws with chances of their own come
@@ -91,7 +95,7 @@ class Metric:
     label: str
     unit: Literal["%", "mm", "px", "count", ""]  # "%": a fraction that tables show times 100
     needs: Literal[
-        "probability", "calibrated", "bounds", "draws", "raters", "confidence", "weight", "masks"
+        "probability", "calibrated", "votes", "bounds", "draws", "raters", "confidence", "weight", "masks"
     ] = "probability"
     each_rater: bool = False  # of "probability" metrics: also against each rater alone
     weighted: bool = False  # of "draws" metrics: respects the chances of draws
@@ -132,6 +136,7 @@ METRICS: Registry[Metric] = Registry("metric", {
         lambda p, votes, raters, spacing: ece_in_region(p, votes, raters),
         "lower", "ECE in the region, calibrated", "%", needs="calibrated",
     ),
+    "rps": Metric(score_of_votes, "lower", "ranked probability score", "", needs="votes"),
     "inner_holds": Metric(
         lambda inner, outer, masks: contains(masks.all(axis=0), inner),
         "higher", "inner outline within all masks", "%", needs="bounds",

@@ -8,9 +8,14 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
 from mrprism.metrics.pieces import pieces
+
+MOST_REPEATED = (
+    600  # draws and raters, repeated to pair them: 600² numbers; of 97 draws and 100 raters there were 9700²
+)
 
 
 def generalised_energy_distance(
@@ -74,6 +79,10 @@ def hm_iou(
     if weights is not None:
         return _best_transport(scores, weights)
     common = math.lcm(*scores.shape)
+    if (
+        common > MOST_REPEATED
+    ):  # the best transport of whole numbers is a pairing, so that the value is the same
+        return _best_transport(scores, np.full(len(draws), 1 / len(draws)))
     repeated = scores.repeat(common // len(draws), axis=0).repeat(common // len(masks), axis=1)
     return float(repeated[linear_sum_assignment(repeated, maximize=True)].mean())
 
@@ -81,10 +90,11 @@ def hm_iou(
 def _best_transport(scores: Float[np.ndarray, "S R"], weights: Float[np.ndarray, " S"]) -> float:
     """The largest sum of plan x score, where the rows of the plan sum to `weights`, its columns alike."""
     count, raters = scores.shape
-    rows, columns = np.kron(np.eye(count), np.ones(raters)), np.kron(np.ones(count), np.eye(raters))
+    rows = sparse.kron(sparse.eye_array(count), np.ones((1, raters)))
+    columns = sparse.kron(np.ones((1, count)), sparse.eye_array(raters))
     found = linprog(
         -scores.ravel(),
-        A_eq=np.vstack([rows, columns]),
+        A_eq=sparse.vstack([rows, columns]),
         b_eq=np.concatenate([weights / weights.sum(), np.full(raters, 1 / raters)]),
         method="highs",
     )

@@ -31,6 +31,7 @@ RATERS = "raters"  # all their masks, as a set
 RATER = "rater:"  # followed by the rater's name: one mask alone
 ANSWERS = "answers"  # the metric that says how many outlines a method gives of one structure
 DIVERSITY = "diversity"  # the metric that says how far the raters are from each other, whatever the method
+MOST_DRAWS_SHOWN = 12  # of a case that is kept for pictures
 FINAL = "final"  # the answer of a method; "Rec0", "Rec1", ... are the recurrences on the way
 
 
@@ -177,6 +178,16 @@ def _as_validation_taught(
         target = Target(MEAN, masks.sum(axis=0, dtype=np.int32), len(drawn))
         for name in wanted.of("calibrated"):
             yield FINAL, MEAN, name, _value(name, prediction.calibrated[c], target, sample)
+    if MEAN in wanted.targets:
+        levels = None if prediction.at_least is None else np.asarray(prediction.at_least[:, c])
+        votes = masks.sum(axis=0, dtype=np.int32)
+        for name in wanted.of("votes"):
+            yield (
+                FINAL,
+                MEAN,
+                name,
+                METRICS[name].function(prediction.probability[c], levels, votes, len(drawn)),
+            )
     if RATERS in wanted.targets and prediction.inner is not None and prediction.outer is not None:
         for name in wanted.of("bounds"):
             value = METRICS[name].function(prediction.inner[c], prediction.outer[c], masks)
@@ -356,10 +367,13 @@ class Example:
     raters: np.ndarray | None = None
     confidence: np.ndarray | None = None
     steps: tuple[np.ndarray, ...] = ()
+    calibrated: np.ndarray | None = None
+    draws: np.ndarray | None = None  # (S, C, *space) as masks
+    modes: np.ndarray | None = None  # (M, 2, C, *space) as masks
 
 
 def write_example(path: str | Path, sample: MultiRaterSample, prediction: Prediction) -> None:
-    """Keep a case for pictures, as one .npz file; probabilities are rounded to 16 bits."""
+    """Keep a case for pictures, as one .npz file; probabilities are rounded to 16 bits, of draws some are kept as masks."""
 
     def rounded(value: Any) -> np.ndarray:
         return np.asarray(value, dtype=np.float16)
@@ -373,9 +387,12 @@ def write_example(path: str | Path, sample: MultiRaterSample, prediction: Predic
     }
     if sample.reference is not None:
         arrays["reference"] = sample.reference
-    for field in ("raters", "confidence"):
+    for field in ("raters", "confidence", "calibrated"):
         if (value := getattr(prediction, field)) is not None:
             arrays[field] = rounded(value)
+    for field, most in (("draws", MOST_DRAWS_SHOWN), ("modes", None)):
+        if (value := getattr(prediction, field)) is not None:
+            arrays[field] = np.asarray(value[:most]) > 0.5
     if prediction.steps:
         arrays["steps"] = rounded(np.stack(prediction.steps))
     content = io.BytesIO()
@@ -396,7 +413,7 @@ def read_example(path: str | Path) -> Example:
             arrays = {key: stored[key] for key in stored.files}
         floats = {
             key: arrays[key].astype(np.float32)
-            for key in ("image", "probability", "raters", "confidence", "steps")
+            for key in ("image", "probability", "raters", "confidence", "steps", "calibrated")
             if key in arrays
         }
         raters, structures, *space = arrays["masks"].shape
@@ -404,7 +421,9 @@ def read_example(path: str | Path) -> Example:
             "image": (len(arrays["image"]), *space),
             "rated": (raters, structures),
             "steps": (len(arrays.get("steps", ())), structures, *space),
-            **dict.fromkeys(("probability", "reference"), (structures, *space)),
+            "draws": (len(arrays.get("draws", ())), structures, *space),
+            "modes": (len(arrays.get("modes", ())), 2, structures, *space),
+            **dict.fromkeys(("probability", "reference", "calibrated"), (structures, *space)),
             **dict.fromkeys(("raters", "confidence"), (raters, structures, *space)),
         }
         for key, shape in shapes.items():
@@ -419,6 +438,7 @@ def read_example(path: str | Path) -> Example:
             rated=arrays["rated"].astype(bool),
             reference=arrays["reference"].astype(bool) if "reference" in arrays else None,
             steps=tuple(floats.pop("steps", ())),
+            **{key: arrays[key].astype(bool) for key in ("draws", "modes") if key in arrays},
             **floats,
         )
     except Exception as error:  # a damaged archive fails in many ways

@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 MOST_STEPS = 4  # recurrences shown side by side
 MOST_RIVALS = 12  # other methods drawn on an example
 MOST_CASES = 4
+ENDS = (("less", "#30a5d8"), ("more", "#e8842c"))  # of a way in which draws vary
 ROLES = ("best", "median", "worst")
 
 
@@ -106,6 +107,8 @@ def render(folders: Sequence[RunFolder]) -> str:
         recurrence_plot=None if main.collapsed else plots.recurrence_plot(main, entries, structures, colours),
         reliability_plot=plots.reliability_plot(entries, structures, colours),
         kept=len({name for run in main.runs for name in run.examples}),
+        rater_map=None if anonymous else _rater_map(main, raters),
+        ends=ENDS,
         training_plot=plots.training_plot(main, entries, colours),
         ranked=ranked,
         ranked_by=findings.ranked_by(main, raters, structures),
@@ -121,6 +124,12 @@ def render(folders: Sequence[RunFolder]) -> str:
         version=__version__,
     )
     return page.strip() + "\n"
+
+
+def _rater_map(main: Entry, raters: Sequence[str]) -> Markup | None:
+    """Who draws like whom, as the first run of the method that keeps it has it."""
+    apart = next((run.apart for run in main.runs if run.apart is not None), None)
+    return None if apart is None else plots.rater_map(apart, raters)
 
 
 def _colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
@@ -159,6 +168,8 @@ class Case:
     raters: tuple[Panel, ...]
     steps: tuple[Panel, ...]
     rivals: tuple[Panel, ...]
+    draws: tuple[Panel, ...]
+    modes: tuple[Panel, ...]
     scored: str  # "Dice@0.5 disc · cup"
 
 
@@ -237,11 +248,33 @@ def _case(
     hero = (
         [plain, everyone, *steps] if len(flat.steps) > 1 else [plain, everyone, shares, probability, *steps]
     )
+    definition = pictures.image_definition(flat, window, identifier)
+    if flat.draws is not None:  # once for all of them
+        definition += pictures.group(f"{identifier}-target", dashed)
     return Case(
-        role, flat, identifier, pictures.image_definition(flat, window, identifier), window,
+        role, flat, identifier, definition, window,
         tuple(hero), (plain, everyone, shares, probability), tuple(steps), tuple(rivals),
+        _draws(flat, window, image, pictures.use(f"{identifier}-target")), _modes(flat, window, image),
         f"Dice@0.5 with {against}, {' · '.join(structures)}",
     )  # fmt: skip
+
+
+def _draws(flat: Flat, window: Window, image: Markup, target: Markup) -> tuple[Panel, ...]:
+    """Each draw that was kept, with the target dashed."""
+    return tuple(
+        pictures.panel(f"Draw {n}", [image, pictures.tint(draw, window, PREDICTION_COLOUR), target], window)
+        for n, draw in enumerate(() if flat.draws is None else flat.draws, start=1)
+    )
+
+
+def _modes(flat: Flat, window: Window, image: Markup) -> tuple[Panel, ...]:
+    """The main ways in which draws vary: the outline at either end of each."""
+    panels = []
+    for n, ends in enumerate(() if flat.modes is None else flat.modes, start=1):
+        less, more = ends
+        veils = [pictures.tint(more, window, ENDS[1][1]), pictures.tint(less, window, ENDS[0][1])]
+        panels.append(pictures.panel(f"Way {n}", [image, *veils], window))
+    return tuple(panels)
 
 
 def _some(panels: list[Panel], most: int) -> list[Panel]:

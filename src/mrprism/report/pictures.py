@@ -37,6 +37,8 @@ class Flat:
     confidence: np.ndarray | None  # (R, C, H, W)
     steps: tuple[np.ndarray, ...]
     cut: int | None  # which slice of a volume; None for an image
+    draws: np.ndarray | None = None  # (S, C, H, W)
+    modes: np.ndarray | None = None  # (M, 2, C, H, W)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,6 +82,8 @@ def flatten(example: Example) -> Flat:
         confidence=plane(example.confidence),
         steps=tuple(plane(step) for step in example.steps),
         cut=cut,
+        draws=plane(example.draws),
+        modes=plane(example.modes),
     )
 
 
@@ -160,6 +164,29 @@ def heat(values: np.ndarray, window: Window, colours: str, low: float, high: flo
 
     scaled = np.clip((np.nan_to_num(window.cut(values).astype(np.float64)) - low) / (high - low), 0, 1)
     return _picture(colormaps[colours](scaled, bytes=True)[..., :3], window, Markup(""), photograph=False)
+
+
+def tint(masks: np.ndarray, window: Window, colour: str) -> Markup:
+    """Masks (n, H, W) as a veil of one colour, the denser the more of them hold a pixel.
+
+    For ragged masks, whose outlines would be long: a draw can be a thousand specks.
+    """
+    from matplotlib.colors import to_rgb
+
+    share = np.stack([window.cut(mask) for mask in masks]).mean(axis=0)
+    pixels = np.zeros((*share.shape, 4), np.uint8)
+    pixels[..., :3] = np.round(255 * np.array(to_rgb(colour)))
+    pixels[..., 3] = np.where(share > 0, np.round(255 * (0.25 + 0.35 * share)), 0)
+    veil = Image.fromarray(pixels).quantize(16)  # few colours, few bytes
+    veil.thumbnail((LARGEST_MAP, LARGEST_MAP), Image.Resampling.NEAREST)
+    content = io.BytesIO()
+    veil.save(content, "PNG", optimize=True)
+    return Markup(
+        '<image class="veil" x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>'
+    ).format(
+        window.left, window.top, window.width, window.height,
+        f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}",
+    )  # fmt: skip
 
 
 def _picture(pixels: np.ndarray, window: Window, identity: Markup, *, photograph: bool) -> Markup:
@@ -262,6 +289,11 @@ def panel(
 def use(identifier: str) -> Markup:
     """The image that `image_definition` put into the page."""
     return Markup('<use href="#{}"/>').format(identifier)
+
+
+def group(identifier: str, layers: Sequence[Markup]) -> Markup:
+    """Layers to be put once into the page and used by many panels."""
+    return Markup('<g id="{}">{}</g>').format(identifier, Markup("").join(layers))
 
 
 def all_raters(flat: Flat, names: Sequence[str]) -> list[Markup]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from mrprism.metrics import reliability
 from mrprism.metrics.scores import MEAN, REFERENCE
+from mrprism.output.colours import rater_colour
 from mrprism.report.findings import change, mean_of
 from mrprism.report.reading import Entry, Key
 
@@ -171,6 +172,19 @@ def reliability_plot(
             axes.plot([0, 1], [0, 1], color="#9aa4b2", lw=1.2, ls=(0, (4, 3)), zorder=1)
             for entry in reversed(entries):  # what comes first in the table lies on top
                 curve = _reliability(entry, structures.index(structure)) if entry.reads == "image" else None
+                after = _reliability(entry, structures.index(structure), calibrated=True) if curve else None
+                if after is not None and entry is entries[0]:
+                    label = f"{entry.name}, calibrated"
+                    axes.plot(
+                        *after,
+                        color=colours[entry.name],
+                        lw=1.5,
+                        ls=(0, (4, 2)),
+                        marker="o",
+                        mfc="white",
+                        ms=4.5,
+                        label=label,
+                    )
                 if curve is not None:
                     axes.plot(*curve, color=colours[entry.name], lw=1.8, marker="o", ms=4.5, label=entry.name)
             axes.set_title(structure)
@@ -193,15 +207,16 @@ def reliability_plot(
         return _svg(figure, "Reliability: share of votes against predicted probability")
 
 
-def _reliability(entry: Entry, c: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _reliability(entry: Entry, c: int, *, calibrated: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean probability and mean share of votes in ten bins, pooled over the examples of an entry."""
     pixels, probability, frequency = np.zeros((3, 10))
     for run in entry.runs:
         for example in run.examples.values():
             rated = example.rated[:, c]
-            if rated.any():
+            values = example.calibrated if calibrated else example.probability
+            if rated.any() and values is not None:
                 votes = example.masks[rated, c].sum(axis=0, dtype=np.int64)
-                curve = reliability(example.probability[c], votes, int(rated.sum()), bins=10)
+                curve = reliability(values[c], votes, int(rated.sum()), bins=10)
                 pixels += curve.pixels
                 probability += curve.pixels * np.nan_to_num(curve.probability)
                 frequency += curve.pixels * np.nan_to_num(curve.frequency)
@@ -209,6 +224,44 @@ def _reliability(entry: Entry, c: int) -> tuple[np.ndarray, np.ndarray] | None:
     if not enough.any():
         return None
     return probability[enough] / pixels[enough], frequency[enough] / pixels[enough]
+
+
+def rater_map(apart: np.ndarray, raters: Sequence[str]) -> Markup | None:
+    """Raters as points, as far from each other as a method has them, as well as that can be in the plane."""
+    if len(raters) < 3:
+        return None
+    points, kept = in_the_plane(apart)
+    with _drawing(640, 380, 1) as (figure, panels):
+        axes = panels[0]
+        for r, name in enumerate(raters):
+            axes.scatter(*points[r], s=90, color=rater_colour(r), zorder=3, edgecolors="white", linewidths=1)
+            axes.annotate(
+                name if len(name) <= 27 else name[:26] + "…", points[r], xytext=(9, 0),
+                textcoords="offset points", va="center", fontsize=12, zorder=4,
+            )  # fmt: skip
+        axes.set_aspect("equal", "datalim")
+        axes.margins(0.15)
+        axes.grid(visible=False)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        figure.subplots_adjust(left=0.02, right=0.86, top=0.97, bottom=0.03)
+        return _svg(figure, f"Raters by how they draw; {100 * kept:.0f} % of the squared distances are kept")
+
+
+def in_the_plane(apart: np.ndarray) -> tuple[np.ndarray, float]:
+    """Points of the plane whose distances are near to these, and the share of the squared distances they keep.
+
+    Source: Torgerson, "Multidimensional scaling: I. Theory and method", Psychometrika 17, 1952.
+    """
+    squared = apart**2
+    count = len(apart)
+    centre = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(-centre @ squared @ centre / 2)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    points = vectors[:, :2] * np.sqrt(values[:2])
+    # vectors have no sign of their own: whoever comes first lies left and above
+    points = points * np.where(points[0] * [1, -1] > 0, -1, 1)
+    return points, float(values[:2].sum() / max(values.sum(), 1e-300))
 
 
 def training_plot(main: Entry, entries: Sequence[Entry], colours: Mapping[str, str]) -> Markup | None:

@@ -63,6 +63,13 @@ class _Line(BaseModel):
     validation: dict[str, Any] = {}
 
 
+class _Apart(BaseModel):
+    model_config = _STRICT
+
+    raters: list[str]
+    distances: list[list[float]]
+
+
 MAIN = "mrprism"  # the method a report is about, where it is among the runs
 
 
@@ -76,6 +83,7 @@ class RunFolder:
     rows: list[Row]
     log: list[dict[str, Any]]
     examples: dict[str, Example]  # by the name of the case
+    apart: np.ndarray | None = None  # (R, R) how far apart the method has its raters
 
     @property
     def name(self) -> str:
@@ -208,7 +216,25 @@ def read_run(path: Path) -> RunFolder:
         rows=rows,
         log=_read_log(path / "log.jsonl"),
         examples={example.name: example for example in examples},
+        apart=_apart(path / "raters.json", task.get("raters", [])),
     )
+
+
+def _apart(path: Path, raters: Sequence[str]) -> np.ndarray | None:
+    """Distances of the raters, where a run kept them.
+
+    Raises:
+        InputError: The file is damaged, or of other raters.
+    """
+    if not plain_file(path).is_file():
+        return None
+    found = _read_object(path, _Apart)
+    distances = np.asarray([row for row in found["distances"] if len(row) == len(raters)], np.float64)
+    if list(found["raters"]) != list(raters) or distances.shape != (len(raters), len(raters)):
+        raise InputError(f"{path} is of other raters than the run's: {', '.join(raters)}")
+    if not np.isfinite(distances).all() or (distances < 0).any():
+        raise InputError(f"{path} holds values that are no distances")
+    return distances
 
 
 def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
@@ -255,6 +281,7 @@ def anonymous(runs: Sequence[RunFolder]) -> bool:
 LABELS = {
     "soft-vote": "U-Net on the soft vote",
     "majority": "U-Net on the hard vote",
+    "votes": "U-Net on the number of votes",
     "staple": "U-Net on STAPLE",
     "label-sampling": "U-Net on sampled labels",
     "pooled-staple": "U-Net on pooled STAPLE",
@@ -272,6 +299,12 @@ METHOD_NAMES = {
     "aggnet": "AggNet",
     "ssn": "SSN",
     "prob-unet": "Probabilistic U-Net",
+    "pionono": "Pionono",
+    "phiseg": "PHiSeg",
+    "mose": "MoSE",
+    "ccdm": "CCDM",
+    "ssn-flow": "SSN with a flow",
+    "d-persona": "D-Persona",
 }
 
 

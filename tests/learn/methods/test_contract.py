@@ -24,6 +24,7 @@ from mrprism.learn.methods.method import Method
 # every method as it comes, and the options that change what it computes
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in METHODS} | {
     "fused-label: staple": ("fused-label", {"label": "staple"}),
+    "fused-label: votes": ("fused-label", {"label": "votes"}),
     "fused-label: one rater": ("fused-label", {"label": "rater:ann"}),
     "fused-label: reference": ("fused-label", {"label": "reference"}),
     "wdnet: global": ("wdnet", {"weights": "global", "second_stage": 0.5}),
@@ -35,6 +36,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in MET
     "aggnet: margin": ("aggnet", {"margin": 3, "grouping": "separate"}),
     "mrnet: code": ("mrnet", {"consistency": "code"}),
     "posal: adversarial": ("posal", {"adversarial": True}),
+    "prob-unet: hierarchical": ("prob-unet", {"hierarchical": True}),
+    "mose: compact": ("mose", {"sampling": "compact"}),
+    "phiseg: three levels": ("phiseg", {"levels": 3}),
     "ssn: pixels alone": ("ssn", {"rank": 0}),
     "control: consensus": ("control", {"of": "consensus"}),
     "control: noise": ("control", {"of": "noise"}),
@@ -46,13 +50,18 @@ FEWER = {
     "ssn": {"samples": 8, "warmup": 0.5},  # of two epochs a tenth is none
     "prob-unet": {"draws": 3, "width": 8},
     "pionono": {"draws": 3},
+    "phiseg": {"draws": 3, "width": 8},
+    "mose": {"draws": 8},
+    "ccdm": {"draws": 3, "times": 20, "steps": 5},
+    "ssn-flow": {"samples": 8, "draws": 3, "steps": 3},
+    "d-persona": {"draws": 3, "bank": 5, "width": 8},
     "diagnosis-first": {"steps": 2},
     "diagnosis-first-fusion": {"steps": 2},
 }
 VOLUMES = [name for name in METHODS if 3 in method_class(name).dims]
 OWN_LAYERS = ("wdnet: image", "confusion-matrix: pixel", "aggnet: margin")  # options that compute in space
 LEARNED_BY_HEART = ("mrprism",)  # in volumes; images show it of every method
-SLOW_TO_FIT = {"posal": 90}  # steps; the others need 50
+SLOW_TO_FIT = {"posal": 90, "d-persona": 100, "ccdm": 250}  # steps; the others need 50
 
 
 @cache

@@ -22,14 +22,17 @@ from mrprism.core.names import safe_name
 from mrprism.core.sample import Samples
 from mrprism.datasets import Dataset
 from mrprism.datasets.decisions import FOLDER, decisions_of
+from mrprism.datasets.split import SPLITS, split_dataset
 from mrprism.fusion import FUSIONS
 from mrprism.fusion.one_case import fuse_case
-from mrprism.layouts.writers import bids, coco, dicom_seg, folders, nnunet, seg_nrrd
+from mrprism.layouts.writers import bids, coco, dicom_seg, folders, nnunet, nnunet_votes, seg_nrrd
 from mrprism.layouts.writers.cases import Cases, Probability
 from mrprism.output.files import write_file
 from mrprism.output.folders import complete_folder
 
 EACH = "each"  # every rater's own mask, no fusion
+VOTES = "votes"  # how many raters mark a pixel
+LABELS = ("masks", VOTES)
 DECISIONS = "decisions"  # what people settled in the viewer, in the raters' place
 MANIFEST = "manifest.json"
 
@@ -63,7 +66,14 @@ class Exported:
 
 
 def export_dataset(
-    dataset: Dataset, target: str, out: str | Path, *, raters: str = EACH, soft: bool = False
+    dataset: Dataset,
+    target: str,
+    out: str | Path,
+    *,
+    raters: str = EACH,
+    soft: bool = False,
+    labels: str = "masks",
+    split_seed: int = 0,
 ) -> Exported:
     """Write the masks of a data set, and where the layout has a place for them its images.
 
@@ -73,6 +83,8 @@ def export_dataset(
         raters: "each"; or what takes the raters' place: "decisions", what people settled in the viewer, or the name of
             a fusion, for its consensus (above 0.5).
         soft: Write the consensus's probabilities as well; only for nnunet, with a fusion.
+        labels: "masks"; or, for nnunet, "votes": how many raters mark a pixel, as ordered regions.
+        split_seed: With votes: of the split, as `mrprism compare` draws it where the data set does not fix one.
 
     Raises:
         InputError: An unknown target or fusion, a folder that holds something, masks the layout cannot
@@ -87,12 +99,26 @@ def export_dataset(
             f"soft labels are for nnunet with a fusion, not for {target} with raters '{raters}'; expected for "
             "example --to nnunet --raters soft-vote"
         )
+    if labels not in LABELS:
+        raise unknown("labels", labels, LABELS)
+    votes = labels == VOTES
+    if votes and (target != "nnunet" or raters != EACH):
+        raise InputError(
+            f"votes are counted over all raters and are for nnunet, not for {target} with raters '{raters}'; expected "
+            "--to nnunet --labels votes"
+        )
     out = Path(out)
     with complete_folder(out) as unfinished:
         cases = _cases(dataset, raters, soft)
-        TARGETS[target](cases, unfinished)
+        if votes:
+            split = split_dataset(dataset, split_seed)
+            sides: dict[str, str | None] = {name: side for side in SPLITS for name in split[side]}
+            cases = replace(cases, splits=sides)
+            nnunet_votes.write(cases, unfinished)
+        else:
+            TARGETS[target](cases, unfinished)
         files = _hashes(unfinished)
-        write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files))
+        write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files, labels))
     return Exported(out, len(cases), cases.task.raters, len(files), _left_out(dataset, target, cases, raters))
 
 
@@ -203,12 +229,13 @@ class _Fused(Samples):
         return self._last[1]
 
 
-def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str]) -> str:
+def _manifest(cases: Cases, target: str, raters: str, files: dict[str, str], labels: str) -> str:
     about = {
         "format": "mrprism-export/1",
         "mrprism": __version__,
         "dataset": cases.name,
-        "settings": {"to": target, "raters": raters, "soft": cases.soft is not None},
+        "settings": {"to": target, "raters": raters, "soft": cases.soft is not None}
+        | ({"labels": labels} if labels == VOTES else {}),
         "structures": list(cases.task.structures),
         "raters": cases.rater_files,  # name: as files call it
         "cases": cases.files,

@@ -35,7 +35,7 @@ def write(cases: Cases, folder: Path) -> None:
     value[ways] = np.arange(1, len(ways) + 1)
     for sample in cases:
         name = cases.files[sample.name]
-        _image(cases, sample, folder / "imagesTr", ending)
+        image_files(cases, sample, folder / "imagesTr", ending)
         for r, rater in enumerate(cases.task.raters):
             if whole(sample, cases.task, r, "nnunet"):
                 labels = "labelsTr" if cases.fused else f"labelsTr_{cases.rater_files[rater]}"
@@ -94,7 +94,7 @@ def _survey(cases: Cases) -> tuple[str, Counter[int]]:
     return ".nii.gz" if nifti else ".png", found
 
 
-def _image(cases: Cases, sample: MultiRaterSample, folder: Path, ending: str) -> None:
+def image_files(cases: Cases, sample: MultiRaterSample, folder: Path, ending: str) -> None:
     """One file for the image, or one for each channel where a file holds only one."""
     if sample.image is None:
         return

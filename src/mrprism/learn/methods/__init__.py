@@ -36,7 +36,12 @@ _METHODS: dict[str, str | type[Method]] = {
     # several answers: outlines as raters might draw them
     "ssn": "ssn:SSN",
     "prob-unet": "prob_unet:ProbUNet",
+    "phiseg": "phiseg:PHiSeg",
+    "mose": "mose:MoSE",
+    "ccdm": "ccdm:CCDM",
+    "ssn-flow": "ssn_flow:SSNFlow",
     "pionono": "pionono:Pionono",
+    "d-persona": "d_persona:DPersona",
     # fusion of the evaluated case's own masks (Table 3)
     "fuse": "fuse:Fuse",
     "control": "control:Control",

@@ -23,8 +23,10 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import UNet
 from mrprism.learn.space import aside
+from mrprism.learn.vote_heads import level_targets, ordered, ranked_loss
 
-LABELS = ("soft-vote", "majority", "label-sampling", "reference")
+VOTES = "votes"
+LABELS = ("soft-vote", "majority", VOTES, "label-sampling", "reference")
 TWO_STEPS = {  # label: the fusion whose skill is estimated once, from all training cases
     "pooled-staple": "staple",
     "pooled-dawid-skene": "dawid-skene",
@@ -37,7 +39,8 @@ TWO_STEPS = {  # label: the fusion whose skill is estimated once, from all train
 class FusedLabel(Method):
     """The shared U-Net trained on one fused label.
 
-    `label` is "soft-vote" (the mean of the masks), "label-sampling" (one rater's mask, drawn anew each time;
+    `label` is "soft-vote" (the mean of the masks), "votes" (how many raters mark a pixel: an output for each number,
+    see `mrprism.learn.vote_heads`; the probability is their mean, the expected share), "label-sampling" (one rater's mask, drawn anew each time;
     Jensen et al., MICCAI 2019), "rater:NAME" (one named rater), "reference" (the arbitrated mask: a ceiling)
     or any fusion of `mrprism.fusion.FUSIONS`, such as "majority" (the hard vote) and "staple". Fusions are
     made of each batch's masks as augmented: what moves a mask moves its fusion. `loss` is one of
@@ -77,12 +80,11 @@ class FusedLabel(Method):
         self.margin = margin
         self.skill: Pooled | None = None  # of "two steps", once prepared
         self.loss: LossName = loss
+        # outputs for each structure: one level for each number of raters
+        self.levels = len(task.raters) if label == VOTES else 1
+        outputs = self.levels * len(task.structures)
         self.unet = UNet(
-            task.channels,
-            len(task.structures),
-            backbone,
-            encoder_weights=encoder_weights,
-            grid=Grid.of(task),
+            task.channels, outputs, backbone, encoder_weights=encoder_weights, grid=Grid.of(task)
         )
 
     def prepare(self, samples: Sequence[MultiRaterSample]) -> None:
@@ -120,10 +122,21 @@ class FusedLabel(Method):
             raise InputError(f"{self.label.removeprefix('rater:')} rated no training case")
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        if self.label == VOTES:
+            yield from self._losses_of_votes(batch)
+            return
         target, known = self.targets(batch)
         if known.any():
             each = self.unet(batch.image)[known][:, None], target[known][:, None]
             yield {self.loss: LOSSES[self.loss](*each)}
+
+    def _losses_of_votes(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        assert batch.masks is not None and batch.rated is not None
+        target, known = level_targets(batch.masks, batch.rated, self.levels)
+        if known.any():
+            logits = ordered(self.unet(batch.image), self.levels).transpose(1, 2)[known]
+            levels = target.transpose(1, 2)[known]
+            yield {"ranked": ranked_loss(logits, levels), self.loss: LOSSES[self.loss](logits, levels)}
 
     def consensus_of(self, batch: Batch) -> Tensor:
         """The label; the majority vote for a label that is one rater's or the reference, which not all cases have."""
@@ -133,6 +146,9 @@ class FusedLabel(Method):
         return target.masked_fill(~aside(known, target), float("nan"))
 
     def predict(self, batch: Batch) -> Prediction:
+        if self.label == VOTES:
+            at_least = ordered(self.unet(batch.image), self.levels).sigmoid()
+            return Prediction(probability=at_least.mean(1), at_least=at_least)
         return Prediction(probability=self.unet(batch.image).sigmoid())
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -143,7 +159,7 @@ class FusedLabel(Method):
         votes = masks.sum(1)
         voters = rated.sum(1)
         some = voters > 0
-        if self.label == "soft-vote":
+        if self.label in ("soft-vote", VOTES):
             return votes / aside(voters.clamp(min=1), votes), some
         if self.label == "majority":
             return (2 * votes > aside(voters, votes)).float(), some

@@ -27,6 +27,7 @@ from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
+from mrprism.learn.methods.hierarchical import Hierarchy
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
 from mrprism.learn.networks.grid import Grid
@@ -47,6 +48,7 @@ class ProbUNet(Method):
         beta: float = 10.0,
         l2: float = 1e-5,
         width: Done = 32,
+        hierarchical: bool = False,
         draws: Done = 16,
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
@@ -57,6 +59,8 @@ class ProbUNet(Method):
             beta: Weight of the KL, beside a reconstruction summed over pixels.
             l2: Weight of the squared weights of prior, posterior and decoder.
             width: Channels of the first block of prior and posterior.
+            hierarchical: The later form with latent maps at four scales (`hierarchical.py`), which has no use for latent,
+                beta, l2 and width.
             draws: Outlines drawn for a case.
         """
         super().__init__(task)
@@ -68,6 +72,9 @@ class ProbUNet(Method):
         self.latent, self.beta, self.l2 = latent, beta, l2
         self.draws: int = draws
         structures = len(task.structures)
+        self.hierarchy = Hierarchy(task, backbone, encoder_weights) if hierarchical else None
+        if self.hierarchy is not None:
+            return
         grid = Grid.of(task)
         self.unet = LatentUNet(
             task.channels, structures, latent, backbone, encoder_weights=encoder_weights, grid=grid
@@ -83,6 +90,9 @@ class ProbUNet(Method):
             return
         image = image[some]
         drawn, known = one_rater(masks[some], rated[some])
+        if self.hierarchy is not None:
+            yield self.hierarchy.losses(image, drawn, known)
+            return
         mean, log_deviation = self.posterior_of(image, drawn, known)
         z = mean + log_deviation.exp() * torch.randn_like(mean)
         logits = self.unet(image, z).float()
@@ -105,6 +115,9 @@ class ProbUNet(Method):
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
+        if self.hierarchy is not None:
+            draws = self.hierarchy.drawn(batch, self.draws)
+            return Prediction(probability=draws.mean(1), draws=draws)
         mean, log_deviation = self.prior(batch.image)
         draws = self.drawn(batch, mean, log_deviation)
         return Prediction(probability=draws.mean(1), draws=draws)

@@ -36,7 +36,7 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
 from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.unet import Head, UNet
-from mrprism.learn.space import axes
+from mrprism.learn.space import aside, axes
 
 LEAST_VARIANCE = 1e-5
 STEEPEST = 6.0  # bound of log d
@@ -124,6 +124,23 @@ class SSN(Method):
         alone = noise(batch, self.draws, normal.mean.shape[1:], "pixels")
         draws = (normal.mean[:, None] + deviations(normal, shared, alone)).sigmoid()
         return Prediction(probability=draws.mean(1), draws=draws)
+
+    def modes(self, batch: Batch, count: int = 3) -> Float[Tensor, "B M 2 C *space"]:
+        """The main ways in which outlines vary: the probability two deviations to either side of the mean.
+
+        They are the principal directions of P Pᵀ, the widest first; columns of P by themselves have no order.
+        """
+        assert batch.image is not None
+        normal = self.distribution(batch.image)
+        flat = normal.factor.flatten(2)
+        _, directions = torch.linalg.eigh(flat @ flat.mT)  # ascending
+        widest = directions.flip(2)[:, :, : min(count, self.rank)]
+        ways = (widest.mT @ flat).unflatten(2, normal.mean.shape[1:])
+        # an eigenvector has no sign of its own: to the right more is marked
+        more = ways.flatten(2).sum(2).sign()
+        ways = ways * aside(torch.where(more == 0, 1.0, more), ways)
+        ends = torch.stack([-2 * ways, 2 * ways], 2) + normal.mean[:, None, None]
+        return ends.sigmoid()
 
     def distribution(self, image: Float[Tensor, "B channel *space"]) -> Normal:
         """The normal distribution of the logits of each image."""

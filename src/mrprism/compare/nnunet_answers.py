@@ -1,0 +1,146 @@
+"""Answers as nnU-Net leaves them: a label map a case, its `dataset.json` beside them, and with `--save_probabilities`
+an array of probabilities (`CASE.npz`).
+
+What the labels mean stands in `dataset.json`. A structure is a label, or a region of several, by its name; or, where the
+data set was exported with `--labels votes`, a ladder of regions "at least k raters mark it", whose probabilities are what
+the number of votes is, and whose mean is the expected share.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from mrprism.core.errors import InputError
+from mrprism.core.files import plain_file
+from mrprism.images import LabelFile, format_of, limit_archive, read_labels
+from mrprism.layouts.writers.nnunet_votes import VOTES
+
+DOCUMENT = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What `dataset.json` says of the labels."""
+
+    file: Path
+    values: dict[str, list[int]]  # of each label or region, in the order of the file, background left out
+    regions: bool
+    votes: dict[str, list[str]]  # structure: its regions, from at least one vote on
+
+    def channel(self, name: str) -> int:
+        """Where a label's probability stands in an array; with labels the background comes first."""
+        if self.regions:
+            return list(self.values).index(name)
+        return self.values[name][0]
+
+    @property
+    def channels(self) -> int:
+        return len(self.values) if self.regions else 1 + max(v for of in self.values.values() for v in of)
+
+
+def labels_of(folder: Path, structures: Sequence[str]) -> Labels | None:
+    """The labels of a folder that nnU-Net wrote; None for any other folder.
+
+    Raises:
+        InputError: It has no label for a structure.
+    """
+    file = folder / DOCUMENT
+    if not file.is_file():
+        return None
+    try:
+        document = json.loads(plain_file(file).read_text(encoding="utf-8"))
+        given = document["labels"]
+        values = {
+            str(name): [int(v) for v in (value if isinstance(value, list) else [value])]
+            for name, value in given.items()
+            if name != "ignore"
+        }
+        values = {name: of for name, of in values.items() if set(of) != {0}}
+        votes = {str(s): [str(name) for name in of] for s, of in document.get(VOTES, {}).items()}
+        if not values or any(name not in values for of in votes.values() for name in of):
+            raise ValueError("labels do not fit")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # of something else: a data set of ours, or another tool's
+    absent = [s for s in structures if s not in values and not votes.get(s)]
+    if absent:
+        raise InputError(
+            f"'{file}' has the labels {', '.join(values)}; expected one called '{absent[0]}', or regions by "
+            "mrprism export --to nnunet --labels votes"
+        )
+    regions = any(isinstance(value, list) for value in given.values())
+    return Labels(file, values, regions, votes)
+
+
+def label_map(folder: Path, called: Sequence[str]) -> Path | None:
+    """The label map of a case."""
+    for name in called:
+        for file in sorted(folder.glob(f"{_literal(name)}.*")):
+            if file.name.removesuffix(".gz").rsplit(".", 1)[0] == name and format_of(file):
+                return file
+    return None
+
+
+def read(
+    file: Path, labels: Labels, structures: Sequence[str]
+) -> tuple[LabelFile, Float[np.ndarray, "C *space"], Float[np.ndarray, "K C *space"] | None]:
+    """A case: the grid of its label map, what it says of each structure, and of the number of votes.
+
+    Raises:
+        InputError: A file is broken, or votes are to be read and probabilities were not saved.
+    """
+    grid = read_labels(file)
+    archive = file.with_name(f"{_stem(file)}.npz")
+    if not archive.is_file():
+        if labels.votes:
+            raise InputError(
+                f"'{archive}' is missing: what nnU-Net says of the number of votes stands in its probabilities; predict "
+                "with --save_probabilities"
+            )
+        masks = [np.isin(grid.array, labels.values[structure]) for structure in structures]
+        return grid, np.stack(masks).astype(np.float32), None
+    found = _probabilities(archive, labels, grid.array.shape)
+    if not labels.votes:
+        return grid, np.stack([found[labels.channel(s)] for s in structures]), None
+    levels = np.stack([[found[labels.channel(name)] for name in labels.votes[s]] for s in structures], axis=1)
+    # heads by themselves may disagree on the order; as a distribution none may be above the one before
+    levels = np.minimum.accumulate(levels, axis=0)
+    return grid, levels.mean(axis=0), levels
+
+
+def _probabilities(
+    archive: Path, labels: Labels, space: tuple[int, ...]
+) -> Float[np.ndarray, "channels *space"]:
+    try:
+        limit_archive(archive)
+        with archive.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            found: np.ndarray = np.asarray(stored["probabilities"], np.float32)
+    except Exception as error:  # a damaged archive fails in many ways
+        raise InputError(
+            f"'{archive}' holds no probabilities of nnU-Net: {error or type(error).__name__}"
+        ) from None
+    if found.ndim == len(space) + 2 and found.shape[1] == 1:
+        found = found[:, 0]  # an image is a volume of one slice there
+    if found.shape != (labels.channels, *space):
+        raise InputError(
+            f"'{archive}' has the shape {found.shape}; expected {(labels.channels, *space)}: the labels of "
+            f"'{labels.file}' at the size of the label map"
+        )
+    if not np.isfinite(found).all() or found.min() < -1e-3 or found.max() > 1 + 1e-3:
+        raise InputError(f"'{archive}' holds values that are no probabilities; expected 0 to 1")
+    clipped: np.ndarray = np.clip(found, 0, 1)
+    return clipped
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _literal(name: str) -> str:
+    """A name in which nothing stands for something else when files are looked for."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

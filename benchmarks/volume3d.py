@@ -137,7 +137,7 @@ def page(kept: list[dict[str, Any]]) -> Iterator[str]:
     open_ = [f"{NAMED[label]} from {way}" for label in LABELS for way in WAYS if (label, way) not in done]
     if open_ or len({one["seed"] for one in kept}) < 3:
         yield ""
-        yield f"A first look and no verdict: fewer than three seeds. Not measured yet: {', '.join(open_) or 'more seeds'}."
+        yield f"A first look and no verdict. Not measured yet: {', '.join(open_) or 'more seeds'}."
     undefined = sum(one["undefined"] for one in kept)
     if undefined:
         yield ""

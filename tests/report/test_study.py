@@ -189,37 +189,6 @@ def test_second_readings_are_on_the_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert "to compare methods needs images" in text
 
 
-@pytest.mark.slow
-def test_methods_are_compared_where_the_file_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Networks are trained for real; a second call finds the comparison done."""
-    table = """
-[compare]
-methods = "fused-label:label=majority"
-seeds = "0"
-epochs = 1
-size = 32
-backbone = "small"
-device = "cpu"
-"""
-    Path("study.toml").write_text(STUDY + table, encoding="utf-8")
-    manifest = json.loads(Path("data/dataset.json").read_text(encoding="utf-8"))
-    for case in manifest["cases"]:
-        del case["reference"]  # which would be learned from as well
-    Path("data/dataset.json").write_text(json.dumps(manifest), encoding="utf-8")
-    assert call(["study", "study.toml"]) in (0, 1), "1: a network of one epoch may have collapsed"
-    page = Page(Path("found/study.html").read_text(encoding="utf-8")).text
-    assert "Methods were compared on the same cases: comparison/compare.html" in page
-    assert "U-Net" in Path("found/comparison/compare.html").read_text(encoding="utf-8")
-    trained = {
-        file: file.stat().st_mtime_ns for file in Path("found/comparison").rglob("weights.safetensors")
-    }
-    assert len(trained) >= 2
-    capsys.readouterr()
-    assert call(["study", "study.toml"]) in (0, 1)
-    assert "compare: done already" in capsys.readouterr().out
-    assert {file: file.stat().st_mtime_ns for file in trained} == trained
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

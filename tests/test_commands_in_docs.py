@@ -85,8 +85,9 @@ def test_every_option_a_page_names_is_one(name: str) -> None:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages speak of: data sets, a run, volumes, files to fuse and to outline."""
-    from layouts.layouts import LAYOUTS
-
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tests/layouts"))  # where its own tests find it
+        from layouts import LAYOUTS
     root = tmp_path_factory.mktemp("scene")
     data = mrprism.phantom("crowd", size=32, cases=10, out=root / "fundus")
     shutil.copytree(root / "fundus", root / "DATASET")

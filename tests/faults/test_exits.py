@@ -80,8 +80,9 @@ def test_a_fault_names_nothing_raw(
 # --- stopped ------------------------------------------------------------------------------------
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background turns off
 from mrprism.layouts import in_place, readers
 from mrprism.datasets import write
 from mrprism.cli import call

@@ -135,6 +135,7 @@ def run(
     from mrprism.cli.calls import opened, referenced
     from mrprism.cli.evaluate import show_scores
     from mrprism.cli.plan import settle
+    from mrprism.learn.processes import refuse_a_lone_process
     from mrprism.learn.train import resume as go_on
     from mrprism.learn.train import train
 
@@ -150,6 +151,7 @@ def run(
     elif dataset is None or out is None:
         raise InputError("train needs a data set and --out RUN, or --resume RUN")
     else:
+        refuse_a_lone_process()
         data = opened(dataset) if reference == "dataset" else referenced(dataset, reference)
         length = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
         settled = None

@@ -29,7 +29,7 @@ from mrprism.core.files import plain_file
 from mrprism.core.rows import Rows
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.keep import keep_dataset
-from mrprism.learn.predictor import MOST_DRAWS
+from mrprism.learn.bounds import MOST_DRAWS
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in

@@ -147,7 +147,10 @@ def _content(path: Path, body: memoryview, header: dict[str, str], fields: dict[
                 if len(values) == needed and take(stream, 1, path):
                     raise ValueError("it holds more than its header says")
         elif encoding == "hex":
-            values = bytearray.fromhex(take(file, 3 * needed, path).decode("ascii"))
+            try:
+                values = bytearray.fromhex(take(file, 3 * needed, path).decode("latin-1"))
+            except ValueError:
+                raise ValueError("its encoding is hex, and it holds what are no hexadecimal digits") from None
             if len(values) > needed:
                 raise ValueError("it holds more than its header says")
         else:

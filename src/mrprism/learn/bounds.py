@@ -21,6 +21,7 @@ from mrprism.core.sample import Task
 MOST_BYTES = 64 << 20  # of a JSON file of a run
 MOST_RATERS = MOST_STRUCTURES = MOST_CHANNELS = 1000
 MOST_CASES = 1_000_000
+MOST_DRAWS = 1000  # of a case
 MOST_LETTERS = 1000  # of a name
 MOST_DEPTH = 5  # of lists in lists in an option
 MOST_ITEMS = 10_000  # of one option

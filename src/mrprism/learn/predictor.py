@@ -22,6 +22,7 @@ from mrprism.images.slicing import Cut, Slicing, cut_volume, most_drawn, slice_o
 from mrprism.learn.advice import predicting_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
+from mrprism.learn.bounds import MOST_DRAWS
 from mrprism.learn.calibration import COVERAGE, Calibration, read_calibration
 from mrprism.learn.devices import check_device, keep_thread_limit
 from mrprism.learn.finite import check_answer
@@ -34,8 +35,6 @@ from mrprism.learn.run import Run
 from mrprism.learn.stacks import MAPS, stack_planes
 from mrprism.learn.weights import load_method
 from mrprism.learn.windows import Case, Windows, at_own_size
-
-MOST_DRAWS = 1000
 
 
 def load(

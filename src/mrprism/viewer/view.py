@@ -239,7 +239,7 @@ class View:
         low, high = window
         if not low < high or not np.isfinite([low, high]).all():
             raise InputError(
-                f"the window {low:g} to {high:g} does not rise; expected two numbers, the smaller first"
+                f"the window {low:g} to {high:g} is in the wrong order; expected two numbers, the smaller first"
             )
         case = self.open(number)
         if not case.colour and not 0 <= channel < len(case.values):

@@ -37,7 +37,13 @@ def dice(logits: Float[Tensor, "B C *space"], target: Float[Tensor, "B C *space"
 
     Source: Wang et al., "Dice semimetric losses", MICCAI 2023: 1 - (|p| + |t| - |p - t|) / (|p| + |t|).
     """
-    probability = logits.sigmoid()
+    return dice_apart(logits.sigmoid(), target)
+
+
+def dice_apart(
+    probability: Float[Tensor, "B C *space"], target: Float[Tensor, "B C *space"]
+) -> Float[Tensor, ""]:
+    """The same of probabilities, for networks whose classes are no sigmoids."""
     space = axes(probability, 2)
     total = (probability + target).sum(space)
     apart = (probability - target).abs().sum(space)

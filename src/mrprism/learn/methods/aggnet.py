@@ -7,14 +7,16 @@ Departures:
 - several classes, and one confusion matrix per rater for all pixels;
 - the E-step is done inside each batch with the last epoch's confusions, so that no posterior is stored;
 - the M-step uses the posterior of the whole epoch (the network's view and the votes), smoothed by 0.01;
-- `margin` restricts the M-step to the neighbourhood of what anyone marked: otherwise the background makes
-  every rater look specific, as in STAPLE.
+- `margin` restricts the M-step to the neighbourhood of what anyone marked, `disputed` to where raters differ: otherwise
+  the background makes every rater look specific, as in STAPLE. Neither is the paper's, nor the default;
+- `loss="ce+dice"` adds the Dice of the structures, which most networks here learn from, to the paper's cross-entropy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -23,6 +25,7 @@ from torch import Tensor
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.losses import dice_apart
 from mrprism.learn.methods.exclusive import (
     Classes,
     Grouping,
@@ -56,6 +59,8 @@ class AggNet(Method):
         *,
         warmup_epochs: int = 1,
         margin: int | None = None,
+        disputed: bool = False,
+        loss: Literal["ce", "ce+dice"] = "ce",
         grouping: Grouping = "auto",
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
@@ -64,9 +69,11 @@ class AggNet(Method):
         Args:
             warmup_epochs: First epochs, in which the network learns the vote shares.
             margin: Pixels around anything marked that the M-step reads; None: the whole image.
+            disputed: The M-step reads only pixels on which the raters of a case differ.
         """
         super().__init__(task)
         self.warmup_epochs, self.margin = warmup_epochs, margin
+        self.disputed, self.loss = disputed, loss
         self.classes = Classes(len(task.structures), grouping)
         groups, size, raters = self.classes.groups, self.classes.size, len(task.raters)
         self.unet = UNet(
@@ -110,7 +117,13 @@ class AggNet(Method):
         if voted.any():
             each = -(target * log_probability).sum(2)
             each = each.mean(axes(each, 2))
-            yield {"consensus": each[voted].mean()}
+            terms = {"consensus": each[voted].mean()}
+            if self.loss == "ce+dice":
+                some = voted.all(1)  # a group that nobody rated has no votes to learn from
+                if some.any():
+                    seen = (self.classes.structures(x[some]) for x in (log_probability.exp(), target))
+                    terms["dice"] = dice_apart(*seen)
+            yield terms
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
@@ -137,7 +150,8 @@ class AggNet(Method):
         self, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
     ) -> Bool[Tensor, "B *space"] | None:
         """Pixels the M-step reads."""
-        if self.margin is None:
+        if self.margin is None and not self.disputed:
             return None
-        union = ((masks > 0.5) & aside(rated, masks)).flatten(1, 2).any(1).float()
-        return widened(union, self.margin) > 0
+        marked, drawn = (masks > 0.5) & aside(rated, masks), (masks > 0.5) | ~aside(rated, masks)
+        union = (marked.any(1) & ~drawn.all(1)).any(1) if self.disputed else marked.flatten(1, 2).any(1)
+        return union if self.margin is None else widened(union.float(), self.margin) > 0

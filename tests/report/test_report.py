@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,18 @@ def sentence(runs: list[Path]) -> str:
 
 
 NOISE = np.random.default_rng(0).normal(0, 0.01, (3, 30))
+
+
+def test_no_folder_of_the_author_is_on_the_page(comparison: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(comparison[0], run)
+    config = json.loads((run / "config.json").read_text())
+    config["dataset_path"] = "/home/mallory/secret project/retina-set"
+    (run / "config.json").write_text(json.dumps(config))
+    page = build_report([run], tmp_path / "page.html").read_text()
+    assert "mallory" not in page
+    assert str(tmp_path) not in page
+    assert "retina-set" in page
 
 
 def test_says_when_it_wins(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def settings_of(run: RunFolder) -> dict[str, str]:
-    """Every setting of a run as text; lists of cases shrink to their number."""
+    """Every setting of a run as text; lists of cases shrink to their number, and paths of the machine to a name."""
     said = {}
     checksums = run.config.get("images")
     if isinstance(checksums, dict) and checksums:
@@ -353,8 +353,12 @@ def settings_of(run: RunFolder) -> dict[str, str]:
     for key, value in _flat({k: v for k, v in run.config.items() if k not in hidden}).items():
         if isinstance(value, list):
             said[key] = (
-                f"{len(value)} cases" if key in ("train", "val", "test") else ", ".join(map(str, value))
+                f"{len(value)} case{'' if len(value) == 1 else 's'}"
+                if key in ("train", "val", "test")
+                else ", ".join(map(str, value))
             )
+        elif isinstance(value, str) and Path(value).is_absolute():
+            said[key] = Path(value).name  # a page is sent to others, whom its folders do not concern
         elif value is not None:
             said[key] = _plain(value)
     return said

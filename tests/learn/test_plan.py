@@ -158,11 +158,11 @@ def test_intensities() -> None:
 def test_time_decides_epochs() -> None:
     """Eight cases, two steps of 3 s an epoch and 15 % for the rest: 8.7 epochs a minute."""
     about = found([(64, 64)] * 8)
-    timed = make_plan(about, machine(minutes=1.0, seconds=lambda patch, batch: 3.0))
+    timed = make_plan(about, machine(minutes=1.0, seconds=lambda patch, batch, spacing: 3.0))
     assert timed.plan.batch_size == 4
     assert timed.plan.epochs == 8
     with pytest.raises(InputError, match=r"one epoch takes 11\.5 minutes"):
-        make_plan(about, machine(minutes=1.0, seconds=lambda patch, batch: 300.0))
+        make_plan(about, machine(minutes=1.0, seconds=lambda patch, batch, spacing: 300.0))
 
 
 def test_too_little_memory_is_said() -> None:
@@ -301,3 +301,11 @@ def test_minutes_are_those_of_a_step_here() -> None:
     assert "a step took" in made.reasons["epochs"]
     with pytest.raises(InputError, match="trains nothing"):
         mrprism.plan(data, memory="4GB", minutes=1.0, backbone="small", method="fuse", device="cpu")
+
+
+def test_minutes_of_volumes_are_timed_on_volumes() -> None:
+    data = mrprism.phantom("crowd", cases=6, size=32, dims=3)
+    for method in ("fused-label", "mrprism"):
+        made = mrprism.plan(data, memory="4GB", minutes=60.0, backbone="small", method=method, device="cpu")
+        assert made.plan.dims == 3
+        assert "a step took" in made.reasons["epochs"]

@@ -21,8 +21,8 @@ class Machine:
     said: str  # where the number comes from
     backbone: str = "resnet34"
     minutes: float | None = None
-    # seconds of one training step with so large a patch and batch; asked for only with a time budget
-    seconds: Callable[[tuple[int, ...], int], float] | None = None
+    # seconds of one training step with so large a patch and batch at a spacing; asked for only with a time budget
+    seconds: Callable[[tuple[int, ...], int, tuple[float, ...] | None], float] | None = None
 
 
 def machine_for(
@@ -52,20 +52,22 @@ def machine_for(
 
 def _timer(
     task: Task, method: str, backbone: str, device: str | None
-) -> Callable[[tuple[int, ...], int], float]:
+) -> Callable[[tuple[int, ...], int, tuple[float, ...] | None], float]:
     """Seconds of a training step, taken on patches of noise."""
 
-    def seconds(patch: tuple[int, ...], batch_size: int) -> float:
+    def seconds(patch: tuple[int, ...], batch_size: int, spacing_mm: tuple[float, ...] | None) -> float:
         import torch
 
         from mrprism.learn.batch import Batch
-        from mrprism.learn.devices import check_device
+        from mrprism.learn.devices import check_device, on_device
         from mrprism.learn.loop import optimiser_for
         from mrprism.learn.methods.build import build_method
 
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_device(where)
-        one = build_method(method, task, backbone, {}).to(where)
+        deep = len(patch) == 3  # kernels of volumes follow the sides of a voxel
+        seen = replace(task, dims=len(patch), spacing_mm=spacing_mm if deep else None)
+        one = on_device(build_method(method, seen, backbone, {}), where)
         optimiser = optimiser_for(one, 1e-4)
         if optimiser is None:
             raise InputError(f"method '{method}' trains nothing, so that no time can be planned for it")

@@ -190,7 +190,7 @@ def _grid(found: Survey, dims: int, notes: _Notes) -> list[tuple[float, ...]]:
             target = target / slack
             why += f"; {_why_coarser(slack)}"
         notes.settle("spacing_mm", tuple(_rounded(x) for x in target), why)
-        target = np.asarray(notes.values["spacing_mm"])
+        target = np.asarray(notes.values.get("spacing_mm"))
         return [tuple((s / target).tolist()) for s in known]
     if dims == 3:
         notes.reasons["dims"] += "; not every case says how large a voxel is, so voxels stay as they are"
@@ -409,7 +409,7 @@ def _epochs(found: Survey, machine: Machine, notes: _Notes) -> None:
             "epochs", EPOCHS, f"the paper's number, of {steps} steps each; --minutes plans for a time"
         )
         return
-    took = machine.seconds(patch, batch)
+    took = machine.seconds(patch, batch, notes.values.get("spacing_mm"))
     epoch = 1.15 * steps * took  # validating costs a tenth, reading the rest
     epochs = int(60 * machine.minutes / epoch)
     if not epochs:

@@ -304,7 +304,7 @@ def test_minutes_are_those_of_a_step_here() -> None:
 
 
 def test_minutes_of_volumes_are_timed_on_volumes() -> None:
-    data = mrprism.phantom("crowd", cases=6, size=32, dims=3)
+    data = mrprism.phantom("crowd", cases=6, size=40, dims=3)
     for method in ("fused-label", "mrprism"):
         made = mrprism.plan(data, memory="4GB", minutes=60.0, backbone="small", method=method, device="cpu")
         assert made.plan.dims == 3

@@ -37,6 +37,16 @@ class Batch:
         return hidden
 
 
+def rated_cases(
+    batch: Batch,
+) -> tuple[Float[Tensor, "b channel *space"], Float[Tensor, "b R C *space"], Bool[Tensor, "b R C"]] | None:
+    """Image, masks and who rated what of those cases that anybody rated; None: nobody rated any."""
+    image, masks, rated = batch.image, batch.masks, batch.rated
+    assert image is not None and masks is not None and rated is not None
+    some = rated.any(2).any(1)
+    return (image[some], masks[some], rated[some]) if some.any() else None
+
+
 def mean_of_raters(batch: Batch) -> Float[Tensor, "B C *space"]:
     """Share of those who rated that marked a pixel; NaN where nobody rated the structure."""
     assert batch.masks is not None

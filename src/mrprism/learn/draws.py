@@ -7,7 +7,8 @@ So the same case gets the same draws whatever stands beside it in a batch, on a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,6 +28,14 @@ def noise(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Float
     return _drawn(torch.randn, batch, count, shape, purpose)
 
 
+def noise_by_draw(batch: Batch, shape: Sequence[int], purpose: str) -> Iterator[Float[Tensor, "B ..."]]:
+    """As `noise`, but one draw after the other without end, so that never more than one is held."""
+    rows = [_row(torch.randn, name, shape, purpose) for name in _names(batch)]
+    place = _place(batch)
+    for draw in zip(*rows, strict=True):
+        yield torch.stack(draw).to(place.device)
+
+
 def uniform(batch: Batch, count: int, shape: Sequence[int], purpose: str) -> Float[Tensor, "B N ..."]:
     """As `noise`, evenly in [0, 1)."""
     return _drawn(torch.rand, batch, count, shape, purpose)
@@ -42,14 +51,25 @@ def chosen(batch: Batch, chances: Float[Tensor, "B K"], count: int) -> Int64[Ten
 def _drawn(
     draw: Callable[..., Tensor], batch: Batch, count: int, shape: Sequence[int], purpose: str
 ) -> Tensor:
+    rows = (_row(draw, name, shape, purpose) for name in _names(batch))
+    return torch.stack([torch.stack(list(islice(row, count))) for row in rows]).to(_place(batch).device)
+
+
+def _row(draw: Callable[..., Tensor], name: str, shape: Sequence[int], purpose: str) -> Iterator[Tensor]:
+    """The draws of a case, one after the other: a longer row begins as a shorter one does."""
+    generator = torch.Generator().manual_seed(seed_of(0, f"{purpose}: {_case(name, purpose)}"))
+    while True:
+        yield draw(tuple(shape), generator=generator)
+
+
+def _place(batch: Batch) -> Tensor:
     place = batch.image if batch.image is not None else batch.masks
     assert place is not None
-    cases = []
-    for name in batch.names or ("",) * len(place):
-        generator = torch.Generator().manual_seed(seed_of(0, f"{purpose}: {_case(name, purpose)}"))
-        # one after the other: a longer row begins as a shorter one does
-        cases.append(torch.stack([draw(tuple(shape), generator=generator) for _ in range(count)]))
-    return torch.stack(cases).to(place.device)
+    return place
+
+
+def _names(batch: Batch) -> Sequence[str]:
+    return batch.names or ("",) * len(_place(batch))
 
 
 def _case(name: str, purpose: str) -> str:

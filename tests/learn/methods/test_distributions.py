@@ -236,6 +236,8 @@ def test_diffused_draws_are_masks_and_volumes_are_refused() -> None:
     assert set(found["draws"].unique().tolist()) <= {0.0, 1.0}
     with pytest.raises(InputError, match="ccdm"):
         build_method("ccdm", replace(task(), dims=3), "tiny", {})
+    with pytest.raises(InputError, match="leave encoder_weights out"):
+        build_method("ccdm", task(), "small", {"encoder_weights": "weights.safetensors"})
 
 
 def test_the_average_of_weights_predicts_and_follows() -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done
 from mrprism.learn.draws import uniform
 from mrprism.learn.methods.method import Method
@@ -67,6 +67,11 @@ class CCDM(Method):
                 f"times must be at least 2, steps 1 to times, draws at least 1 and average in [0, 1); they are {times}, "
                 f"{steps}, {draws} and {average}"
             )
+        if encoder_weights is not None:
+            raise InputError(
+                f"ccdm reads a noisy mask beside the image, which weights of images do not fit: leave encoder_weights out, "
+                f"which is {encoder_weights}"
+            )
         self.times, self.steps, self.average_share = times, steps, average
         self.draws: int = draws
         structures = len(task.structures)
@@ -78,14 +83,12 @@ class CCDM(Method):
         self.register_buffer("seen_steps", torch.tensor(0))
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
+        image, masks, rated = cases
         self._move_average()
-        image = image[some]
-        drawn, known = one_rater(masks[some], rated[some])
+        drawn, known = one_rater(masks, rated)
         time = torch.randint(1, self.times + 1, (len(image),), device=image.device)
         now, before = self.kept[time], self.kept[time - 1]
         noisy = torch.where(

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
 from mrprism.learn.methods.pionono import generalised_dice_loss
 from mrprism.learn.networks.grid import MEAN, Grid
-from mrprism.learn.networks.latent import GaussianEncoder, LatentUNet, kl_of_gaussians
+from mrprism.learn.networks.latent import GaussianEncoder, LatentUNet, kl_of_gaussians, squared_weights
 from mrprism.learn.space import aside, axes
 
 
@@ -97,12 +97,10 @@ class DPersona(Method):
             parameter.requires_grad_(not self.second or name.startswith("queries."))
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        image, masks, rated = image[some], masks[some], rated[some]
+        image, masks, rated = cases
         yield self._persons(image, masks, rated) if self.second else self._variety(image, masks, rated)
 
     def _variety(self, image: Tensor, masks: Tensor, rated: Tensor) -> dict[str, Tensor]:
@@ -120,12 +118,11 @@ class DPersona(Method):
         anybody = rated.any(1)
         reached = generalised_dice_loss(draws.amax(1), union, anybody)
         shared = generalised_dice_loss(draws.amin(1), intersection, anybody)
-        weights = [p for part in (self.prior, self.posterior, self.unet.head) for p in part.parameters()]
         return {
             "dice": generalised_dice_loss(self.unet.head.decode(seen, z, size).float(), drawn, known),
             "kl": self.kl * kl_of_gaussians(mean, log_deviation, prior_mean, prior_log).mean(),
             "bound": self.bound * (reached + shared),
-            "l2": self.l2 * torch.stack([p.square().sum() for p in weights]).sum(),
+            "l2": self.l2 * squared_weights(self.prior, self.posterior, self.unet.head),
         }
 
     def _persons(self, image: Tensor, masks: Tensor, rated: Tensor) -> dict[str, Tensor]:

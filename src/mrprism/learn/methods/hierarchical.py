@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
-from mrprism.learn.draws import noise
+from mrprism.learn.draws import noise_by_draw
 from mrprism.learn.networks.grid import Grid
 from mrprism.learn.networks.ladder import Gaussian, Ladder, drawn_from
-from mrprism.learn.networks.latent import kl_of_gaussians
+from mrprism.learn.networks.latent import kl_of_gaussians, with_mask
 from mrprism.learn.networks.unet import Head
 from mrprism.learn.space import aside
 
@@ -60,17 +60,15 @@ class Hierarchy(nn.Module):
         known: Bool[Tensor, "B C"],
     ) -> dict[str, Tensor]:
         """KL + λ · (moving average of the reconstruction - κ), each a mean over pixels and structures."""
-        flags = aside(known, drawn).expand_as(drawn).float()
-        seen = torch.cat([image, drawn * flags, flags], 1)
+        seen = with_mask(image, drawn, known)
         _, posterior, z = self.posterior.climb(self.posterior.seen(seen), lambda i, q: drawn_from(q))
         state, prior, _ = self.prior.climb(
             self.prior.seen(image), lambda i, p: z[i]
         )  # on the posterior's values
         logits = self.head(state, image.shape[2:]).float()
         each = F.binary_cross_entropy_with_logits(logits, drawn, reduction="none")
-        cross = (each * hardest(each.detach(), flags.bool(), HARD)).sum() / max(
-            1.0, HARD * float(flags.sum())
-        )
+        there = aside(known, drawn).expand_as(drawn)
+        cross = (each * hardest(each.detach(), there, HARD)).sum() / max(1.0, HARD * int(there.sum()))
         if self.training:
             self._move(float(cross.detach()))
         pixels = drawn[0, 0].numel() * known.sum(1)
@@ -85,18 +83,8 @@ class Hierarchy(nn.Module):
         """Outlines drawn from the prior."""
         assert batch.image is not None
         seen, size = self.prior.seen(batch.image), batch.image.shape[2:]
-        away: dict[int, Tensor] = {}
-
-        def choose(i: int, p: Gaussian, n: int) -> Tensor:
-            if i not in away:
-                away[i] = noise(batch, count, p.mean.shape[1:], f"latent {i}")
-            return p.mean + p.log_deviation.exp() * away[i][:, n]
-
-        draws = []
-        for n in range(count):
-            state, _, _ = self.prior.climb(seen, lambda i, p, n=n: choose(i, p, n))  # type: ignore[misc]
-            draws.append(self.head(state, size).float().sigmoid())
-        return torch.stack(draws, 1)
+        draws = self.prior.draws(seen, count, lambda i, shape: noise_by_draw(batch, shape, f"latent {i}"))
+        return torch.stack([self.head(state, size).float().sigmoid() for state, _ in draws], 1)
 
     @torch.no_grad()
     def _move(self, cross: float) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import chosen, noise
 from mrprism.learn.methods.method import Method
@@ -90,16 +90,15 @@ class MoSE(Method):
         self.late.fill_(epoch >= epochs / 2)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        features, chances = self.seen(image[some])
+        image, masks, rated = cases
+        features, chances = self.seen(image)
         away = torch.randn(len(features), self.experts, self.samples, 1, device=image.device)
         z = self.means[:, None] + self.log_deviations.exp()[:, None] * away
         drawn = self.decoded(features, z.flatten(1, 2), image.shape[2:])
-        cost, there = costs(drawn, masks[some], rated[some])
+        cost, there = costs(drawn, masks, rated)
         weight = (chances / self.samples).repeat_interleave(self.samples, 1)
         bound = 1.0 if self.late else max(FIRST_BOUND, 1 / drawn.shape[1])
         taken = coupling(cost.detach(), there, bound)

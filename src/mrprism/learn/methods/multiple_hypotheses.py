@@ -22,7 +22,7 @@ from torch import Tensor
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Kept
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.grid import Grid
@@ -63,13 +63,12 @@ class MultipleHypotheses(Method):
         )
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        drawn, known = one_rater(masks[some], rated[some])
-        heads = self.heads(image[some])
+        image, masks, rated = cases
+        drawn, known = one_rater(masks, rated)
+        heads = self.heads(image)
         each = F.binary_cross_entropy_with_logits(heads, drawn[:, None].expand_as(heads), reduction="none")
         each = each.mean(axes(each, 3))
         per_image = (each * known[:, None]).sum(2) / known.sum(1, keepdim=True)

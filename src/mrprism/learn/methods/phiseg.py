@@ -26,16 +26,16 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done, Kept
-from mrprism.learn.draws import noise
+from mrprism.learn.draws import noise_by_draw
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
 from mrprism.learn.networks.grid import NORM, Grid, smooth
 from mrprism.learn.networks.ladder import SCALES, Gaussian, Ladder, drawn_from
-from mrprism.learn.networks.latent import kl_of_gaussians
+from mrprism.learn.networks.latent import kl_of_gaussians, with_mask
 from mrprism.learn.networks.unet import Head
-from mrprism.learn.space import aside, axes
+from mrprism.learn.space import axes
 
 
 class PHiSeg(Method):
@@ -81,15 +81,12 @@ class PHiSeg(Method):
         self.likelihood = Likelihood(latent, levels, width, structures, grid)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        image = image[some]
-        drawn, known = one_rater(masks[some], rated[some])
-        flags = aside(known, drawn).expand_as(drawn).float()
-        seen = torch.cat([image, drawn * flags, flags], 1)
+        image, masks, rated = cases
+        drawn, known = one_rater(masks, rated)
+        seen = with_mask(image, drawn, known)
         _, posterior, z = self.posterior.climb(self.posterior.seen(seen), lambda i, q: drawn_from(q))
         _, prior, _ = self.prior.climb(self.prior.seen(image), lambda i, p: z[i])  # on the posterior's values
         pixels = drawn[0, 0].numel() * known.sum(1)
@@ -105,18 +102,11 @@ class PHiSeg(Method):
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
         seen, size = self.prior.seen(batch.image), batch.image.shape[2:]
-        draws = []
-        for n in range(self.draws):
-            _, _, z = self.prior.climb(seen, lambda i, p, n=n: value_of_draw(batch, i, p, n))  # type: ignore[misc]
-            draws.append(self.likelihood(z, size)[-1].float().sigmoid())
-        drawn = torch.stack(draws, 1)
+        draws = self.prior.draws(
+            seen, self.draws, lambda i, shape: noise_by_draw(batch, shape, f"latent {i}")
+        )
+        drawn = torch.stack([self.likelihood(z, size)[-1].float().sigmoid() for _, z in draws], 1)
         return Prediction(probability=drawn.mean(1), draws=drawn)
-
-
-def value_of_draw(batch: Batch, level: int, gaussian: Gaussian, number: int) -> Tensor:
-    """A latent map of one draw; its noise is the case's own, and the same whatever the number of draws."""
-    away = noise(batch, number + 1, gaussian.mean.shape[1:], f"latent {level}")[:, number]
-    return gaussian.mean + gaussian.log_deviation.exp() * away
 
 
 def kl_of_levels(posterior: list[Gaussian], prior: list[Gaussian]) -> Float[Tensor, " B"]:

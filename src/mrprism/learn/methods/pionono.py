@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import chosen, noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.grid import Grid
-from mrprism.learn.networks.latent import LatentUNet
+from mrprism.learn.networks.latent import LatentUNet, squared_weights
 from mrprism.learn.space import axes
 
 PRIOR_DEVIATION = 2.0
@@ -95,12 +95,10 @@ class Pionono(Method):
         ]
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        image, masks, rated = image[some], masks[some], rated[some]
+        image, masks, rated = cases
         rater = torch.multinomial(rated.any(2).float(), 1)[:, 0]
         case = torch.arange(len(image), device=image.device)
         drawn, known = masks[case, rater], rated[case, rater]
@@ -109,11 +107,10 @@ class Pionono(Method):
         away = torch.randn(self.samples, len(image), self.latent, device=image.device)
         latents = self.means[rater] + torch.einsum("bij,nbj->nbi", factor, away)
         logits = torch.stack([self.unet.head.decode(seen, z, size).float() for z in latents]).mean(0)
-        squares = torch.stack([p.square().sum() for p in self.unet.head.parameters()]).sum()
         yield {
             "dice": generalised_dice_loss(logits, drawn, known),
             "kl": self.kl * self.divergences()[rater].mean(),
-            "l2": self.l2 * squares,
+            "l2": self.l2 * squared_weights(self.unet.head),
         }
 
     def predict(self, batch: Batch) -> Prediction:

@@ -24,15 +24,21 @@ from torch import Tensor
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.hierarchical import Hierarchy
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
 from mrprism.learn.networks.grid import Grid
-from mrprism.learn.networks.latent import GaussianEncoder, LatentUNet, kl_of_gaussians
-from mrprism.learn.space import aside, axes
+from mrprism.learn.networks.latent import (
+    GaussianEncoder,
+    LatentUNet,
+    kl_of_gaussians,
+    squared_weights,
+    with_mask,
+)
+from mrprism.learn.space import axes
 
 
 class ProbUNet(Method):
@@ -83,13 +89,11 @@ class ProbUNet(Method):
         self.posterior = GaussianEncoder(task.channels + 2 * structures, width, latent, grid)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        image = image[some]
-        drawn, known = one_rater(masks[some], rated[some])
+        image, masks, rated = cases
+        drawn, known = one_rater(masks, rated)
         if self.hierarchy is not None:
             yield self.hierarchy.losses(image, drawn, known)
             return
@@ -100,17 +104,11 @@ class ProbUNet(Method):
         each = each.sum(axes(each, 2))
         pixels = drawn[0, 0].numel() * known.sum(1)
         kl = kl_of_gaussians(mean, log_deviation, *self.prior(image))
-        squares = torch.stack(
-            [
-                p.square().sum()
-                for part in (self.prior, self.posterior, self.unet.head)
-                for p in part.parameters()
-            ]
-        )
+        squares = squared_weights(self.prior, self.posterior, self.unet.head)
         yield {
             "reconstruction": ((each * known).sum(1) / pixels).mean(),
             "kl": self.beta * (kl / pixels).mean(),
-            "l2": self.l2 * squares.sum() / pixels.float().mean(),
+            "l2": self.l2 * squares / pixels.float().mean(),
         }
 
     def predict(self, batch: Batch) -> Prediction:
@@ -139,6 +137,5 @@ class ProbUNet(Method):
         known: Bool[Tensor, "B C"],
     ) -> tuple[Tensor, Tensor]:
         """Mean and log-deviation of q(z|x,y)."""
-        flags = aside(known, drawn).expand_as(drawn).float()
-        found: tuple[Tensor, Tensor] = self.posterior(torch.cat([image, drawn * flags, flags], 1))
+        found: tuple[Tensor, Tensor] = self.posterior(with_mask(image, drawn, known))
         return found

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
-from mrprism.learn.batch import Batch
+from mrprism.learn.batch import Batch, rated_cases
 from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
@@ -98,13 +98,12 @@ class SSN(Method):
         self.warm.fill_(epoch < round(self.warmup * epochs))
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        image, masks, rated = batch.image, batch.masks, batch.rated
-        assert image is not None and masks is not None and rated is not None
-        some = rated.any(2).any(1)
-        if not some.any():
+        cases = rated_cases(batch)
+        if cases is None:
             return
-        drawn, known = one_rater(masks[some], rated[some])
-        normal = self.distribution(image[some])
+        image, masks, rated = cases
+        drawn, known = one_rater(masks, rated)
+        normal = self.distribution(image)
         if self.warm:
             logits = normal.mean[:, None]
         else:
@@ -118,12 +117,16 @@ class SSN(Method):
         yield {"likelihood": -(likelihood / pixels).mean()}
 
     def predict(self, batch: Batch) -> Prediction:
+        draws = self.drawn(batch, self.draws)
+        return Prediction(probability=draws.mean(1), draws=draws)
+
+    def drawn(self, batch: Batch, count: int) -> Float[Tensor, "B N C *space"]:
+        """Outlines drawn from the distribution, as probabilities."""
         assert batch.image is not None
         normal = self.distribution(batch.image)
-        shared = noise(batch, self.draws, (self.rank,), "latent")
-        alone = noise(batch, self.draws, normal.mean.shape[1:], "pixels")
-        draws = (normal.mean[:, None] + deviations(normal, shared, alone)).sigmoid()
-        return Prediction(probability=draws.mean(1), draws=draws)
+        shared = noise(batch, count, (self.rank,), "latent")
+        alone = noise(batch, count, normal.mean.shape[1:], "pixels")
+        return (normal.mean[:, None] + deviations(normal, shared, alone)).sigmoid()
 
     def modes(self, batch: Batch, count: int = 3) -> Float[Tensor, "B M 2 C *space"]:
         """The main ways in which outlines vary: the probability two deviations to either side of the mean.

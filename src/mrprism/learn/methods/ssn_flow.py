@@ -24,7 +24,6 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Done, Kept
-from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.ssn import SSN, deviations
 from mrprism.learn.networks.grid import Grid
@@ -104,10 +103,7 @@ class SSNFlow(Method):
 
     def predict(self, batch: Batch) -> Prediction:
         assert batch.image is not None
-        normal = self.ssn.distribution(batch.image)
-        shared = noise(batch, self.draws, (self.ssn.rank,), "latent")
-        alone = noise(batch, self.draws, normal.mean.shape[1:], "pixels")
-        draws = (normal.mean[:, None] + deviations(normal, shared, alone)).sigmoid()
+        draws = self.ssn.drawn(batch, self.draws)
         if self.second:
             draws = torch.stack([self._carried(batch.image, one) for one in draws.unbind(1)], 1)
         return Prediction(probability=draws.mean(1), draws=draws)

@@ -6,7 +6,7 @@ Baumgartner et al., "PHiSeg", MICCAI 2019, arXiv:1906.04045.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +93,25 @@ class Ladder(nn.Module):
                 joined = torch.cat([state, chosen[i].to(state.dtype)], 1) if i < self.rungs else state
                 state = self.ups[i](joined, seen.skips[i])
         return state, found, chosen
+
+    def draws(
+        self, seen: Seen, count: int, away: Callable[[int, tuple[int, ...]], Iterator[Tensor]]
+    ) -> Iterator[tuple[Float[Tensor, "B width *small"], list[Tensor]]]:
+        """The last features and the latent maps of draw after draw.
+
+        Args:
+            away: For a rung, and the shape of its map without B, standard normal noise, a draw at a time.
+        """
+        rows: dict[int, Iterator[Tensor]] = {}
+
+        def value(rung: int, p: Gaussian) -> Tensor:
+            if rung not in rows:
+                rows[rung] = away(rung, tuple(p.mean.shape[1:]))
+            return p.mean + p.log_deviation.exp() * next(rows[rung])
+
+        for _ in range(count):
+            state, _, chosen = self.climb(seen, value)
+            yield state, chosen
 
 
 def drawn_from(gaussian: Gaussian) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mrprism.learn.networks.grid import IMAGES, MEAN, Grid
@@ -52,6 +52,21 @@ def kl_of_gaussians(
     ratio = (2 * (log_deviation - prior_log_deviation)).exp()
     apart = ((mean - prior_mean) * (-prior_log_deviation).exp()) ** 2
     return 0.5 * (ratio + apart - 1).sum(-1) - (log_deviation - prior_log_deviation).sum(-1)
+
+
+def with_mask(
+    image: Float[Tensor, "B channel *space"],
+    drawn: Float[Tensor, "B C *space"],
+    known: Bool[Tensor, "B C"],
+) -> Float[Tensor, "B channels *space"]:
+    """What a posterior sees: the image, a rater's masks, and as a map for each structure whether it was rated."""
+    flags = aside(known, drawn).expand_as(drawn).float()
+    return torch.cat([image, drawn * flags, flags], 1)
+
+
+def squared_weights(*parts: nn.Module) -> Float[Tensor, ""]:
+    """Sum of the squared weights of some networks."""
+    return torch.stack([p.square().sum() for part in parts for p in part.parameters()]).sum()
 
 
 class LatentHead(nn.Module):

@@ -13,6 +13,7 @@ cd "$place"
 
 try() { # VERSION PYTHON
   "$2" -m venv "env$1"
+  "env$1/bin/pip" install --disable-pip-version-check -q --no-deps "$wheel" || return 1  # needs nothing from elsewhere
   if ! "env$1/bin/pip" install --disable-pip-version-check -q "$wheel" >"log$1" 2>&1; then
     tail -n 2 "log$1"
     echo "SKIPPED: what mrprism needs cannot be installed for Python $1 here"

@@ -309,3 +309,43 @@ def test_a_volume_lies_where_its_case_lies(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(mask.T.astype(np.float32), affine), theirs / "v.nii.gz")
     with pytest.raises(InputError, match="lies elsewhere than case 'v'"):
         read_answer(answer, sample, task.structures)
+
+
+def test_folders_that_are_spoken_alike_are_each_their_own_case(tmp_path: Path) -> None:
+    task = Task(1, ("spot",), ("a", "b"))
+    for folder, row in (("A", 0), ("a", 1)):
+        mask = np.zeros((4, 4), bool)
+        mask[row] = True
+        write_mask(tmp_path / folder / "mask_spot.png", mask)
+    found = find_answers(tmp_path, "x", ["A", "a"], ["A", "a"], task)
+    assert [found[case].probability[0].parent.name for case in ("A", "a")] == ["A", "a"]
+    (tmp_path / "B").mkdir()
+    (tmp_path / "b ").mkdir()
+    with pytest.raises(InputError, match="holds 'B' and 'b ', and either could be case 'b'"):
+        find_answers(tmp_path, "x", ["b"], ["b"], task)
+
+
+def test_two_draws_of_one_number_are_refused(tmp_path: Path) -> None:
+    task = Task(1, ("spot",), ("a", "b"))
+    for folder in ("draw1", "draw01", "draw2"):
+        write_mask(tmp_path / folder / "p.png", np.eye(4, dtype=bool))
+    with pytest.raises(InputError, match="has 'draw01' and 'draw1', which are both draw 1"):
+        find_answers(tmp_path, "x", ["p"], ["p"], task)
+
+
+def test_what_cannot_be_read_beside_an_answer_is_not_absent(tmp_path: Path) -> None:
+    task = Task(1, ("spot",), ("a", "b"))
+    write_mask(tmp_path / "p" / "mask_spot.png", np.eye(4, dtype=bool))
+    for text in ('{"split": "train"', "[]"):
+        (tmp_path / "p" / "prediction.json").write_text(text)
+        with pytest.raises(InputError, match=r"prediction\.json' (cannot be read|holds a list)"):
+            find_answers(tmp_path, "x", ["p"], ["p"], task)
+    (tmp_path / "p" / "prediction.json").unlink()
+    for text, said in (
+        ('{"labels": {"background": 0', "is not valid JSON"),
+        ('{"labels": {"background": 0, "spot": "one"}}', "labels that are no numbers"),
+        ('{"labels": {"spot": 1}, "mrprism_votes": {"spot": ["gone"]}}', "none of its labels"),
+    ):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(InputError, match=said):
+            find_answers(tmp_path, "x", ["p"], ["p"], task)

@@ -186,3 +186,19 @@ def test_labels_of_any_nnunet_folder(tmp_path: Path, regions: bool) -> None:
     np.testing.assert_allclose(found.probability, chances[-2:, 0], atol=1e-6)
     with pytest.raises(InputError, match="expected one called 'spot'"):
         find_answers(tmp_path, "x", ["case 0"], ["case 0"], TASK)
+
+
+def test_a_split_names_what_was_written_and_a_reference_is_said_to_be_left_out(tmp_path: Path) -> None:
+    made = [case(n) for n in range(8)]
+    unrated = split_dataset(dataset(TASK, 8), 0).train[0]
+    for place, sample in enumerate(made):
+        rated = sample.rated & (sample.name != unrated)
+        made[place] = replace(sample, rated=rated, reference=sample.masks[0])
+    found = export_dataset(
+        Dataset.from_samples("made", TASK, made), "nnunet", tmp_path / "out", labels="votes"
+    )
+    assert "reference" in found.left_out
+    written = {file.name.removesuffix(".png") for file in (tmp_path / "out" / "labelsTr").iterdir()}
+    (fold,) = json.loads((tmp_path / "out" / "splits_final.json").read_text())
+    assert {*fold["train"], *fold["val"]} == written
+    assert unrated.replace(" ", "-") not in written

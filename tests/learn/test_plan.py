@@ -309,3 +309,20 @@ def test_minutes_of_volumes_are_timed_on_volumes() -> None:
         made = mrprism.plan(data, memory="4GB", minutes=60.0, backbone="small", method=method, device="cpu")
         assert made.plan.dims == 3
         assert "a step took" in made.reasons["epochs"]
+
+
+def test_slices_of_volumes_are_counted_as_they_are_learned_from() -> None:
+    """Five volumes of eight slices are 40 images: ten steps of four."""
+    made = make_plan(
+        found([(8, 64, 64)] * 5), machine(minutes=1.0, seconds=lambda patch, batch, spacing: 1.0)
+    )
+    assert made.plan.dims == 2
+    assert f"an epoch has {40 // made.plan.batch_size} of them" in made.reasons["epochs"]
+
+
+def test_names_are_known_before_anything_is_measured() -> None:
+    data = mrprism.phantom("crowd", cases=4, size=32)
+    with pytest.raises(InputError, match="unknown method 'nonsense'"):
+        mrprism.plan(data, method="nonsense")
+    with pytest.raises(InputError, match="unknown backbone 'resnet99'"):
+        mrprism.plan(data, backbone="resnet99")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,10 +90,9 @@ def candidate_folder(
     beside = NamedFiles(folder)
     places: dict[str, Path] = {}
     taken: list[Path] = []
-    within = {spoken(part.name): part for part in sorted(folder.iterdir()) if part.is_dir()}
+    within = spoken_folders(folder, cases)
     for case in cases:
-        exact = folder / case
-        places[case] = exact if exact.is_dir() else within.get(spoken(case), exact)
+        places[case] = case_folder(folder, (case,), within) or folder / case
         inside = NamedFiles(places[case])
         files: list[Path] = []
         for structure in structures:
@@ -132,14 +132,56 @@ def _may_be_masks(part: Path) -> bool:
     return bool(format_of(part))
 
 
+def spoken_folders(folder: Path, names: Sequence[str]) -> dict[str, list[Path]]:
+    """The folders in a folder by their spoken names, but for those that are called exactly as a case is."""
+    exact, found = set(names), dict[str, list[Path]]()
+    for part in sorted(folder.iterdir()):
+        if part.is_dir() and part.name not in exact:
+            found.setdefault(spoken(part.name), []).append(part)
+    return found
+
+
+def case_folder(folder: Path, called: Sequence[str], within: Mapping[str, Sequence[Path]]) -> Path | None:
+    """The folder of a case: the one that is called so, else the only one whose name is spoken so; None: there is none.
+
+    Args:
+        called: What the case may be called.
+        within: `spoken_folders` of the folder.
+
+    Raises:
+        InputError: Several folders are spoken like the case, and none is called so.
+    """
+    if exact := next((folder / name for name in called if (folder / name).is_dir()), None):
+        return exact
+    alike = next((parts for name in called if (parts := within.get(spoken(name)))), [])
+    if len(alike) > 1:
+        raise InputError(
+            f"'{folder}' holds '{alike[0].name}' and '{alike[1].name}', and either could be case '{called[0]}'; expected one"
+        )
+    return alike[0] if alike else None
+
+
+def told_of(folder: Path) -> dict[str, Any]:
+    """What `prediction.json` in the folder of a case says; empty where there is none.
+
+    Raises:
+        InputError: It cannot be read, and so whether the model has seen the case is not known.
+    """
+    file = folder / "prediction.json"
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(plain_file(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"'{file}' cannot be read: {error}; expected what mrprism predict wrote") from None
+    if not isinstance(found, dict):
+        raise InputError(f"'{file}' holds a {type(found).__name__}; expected what mrprism predict wrote")
+    return found
+
+
 def _split(folder: Path) -> str:
     """The split that a prediction says its image belongs to."""
-    try:
-        return str(
-            json.loads(plain_file(folder / "prediction.json").read_text(encoding="utf-8")).get("split", "")
-        )
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return ""
+    return str(told_of(folder).get("split", ""))
 
 
 def candidate_dataset(dataset: Cases, cases: Sequence[str], structures: Sequence[str]) -> CandidateMasks:

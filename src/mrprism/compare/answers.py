@@ -18,9 +18,8 @@ case, or the file name that `mrprism export` gives it.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +27,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mrprism.agreement.candidate import SEEN, NamedFiles
+from mrprism.agreement.candidate import SEEN, NamedFiles, case_folder, spoken_folders, told_of
 from mrprism.compare.nnunet_answers import Labels, label_map, labels_of, read
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
-from mrprism.core.files import plain_file
-from mrprism.core.names import safe_name, spoken
+from mrprism.core.names import safe_name
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import Geometry, LabelFile, ValueFile, read_values
@@ -76,20 +74,21 @@ def find_answers(
             f"--with {name}: there is no folder '{folder}'; expected one with masks of the test cases"
         )
     written = _file_names(names)
-    places = {spoken(part.name): part for part in sorted(folder.iterdir()) if part.is_dir()}
+    within = spoken_folders(folder, (*names, *written.values()))
     beside = NamedFiles(folder)
+    drawn_beside = _draw_words(beside, folder)
     rounds = _rounds(folder)
     labels = labels_of(folder, task.structures)
     found: dict[str, Answer] = {}
     missing: list[str] = []
     for case in cases:
         called = tuple(dict.fromkeys((case, written[case])))
-        place = next((places[spoken(c)] for c in called if spoken(c) in places), None)
+        place = case_folder(folder, called, within)
         map_ = None if labels is None else label_map(folder, called)
         if map_ is not None:
             found[case] = Answer((map_,), ("mask",), labels=labels)
             continue
-        answer = _of_case(name, case, called, place, beside, rounds, task.structures)
+        answer = _of_case(name, case, called, place, beside, drawn_beside, rounds, task.structures)
         if isinstance(answer, str):
             missing.append(answer)
         else:
@@ -152,12 +151,13 @@ def _of_case(
     called: Sequence[str],
     place: Path | None,
     beside: NamedFiles,
+    drawn_beside: Mapping[str, int],
     rounds: Mapping[int, NamedFiles],
     structures: Sequence[str],
 ) -> Answer | str:
     """The files of a case, or what of it is missing."""
     inside = NamedFiles(place) if place is not None else None
-    about = _about(place)
+    about = {} if place is None else told_of(place)
     if about.get("split") in SEEN:
         raise InputError(
             f"--with {name}: '{place}' says that its model was trained or chosen on case '{case}', which is a test case "
@@ -167,7 +167,7 @@ def _of_case(
         _first(_mask_names(structure, called, inside, beside, len(structures))) for structure in structures
     ]
     soft = [_first(_soft_names(structure, called, inside, beside)) for structure in structures]
-    draws = _draws(name, case, called, place, inside, beside, rounds, structures)
+    draws = _draws(name, case, called, place, inside, beside, drawn_beside, rounds, structures)
     files = [p if p is not None else m for p, m in zip(soft, masks, strict=True)]
     if all(file is None for file in files) and draws:
         return Answer((), (), draws, _weights(about, structures, len(draws), place))
@@ -213,6 +213,7 @@ def _draws(
     place: Path | None,
     inside: NamedFiles | None,
     beside: NamedFiles,
+    drawn_beside: Mapping[str, int],
     rounds: Mapping[int, NamedFiles],
     structures: Sequence[str],
 ) -> tuple[tuple[Path, ...], ...]:
@@ -230,7 +231,7 @@ def _draws(
     for files, called_so in numbered:
         if files is None or found:
             continue
-        words = {m.group(0): int(m.group(1)) for text in files for m in _DRAW.finditer(text)}
+        words = drawn_beside if files is beside else _draw_words(files, place)
         for word, number in words.items():
             for structure in structures:
                 if (file := files.of(called_so(word, structure))) is not None:
@@ -248,10 +249,31 @@ def _draws(
     return tuple(tuple(found[number][s] for s in structures) for number in sorted(found))
 
 
+def _draw_words(files: NamedFiles, place: Path | None) -> dict[str, int]:
+    """What draws are called in the names of files, and the number of each.
+
+    Raises:
+        InputError: Two are of one number.
+    """
+    return _numbered((m for text in files for m in _DRAW.finditer(text)), place)
+
+
 def _rounds(folder: Path) -> dict[int, NamedFiles]:
     """Folders `draw0`, `draw1`, ... that each hold one draw of every case."""
-    parts = {part: _DRAW.fullmatch(part.name) for part in folder.iterdir() if part.is_dir()}
-    return {int(match.group(1)): NamedFiles(part) for part, match in parts.items() if match}
+    names = sorted(part.name for part in folder.iterdir() if part.is_dir())
+    words = _numbered((match for name in names if (match := _DRAW.fullmatch(name))), folder)
+    return {number: NamedFiles(folder / word) for word, number in words.items()}
+
+
+def _numbered(found: Iterable[re.Match[str]], place: Path | None) -> dict[str, int]:
+    words = {match.group(0): int(match.group(1)) for match in found}
+    of_number: dict[int, str] = {}
+    for word, number in words.items():
+        if (other := of_number.setdefault(number, word)) != word:
+            raise InputError(
+                f"'{place}' has '{other}' and '{word}', which are both draw {number}; expected one of them"
+            )
+    return words
 
 
 def _file_names(names: Sequence[str]) -> dict[str, str]:
@@ -279,17 +301,6 @@ def _what_is_missing(
         f"--with {name}: '{folder}' lacks {len(missing)} of the {counted(len(cases), 'test case')}: {some}; expected an "
         "answer for every test case, for all rows are about the same cases (an empty mask where nothing was found)"
     )
-
-
-def _about(place: Path | None) -> dict[str, Any]:
-    """What `prediction.json` beside the answers of a case says; empty where there is none."""
-    if place is None:
-        return {}
-    try:
-        found = json.loads(plain_file(place / "prediction.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _weights(about: Mapping[str, Any], structures: Sequence[str], draws: int, place: Path | None) -> Any:

@@ -126,7 +126,6 @@ def compare(
         split = fixed.split(data, budget.split_seed)
         new = make_plan(data, budget, choice, seeds, (), kept_at, split)
         new = new.model_copy(update={"protocol": fixed.name, "draws": draws})
-        new = new.model_copy(update={"apart": tuple(fixed.apart(data, new))})
     remove_leftovers(out)
     if plain_file(out / FILE).is_file():
         plan = join(read_plan(out), new, out)
@@ -134,8 +133,10 @@ def compare(
         if out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
             raise InputError(f"{out} already holds files that are not a comparison: name another folder")
         plan = new.model_copy(update={"shown": pick_shown(data, new)})
+    if fixed is not None:  # of all its seeds and methods, those of earlier calls too
+        plan = plan.model_copy(update={"apart": tuple(fixed.apart(data, plan))})
     _check_any(plan, choice.candidates(plan.has_reference))
-    check_names(elsewhere, plan.candidates())
+    check_names({**plan.outside, **elsewhere}, plan.candidates())
     answers = find_rows(elsewhere, plan, data)
     scored = [score_row(name, folder, answers[name], plan, data) for name, folder in elsewhere.items()]
     folders = {name: str(folder.resolve()) for name, folder in elsewhere.items()}

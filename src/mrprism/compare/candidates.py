@@ -316,6 +316,8 @@ def choose(methods: str) -> Choice:
 
 def _unlike(others: Sequence[Candidate], tables: Iterable[str]) -> list[Candidate]:
     """Those that no table has, and that are not there anyway, each once."""
+    if not others:
+        return []  # looking at the options of tables' methods would import torch
     seen = {_whole(slot.candidate) for name in tables for slot in TABLES[name].slots}
     seen |= {_whole(candidate) for name in tables for candidate in TABLES[name].beside}
     seen |= {_whole(candidate) for candidate in (*PLAIN, CEILING)}

@@ -8,17 +8,17 @@ the number of votes is, and whose mean is the expected share.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mrprism.core.errors import InputError
-from mrprism.core.files import plain_file
 from mrprism.images import LabelFile, format_of, limit_archive, read_labels
+from mrprism.layouts.marks import read_json
 from mrprism.layouts.writers.nnunet_votes import VOTES
 
 DOCUMENT = "dataset.json"
@@ -53,9 +53,11 @@ def labels_of(folder: Path, structures: Sequence[str]) -> Labels | None:
     file = folder / DOCUMENT
     if not file.is_file():
         return None
+    document: Any = read_json(file)
+    given = document.get("labels") if isinstance(document, dict) else None
+    if not isinstance(given, dict):
+        return None  # of something else: a data set of ours, or another tool's
     try:
-        document = json.loads(plain_file(file).read_text(encoding="utf-8"))
-        given = document["labels"]
         values = {
             str(name): [int(v) for v in (value if isinstance(value, list) else [value])]
             for name, value in given.items()
@@ -65,15 +67,17 @@ def labels_of(folder: Path, structures: Sequence[str]) -> Labels | None:
         votes = {str(s): [str(name) for name in of] for s, of in document.get(VOTES, {}).items()}
         if not values or any(name not in values for of in votes.values() for name in of):
             raise ValueError("labels do not fit")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None  # of something else: a data set of ours, or another tool's
-    absent = [s for s in structures if s not in values and not votes.get(s)]
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(
+            f"'{file}' has labels that are no numbers, or {VOTES} that are none of its labels; expected those of nnU-Net"
+        ) from None
+    absent = [s for s in structures if not (votes.get(s) if votes else s in values)]
     if absent:
         raise InputError(
             f"'{file}' has the labels {', '.join(values)}; expected one called '{absent[0]}', or regions by "
             "mrprism export --to nnunet --labels votes"
         )
-    regions = any(isinstance(value, list) for value in given.values())
+    regions = any(len(of) > 1 for of in values.values())  # so does nnU-Net tell them from labels
     return Labels(file, values, regions, votes)
 
 

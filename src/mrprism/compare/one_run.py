@@ -54,7 +54,7 @@ def do(job: Job) -> None:
         dataset = dataset.divided(sides)
     run = _trained(job, dataset)
     memory = peak_memory_mib(job.device)
-    draws = job.draws if load(run, "cpu").method.draws is not None else None
+    draws = None if job.draws is None or load(run, "cpu").method.draws is None else job.draws
     evaluate(run, dataset, device=job.device, draws=draws)
     predictor = load(run, job.device, draws)
     _keep_shown(predictor, dataset, job.shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def _pair(word: str) -> tuple[str, str]:
     return name, folder
 
 
-def check_names(rows: Mapping[str, Path], others: Sequence[Candidate]) -> None:
+def check_names(rows: Iterable[str], others: Sequence[Candidate]) -> None:
     """Refuse a row that would be called as a method of the comparison is.
 
     Raises:

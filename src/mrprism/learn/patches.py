@@ -171,8 +171,7 @@ class PlannedCases(Cases):
 
 def patch_of(plan: Plan) -> Space:
     """The patch as a volume; of two dimensions it has one slice."""
-    depth, height, width = plan.patch if plan.dims == 3 else (1, *plan.patch)
-    return depth, height, width
+    return _deep(plan.patch)
 
 
 def planned_space(plan: Plan, sample: MultiRaterSample) -> Space:
@@ -201,8 +200,7 @@ def planned_space(plan: Plan, sample: MultiRaterSample) -> Space:
             f"case '{sample.name}' would have {' × '.join(map(str, space))} pixels as the plan wants it; expected "
             f"{MOST_VOXELS} at most: make spacing_mm larger, or long_side smaller"
         )
-    depth, height, width = space if len(space) == 3 else (1, *space)
-    return depth, height, width
+    return _deep(space)
 
 
 def planned_image(plan: Plan, sample: MultiRaterSample, space: Space) -> Float[np.ndarray, "channel D H W"]:

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from mrprism.core import given
-from mrprism.core.errors import InputError
+from mrprism.core.errors import InputError, unknown
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import need_images
 from mrprism.learn.budget import Machine, machine_for
+from mrprism.learn.methods import METHODS
 from mrprism.learn.plan import Channel, Normalise, Plan, Reasoned, read_plan
 from mrprism.learn.survey import DARK, Survey, survey
 from mrprism.output.files import write_file
@@ -96,6 +97,9 @@ def plan(
         else open_dataset(given.path(dataset, "a data set, or its path"))
     )
     need_images(data, "planning")
+    for what, name, known in (("method", method, METHODS), ("backbone", backbone, BYTES)):
+        if name not in known:
+            raise unknown(what, name, known)
     machine = machine_for(data.task, memory, minutes, method, backbone, device)
     made = make_plan(survey(data, split_seed, each=each), machine)
     if out is not None:
@@ -137,7 +141,8 @@ def make_plan(found: Survey, machine: Machine) -> Reasoned:
     factors = _grid(found, dims, notes)
     shapes = [_at(case.space[-dims:], f) for case, f in zip(found.cases, factors, strict=True)]
     most = _most_pixels(found, machine)
-    _patch(shapes, most, dims, machine, notes)
+    slices = float(np.mean([math.prod(case.space[:-dims]) for case in found.cases]))  # of a case; else 1
+    _patch(shapes, slices, most, dims, machine, notes)
     _places(found, shapes, notes)
     _intensities(found, notes)
     notes.settle(
@@ -146,7 +151,7 @@ def make_plan(found: Survey, machine: Machine) -> Reasoned:
         "flips along every axis, turns of up to 15° and shifts in the plane, sizes 0.9 to 1.1, contrast and "
         'brightness; "light" has no flips: for structures of which left and right differ',
     )
-    _epochs(found, machine, notes)
+    _epochs(round(found.there * slices), machine, notes)
     plan = Plan(**notes.values)
     about = (
         f"Plan of '{found.name}', from {len(found.cases)} of its {found.there} training cases "
@@ -262,11 +267,13 @@ def _most_pixels(found: Survey, machine: Machine) -> float:
     return (machine.memory - BASE) / each
 
 
-def _patch(shapes: list[tuple[int, ...]], most: float, dims: int, machine: Machine, notes: _Notes) -> None:
+def _patch(
+    shapes: list[tuple[int, ...]], slices: float, most: float, dims: int, machine: Machine, notes: _Notes
+) -> None:
     """Whole cases where two of them fit into memory, else patches in the shape of the median case."""
     largest = _rounded_up([float(max(shape[axis] for shape in shapes)) for axis in range(dims)])
     fits = math.prod(largest) * LEAST_BATCH <= most and max(largest) <= MOST_SIDE[dims]
-    total = sum(math.prod(shape) for shape in shapes)
+    total = slices * sum(math.prod(shape) for shape in shapes)
     if fits:
         patch, why = (
             largest,
@@ -401,9 +408,9 @@ def _normalise(found: Survey) -> tuple[Normalise, str]:
     return "case", f"grey values ({names}) whose scale differs from case to case: z-score of each case{rest}"
 
 
-def _epochs(found: Survey, machine: Machine, notes: _Notes) -> None:
+def _epochs(units: int, machine: Machine, notes: _Notes) -> None:
     patch, batch = notes.values["patch"], notes.values["batch_size"]
-    steps = max(1, found.there * notes.values["patches_per_case"] // batch)
+    steps = max(1, units * notes.values["patches_per_case"] // batch)
     if machine.minutes is None or machine.seconds is None:
         notes.settle(
             "epochs", EPOCHS, f"the paper's number, of {steps} steps each; --minutes plans for a time"

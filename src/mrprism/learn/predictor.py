@@ -151,11 +151,11 @@ class Predictor:
         Args:
             said: What `predict` said of the sample; by a plan it would be worked out again.
         """
+        if getattr(self.method, "fuse_given", None) is None:
+            return None
         if self._by_windows:
             fused = fused_by_plan(self.method, sample, said or self._planned(sample))
             return fused if fused is None or on_disk else _in_memory(fused)
-        if getattr(self.method, "fuse_given", None) is None:
-            return None
         if len(sample.space) == 3:
             fused = self._stacked(sample, self._fuse_plane)
             return fused if on_disk else _in_memory(fused)
@@ -210,7 +210,7 @@ class Predictor:
     def _modes(self, sample: MultiRaterSample) -> np.ndarray | None:
         """The main ways in which a method's draws vary; None of a method that has none."""
         modes = getattr(self.method, "modes", None)
-        if modes is None or not getattr(self.method, "rank", 1) or self.run.config.plan is not None:
+        if modes is None or not getattr(self.method, "rank", 1):
             return None
         resized = resize_sample(sample, self.run.config.size)
         with torch.inference_mode():

@@ -176,7 +176,9 @@ def _facts(config: RunConfig, result: RunResult | None, parameters: int) -> Iter
     yield "encoder, size", f"{_text(config.backbone)}, {' × '.join(map(str, patch))} pixels"
     yield (
         "slices",
-        "none: images" if config.slices is None else f"{config.slices}, {config.neighbours} neighbours",
+        ("none: images" if config.dims == 2 else "none: volumes as they are")
+        if config.slices is None
+        else f"{config.slices}, {config.neighbours} neighbours",
     )
     yield "parameters", f"{parameters:,}"
     if result is not None:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mrprism.learn.space import aside
+
 
 def ordered(outputs: Float[Tensor, "B KC *space"], levels: int) -> Float[Tensor, "B K C *space"]:
     """Logits of the levels from a network's outputs: the first as it is, each further one lower by a softplus."""
@@ -28,7 +30,7 @@ def level_targets(
     masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"], levels: int
 ) -> tuple[Float[Tensor, "B K C *space"], Bool[Tensor, "B C"]]:
     """What each level should say, 0 or 1, and which cases and structures anybody rated."""
-    flags = rated.reshape(*rated.shape, *(1,) * (masks.ndim - 3))
+    flags = aside(rated, masks)
     votes = masks.masked_fill(~flags, 0.0).sum(1)
     voters = flags.sum(1)
     k = torch.arange(1, levels + 1, device=masks.device).reshape(1, -1, *(1,) * (masks.ndim - 2))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
+from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.fused_label import FusedLabel
 from mrprism.learn.vote_heads import level_targets, ordered, ranked_loss
 from mrprism.metrics import ranked_probability_score
@@ -55,3 +58,8 @@ def test_the_probability_is_the_expected_share_and_the_levels_are_scored() -> No
     (row,) = [row for row in rows if row.metric == "rps" and row.structure == "cup"]
     votes = samples(32, 32)[0].masks[:, 1].sum(axis=0)
     assert row.value == np.float64(ranked_probability_score(case.at_least[:, 1], votes, 3))
+
+
+def test_dropout_at_random_draws_no_votes() -> None:
+    with pytest.raises(InputError, match="mc-dropout does not draw from"):
+        build_method("mc-dropout", Task(1, ("disc",), ("a", "b")), "small", {"label": "votes"})

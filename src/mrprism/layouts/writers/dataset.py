@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,7 @@ def export_dataset(
             f"votes are counted over all raters and are for nnunet, not for {target} with raters '{raters}'; expected "
             "--to nnunet --labels votes"
         )
+    holds = ("split",) if votes else HOLDS.get(target, ())
     out = Path(out)
     with complete_folder(out) as unfinished:
         cases = _cases(dataset, raters, soft)
@@ -119,14 +120,14 @@ def export_dataset(
             TARGETS[target](cases, unfinished)
         files = _hashes(unfinished)
         write_file(unfinished / MANIFEST, _manifest(cases, target, raters, files, labels))
-    return Exported(out, len(cases), cases.task.raters, len(files), _left_out(dataset, target, cases, raters))
+    return Exported(out, len(cases), cases.task.raters, len(files), _left_out(dataset, holds, cases, raters))
 
 
 def _any_decided(dataset: Dataset) -> bool:
     return dataset.root is not None and (dataset.root / FOLDER).is_dir()
 
 
-def _left_out(dataset: Dataset, target: str, cases: Cases, raters: str) -> tuple[str, ...]:
+def _left_out(dataset: Dataset, holds: Collection[str], cases: Cases, raters: str) -> tuple[str, ...]:
     has = {
         "reference": not cases.fused and any(dataset.referenced.values()),
         "decisions": raters == EACH and not dataset.decided and _any_decided(dataset),
@@ -134,7 +135,7 @@ def _left_out(dataset: Dataset, target: str, cases: Cases, raters: str) -> tuple
         "split": any(cases.splits.values()),
         "patients": any(group != case for case, group in dataset.groups.items()),
     }
-    return tuple(what for what, there in has.items() if there and what not in HOLDS.get(target, ()))
+    return tuple(what for what, there in has.items() if there and what not in holds)
 
 
 def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,13 @@ def write(cases: Cases, folder: Path) -> None:
             mask_file(folder / "labelsTr" / f"{name}{ending}", value[_way(sample.reference)], sample)
     text = json.dumps(_document(cases, ways, pixels, ending), indent=1, ensure_ascii=False) + "\n"
     write_file(folder / "dataset.json", text, durable=False)
+    splits_file(cases, folder, cases.names)
+
+
+def splits_file(cases: Cases, folder: Path, names: Sequence[str]) -> None:
+    """`splits_final.json`: one fold, of these cases; none where it would be without training or validation cases."""
     fold = {
-        split: [cases.files[name] for name in cases.names if cases.splits[name] == split]
+        split: [cases.files[name] for name in names if cases.splits[name] == split]
         for split in ("train", "val")
     }
     if all(fold.values()):

@@ -23,7 +23,7 @@ from jaxtyping import Integer
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
 from mrprism.layouts.writers.cases import Cases, geometry, mask_file, volume
-from mrprism.layouts.writers.nnunet import image_files
+from mrprism.layouts.writers.nnunet import image_files, splits_file
 from mrprism.output.files import write_file
 
 MOST_VALUES = 255  # of a label map: it is written in one byte
@@ -40,7 +40,7 @@ def write(cases: Cases, folder: Path) -> None:
     learned = [name for name in cases.names if cases.splits[name] != "test"]
     ending, ways = _survey(cases, set(learned))
     value = {way: number for number, way in enumerate(ways, start=1)}
-    trained = 0
+    written: list[str] = []
     for sample in cases:
         name = cases.files[sample.name]
         if cases.splits[sample.name] == "test":
@@ -54,15 +54,10 @@ def write(cases: Cases, folder: Path) -> None:
         for way, number in value.items():
             labels[(levels == np.reshape(way, (-1, *(1,) * len(sample.space)))).all(axis=0)] = number
         mask_file(folder / "labelsTr" / f"{name}{ending}", labels, sample)
-        trained += 1
-    text = json.dumps(_document(cases, ways, ending, trained), indent=1, ensure_ascii=False) + "\n"
+        written.append(sample.name)
+    text = json.dumps(_document(cases, ways, ending, len(written)), indent=1, ensure_ascii=False) + "\n"
     write_file(folder / "dataset.json", text, durable=False)
-    fold = {
-        split: [cases.files[name] for name in cases.names if cases.splits[name] == split]
-        for split in ("train", "val")
-    }
-    if all(fold.values()):
-        write_file(folder / "splits_final.json", json.dumps([fold], indent=1) + "\n", durable=False)
+    splits_file(cases, folder, written)
 
 
 def levels_of(sample: MultiRaterSample) -> Integer[np.ndarray, "C *space"]:

@@ -19,7 +19,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
 from mrprism.learn.batch import Batch
 from mrprism.learn.bounds import Done
-from mrprism.learn.methods.fused_label import FusedLabel
+from mrprism.learn.methods.fused_label import VOTES, FusedLabel
 from mrprism.learn.networks.grid import DROPOUT, Grid
 from mrprism.learn.networks.unet import UNet
 
@@ -37,6 +37,11 @@ class MCDropout(FusedLabel):
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
     ) -> None:
+        if label == VOTES:
+            raise InputError(
+                "label 'votes' has an output for each number of raters, which mc-dropout does not draw from; expected "
+                "another label, or fused-label"
+            )
         super().__init__(task, label=label, backbone=backbone, encoder_weights=encoder_weights)
         if not 0 < dropout < 1 or passes < 1:
             raise InputError(f"dropout must be in (0, 1) and passes at least 1, not {dropout} and {passes}")

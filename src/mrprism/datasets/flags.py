@@ -63,8 +63,7 @@ def set_flag(decisions: Decisions, case: str, who: str, flag: Flag) -> None:
     Raises:
         InputError: The data set cannot be written to, or the person's file cannot be understood.
     """
-    digest = hashlib.sha256(who.encode()).hexdigest()[:8]
-    path = decisions.inside(decisions.folder / FOLDER / f"{safe_name(who, set())}-{digest}.json")
+    path = decisions.inside(decisions.folder / FOLDER / _file_of(who))
     with alone(path, wait=True):
         kept = read_flags(decisions, path) if path.exists() else Flags(who=who)
         cases = {name: one for name, one in kept.cases.items() if name != case}
@@ -82,7 +81,7 @@ def read_flags(decisions: Decisions, path: Path) -> Flags:
     path = plain_file(decisions.inside(path))
     limit_text(path, path.stat().st_size)
     try:
-        return Flags.model_validate_json(path.read_bytes())
+        kept = Flags.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
@@ -90,3 +89,14 @@ def read_flags(decisions: Decisions, path: Path) -> Flags:
             f"the flags in '{path}' cannot be understood: {where}: {first['msg']}; move the file away, or bring it back "
             "as it was"
         ) from None
+    if path.name != _file_of(kept.who):
+        raise InputError(
+            f"the flags in '{path}' are those of '{kept.who}', whose file is called '{_file_of(kept.who)}'; move the copy away"
+        )
+    return kept
+
+
+def _file_of(who: str) -> str:
+    """What a person's file is called."""
+    digest = hashlib.sha256(who.encode()).hexdigest()[:8]
+    return f"{safe_name(who, set())}-{digest}.json"

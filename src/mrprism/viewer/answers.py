@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -48,17 +49,20 @@ class Answers:
     def __init__(self, view: View, predictor: Predicts) -> None:
         self.view, self.predictor = view, predictor
         self._predicted: OrderedDict[Hashable, Prediction] = OrderedDict()
+        # a run answers one question at a time; cases are opened meanwhile, which `view.lock` guards
+        self.predicting = threading.Lock()
 
     @property
     def weighs(self) -> bool:
-        """Whether it can say what it would answer if raters were trusted otherwise."""
-        return bool(getattr(self.predictor, "weighs", False))
+        """Whether it can say what it would answer if raters were trusted otherwise; not in a blind view, where a rater's
+        weight alone would show whose style is whose."""
+        return self.view.blind is None and bool(getattr(self.predictor, "weighs", False))
 
     def doubt(self, name: str) -> float | None:
         """`doubt_of` what is predicted; of a volume on the slice raters differ on most. None: it cannot be."""
         try:
             case = OpenCase(self.view.dataset, name)
-            with self.view.lock:
+            with self.predicting:
                 if not case.planes:
                     return doubt_of(np.asarray(self.predictor.predict(case.scaled).probability))
                 index = case.most_disputed(self.predictor.slicing.plane)
@@ -80,7 +84,9 @@ class Answers:
         if len(weights) != len(raters) or not all(0 <= weight <= 1 for weight in weights):
             raise InputError(f"expected {len(raters)} weights from 0 to 1, one for each rater")
         if not self.weighs:
-            raise InputError("this run does not weigh raters; one of the method mrprism does, for instance")
+            raise InputError(
+                "this run does not weigh raters; one of the method mrprism does, for instance, where raters have names"
+            )
         given = dict(zip(raters, weights, strict=True))
         learned = self.predictor.task
         trust = np.array([0.5 + (SUREST - 0.5) * given.get(name, 0.0) for name in learned.raters])
@@ -88,9 +94,9 @@ class Answers:
         case = self._in_its_plane(number, plane)
         shown: MultiRaterSample = case.scaled
         if case.planes:
-            case.flat(case.values, plane, index)  # refuses a slice that is not there
+            case.slice_at(case.values, plane, index)  # refuses a slice that is not there
             shown = slice_of(cut_volume(shown, case.cut(plane)), index, self.predictor.slicing)
-        with self.view.lock:
+        with self.predicting:
             found: np.ndarray = self.predictor.under(shown, trust)  # type: ignore[attr-defined]
         return [outline(mask > 0.5) for mask in found]
 
@@ -112,7 +118,7 @@ class Answers:
                 raise InputError(str(error).replace(str(path), name)) from None
         if image.array.ndim != 3:
             raise InputError(f"'{name}' is a volume; expected an image, or use mrprism predict")
-        with self.view.lock:
+        with self.predicting:
             found = self.predictor.predict(image)
         window = (float(image.array.min()), max(float(image.array.max()), float(image.array.min()) + 1e-6))
         shown = image.array if len(image.array) == 3 else image.array[:1]
@@ -163,11 +169,12 @@ class Answers:
         case = self._in_its_plane(number, plane)
 
         def predict() -> Prediction:
-            if not case.planes:
-                return predictor.predict(case.scaled)
-            volume = cut_volume(case.scaled, case.cut(plane))
-            case.flat(case.values, plane, index)  # refuses a slice that is not there
-            return predictor.predict_slice(volume, index)
+            if case.planes:
+                case.slice_at(case.values, plane, index)  # refuses a slice that is not there
+            with self.predicting:
+                if not case.planes:
+                    return predictor.predict(case.scaled)
+                return predictor.predict_slice(cut_volume(case.scaled, case.cut(plane)), index)
 
         return self.view.once(self._predicted, (case.name, plane, index), KEPT_PREDICTIONS, predict)
 
@@ -180,12 +187,14 @@ class Answers:
     def predicted(self, case: OpenCase, structure: int) -> np.ndarray:
         """(*space) what the run marks of a structure; of a volume slice by slice, which takes a while."""
         if not case.planes:
-            return np.asarray(self.predictor.predict(case.scaled).probability[structure] > 0.5)
+            with self.predicting:
+                return np.asarray(self.predictor.predict(case.scaled).probability[structure] > 0.5)
         cut = case.cut(self.predictor.slicing.plane)
         volume, found = cut_volume(case.scaled, cut), np.zeros(case.space, bool)
         turned = cut.of(found)  # a view
         for index in range(len(turned)):
-            turned[index] = self.predictor.predict_slice(volume, index).probability[structure] > 0.5
+            with self.predicting:
+                turned[index] = self.predictor.predict_slice(volume, index).probability[structure] > 0.5
         return found
 
     def _of_raters(self, maps: np.ndarray | None, of: Callable[[np.ndarray], Any]) -> list[Any] | None:

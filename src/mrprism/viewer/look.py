@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrprism.agreement.case import pairs
-from mrprism.agreement.ratio import ratio
+from mrprism.agreement.case import dice, pairs
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import PatternTable, count_patterns
 from mrprism.datasets.case_files import read_drawn, read_grid
@@ -50,23 +49,14 @@ def look(dataset: Dataset, name: str) -> Look:
         table = count_patterns(np.stack(of_structure), rated)
         worth.append(worth_of(table))
         if len(of_structure) > 1:
-            dice = dice_of_pairs(table)
-            means.append(float(dice.mean()))
-            lowest.append(float(dice.min()))
+            scores = dice(table.pairs()[pairs(table.raters)].astype(float))
+            means.append(float(scores.mean()))
+            lowest.append(float(scores.min()))
     return Look(
         float(np.mean(means)) if means else None,
         min(lowest, default=None),
         float(np.mean(worth)) if worth else None,
     )
-
-
-def dice_of_pairs(table: PatternTable) -> np.ndarray:
-    """(pair,) Dice of every two raters; 1 where both drew nothing."""
-    first, second = pairs(table.raters)
-    confusion = table.pairs()[first, second].astype(float)
-    both = 2 * confusion[:, 1, 1]
-    either = both + confusion[:, 0, 1] + confusion[:, 1, 0]
-    return np.where(either == 0, 1.0, ratio(both, either))
 
 
 def worth_of(table: PatternTable) -> float:

@@ -106,7 +106,12 @@ class OpenCase:
         return Slicing(plane).cut(self.sample(np.broadcast_to(np.float32(0), self.values.shape)))  # type: ignore[arg-type]
 
     def flat(self, array: np.ndarray, plane: str, index: int) -> np.ndarray:
-        """A slice of an array (..., *space); of an image all of it.
+        """`slice_at`, copied where it does not lie in one piece."""
+        found = self.slice_at(array, plane, index)
+        return np.ascontiguousarray(found) if self.planes else found
+
+    def slice_at(self, array: np.ndarray, plane: str, index: int) -> np.ndarray:
+        """A slice of an array (..., *space), where it lies; of an image all of it.
 
         Raises:
             InputError: There is no such slice.
@@ -117,7 +122,7 @@ class OpenCase:
         if not 0 <= index < turned.shape[-3]:
             last = turned.shape[-3] - 1
             raise InputError(f"case '{self.name}' has no {plane} slice {index}; expected 0 to {last}")
-        return np.ascontiguousarray(turned[..., index, :, :])
+        return turned[..., index, :, :]
 
     def pixel_aspect(self, plane: str) -> float:
         """Height of a pixel of a slice over its width."""
@@ -164,6 +169,8 @@ class OpenCase:
     @cached_property
     def scaled(self) -> FileSample:
         """The case with intensities in [0, 1], as networks are given it."""
+        if self.case.image is not None and not self.own_units:  # then that is how it was read
+            return self.sample(self.values)
         image, _ = read_case_image(self.root, self.manifest, self.case)
         return self.sample(_kept(image, image.shape))
 

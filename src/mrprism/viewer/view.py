@@ -90,7 +90,7 @@ class View:
             "anonymous": self.task.anonymous,
             "fusions": list(FUSIONS) if len(self.task.raters) > 1 else [],
             "predicts": self.predictor is not None,
-            "weighs": self.run is not None and self.run.weighs and self.blind is None,
+            "weighs": self.run is not None and self.run.weighs,
             "prediction_colour": PREDICTION_COLOUR,
             "share_colours": colour_stops(SHARE_COLOURS),
             "confidence_colours": colour_stops(CONFIDENCE_COLOURS),
@@ -282,10 +282,10 @@ class View:
             InputError: There is no such pixel.
         """
         case = self.open(number)
-        values = case.flat(case.values, plane, index)
+        values = case.slice_at(case.values, plane, index)
         if not (0 <= row < values.shape[-2] and 0 <= column < values.shape[-1]):
             raise InputError(f"case '{case.name}' has no pixel in row {row}, column {column} of this slice")
-        masks = case.flat(case.masks, plane, index)[..., row, column]
+        masks = case.slice_at(case.masks, plane, index)[..., row, column]
         return {
             "values": [float(f"{value:.6g}") for value in values[:, row, column]],
             "marked": (masks & case.rated).sum(axis=0).tolist(),

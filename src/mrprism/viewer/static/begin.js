@@ -24,16 +24,18 @@ async function begin() {
   shown.predicted = wanted.get("predicted") === "yes";
   shown.plane = wanted.get("plane") ?? "";
   $("step-row").hidden = true;
-  if (!(await readCases())) {
+  const measured = await readCases();
+  const named = order.find((row) => row.name === wanted.get("case"));
+  if (!measured) {
     const watched = wait(0.3).then(watchCases);
     watched.catch(fail);
-    await Promise.race([watched, wait(0.5)]); // where it does not take long, begin with the case most disputed
+    const soon = !named && order.length > 1 && order.length < 1000; // then begin with the case most disputed
+    if (soon) await Promise.race([watched, wait(0.5)]);
   }
   describeColumns();
   sortCases();
   panel();
   listRaters();
-  const named = order.find((row) => row.name === wanted.get("case"));
   const slice = wanted.get("slice") === null ? null : Number(wanted.get("slice"));
   if (order.length) await openCase((named ?? order[0]).number, named ? slice : null);
 }

@@ -25,6 +25,7 @@ function enqueue(body, number = shown.number) { // strokes on one slice that wai
     && last.body.slice && body.slice && !body.status && last.body.slice.plane === body.slice.plane && last.body.slice.index === body.slice.index;
   if (mergeable) last.body.slice = body.slice;
   else desk.jobs.push({ number, body });
+  told = "";
   return work();
 }
 async function work() {
@@ -142,17 +143,17 @@ async function travelBetween(back) { // true: what is taken back, or done again,
 
 // ---- panel -------------------------------------------------------------------------------------
 
-let telling = 0;
+let telling = 0, told = ""; // a sentence that stands for a while, whatever else is described meanwhile
 function tellOnce(sentence) {
-  $("desk-says").textContent = sentence;
-  $("desk-says").className = "quiet";
+  told = sentence;
   clearTimeout(telling);
-  telling = setTimeout(tell, 3500);
+  telling = setTimeout(() => { told = ""; tell(); }, 3500);
+  tell();
 }
 function tell() {
   const says = $("desk-says");
   says.className = desk.failed ? "bad" : "quiet";
-  says.textContent = desk.failed ? `Not saved: ${desk.failed}` : desk.jobs.length ? "Saving …" : desk.base.has(caseKey()) ? "Saved" : "";
+  says.textContent = desk.failed ? `Not saved: ${desk.failed}` : desk.jobs.length ? "Saving …" : told || (desk.base.has(caseKey()) ? "Saved" : "");
   $("desk-retry").hidden = !desk.failed;
   document.body.dataset.saved = desk.jobs.length || desk.failed ? "no" : "yes";
 }

@@ -33,16 +33,21 @@ async function openSolid() {
     const wanted = about.raters.map((rater, r) => [r, `rater${r}`, rater.colour]).filter(([r]) => shown.raters.has(r) && current.states[r][c] === "drawn");
     if (shown.fusion) wanted.push([null, shown.fusion, "#ffffff"]);
     if (shown.reference && current.reference) wanted.push([null, "reference", "#bfc7d1"]);
+    const missing = [];
     for (const [r, of, colour] of wanted) {
-      const buffer = await answer(`/api/cases/${number}/surface.mz3?${new URLSearchParams({ structure: c, of })}`);
+      const buffer = await answer(`/api/cases/${number}/surface.mz3?${new URLSearchParams({ structure: c, of })}`).catch((error) => {
+        if (!error.refused) throw error;
+        missing.push(r === null ? of : about.raters[r].name); // such as a reference of the other structure only
+      });
       if (number !== solid.number) return;
+      if (!buffer) continue;
       if (buffer.byteLength <= 16) continue; // nothing was drawn
       const rgba = new Uint8Array([1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)).concat(255));
       const mesh = await niivue.NVMesh.readMesh(buffer, `${of}.mz3`, viewer.gl, r === null ? 0.9 : 0.45, rgba);
       viewer.addMesh(mesh);
     }
     viewer.drawScene();
-    $("solid-says").textContent = `${about.structures[c]}: ${viewer.meshes.length} surfaces, smoothed; drag turns them`;
+    $("solid-says").textContent = `${about.structures[c]}: ${viewer.meshes.length} surfaces, smoothed; drag turns them${missing.length ? `; not there: ${missing.join(", ")}` : ""}`;
     document.body.dataset.solid = viewer.meshes.length;
   } catch (error) {
     $("solid-says").textContent = `No 3-D view: ${error.message ?? error}`;

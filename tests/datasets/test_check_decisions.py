@@ -13,9 +13,11 @@ import pytest
 from test_decisions import VOTE, layer, samples, settle, square
 from volumes import TASK
 
+from mrprism.core.errors import InputError
 from mrprism.datasets import write_dataset
 from mrprism.datasets.check import check_dataset
 from mrprism.datasets.decision import Decision
+from mrprism.datasets.flags import Flag, flags_of, set_flag
 
 
 @pytest.fixture
@@ -115,3 +117,16 @@ def test_while_somebody_paints_nothing_is_wrong(eyes: Path) -> None:
         made = decisions.save("eye:1", "disc", "ann", mask=square(size), base=[made.id], sitting="w")
     (decisions.place("eye:1") / ".x.tmp").write_text("half")
     assert said(eyes) == []
+
+
+def test_flags_under_another_name_are_not_taken_for_somebody_s(eyes: Path) -> None:
+    decisions = layer(eyes)
+    set_flag(decisions, "eye/1", "dr ann", Flag(flag=True))
+    (file,) = (decisions.folder / "flags").iterdir()
+    copy = shutil.copy(file, file.with_name("zz-copy.json"))
+    set_flag(decisions, "eye/1", "dr ann", Flag())
+    with pytest.raises(InputError, match=r"zz-copy.json' are those of 'dr ann', whose file is called"):
+        flags_of(decisions)
+    assert any("zz-copy.json" in sentence for _, _, sentence in said(eyes))
+    Path(copy).unlink()
+    assert flags_of(decisions) == {}

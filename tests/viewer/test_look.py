@@ -132,6 +132,11 @@ def test_what_a_run_would_say_under_other_weights(tmp_path: Path) -> None:
             assert get.get(f"/api/cases/0/under?weights={wrong}").status_code == 422
     with client(View(open_dataset(tmp_path / "eyes"), "eyes", Says())) as get:
         assert "does not weigh raters" in get.get("/api/cases/0/under?weights=1,1,1").json()["error"]
+    with client(View(open_dataset(tmp_path / "eyes"), "eyes", Weighs(), blind="seed")) as get:
+        assert not get.get("/api/about").json()["weighs"]
+        assert get.get("/api/cases/0/under?weights=1,0,0").status_code == 422, (
+            "it would show whose style is whose"
+        )
 
 
 def test_an_image_that_is_dropped_is_outlined_and_kept_nowhere(tmp_path: Path) -> None:

@@ -229,13 +229,12 @@ def fuse_dataset(
         InputError: One rater only, an unknown method, or a folder that holds something else.
     """
     from mrprism.agreement.copies import Copies
-    from mrprism.core.names import safe_name
+    from mrprism.core.names import safe_names
     from mrprism.datasets.digest import masks_digest
     from mrprism.fusion.folder import fuse_folder
 
     def file_names(names: Sequence[str]) -> list[str]:
-        taken: set[str] = set()
-        return [safe_name(name, taken) for name in names]
+        return list(safe_names(names).values())
 
     data = opened(dataset)
     if len(data.task.raters) < 2:

@@ -31,7 +31,7 @@ from mrprism.agreement.candidate import SEEN, NamedFiles, case_folder, spoken_fo
 from mrprism.compare.nnunet_answers import Labels, label_map, labels_of, read
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
-from mrprism.core.names import safe_name
+from mrprism.core.names import safe_names
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import Geometry, LabelFile, ValueFile, read_values
@@ -73,7 +73,7 @@ def find_answers(
         raise InputError(
             f"--with {name}: there is no folder '{folder}'; expected one with masks of the test cases"
         )
-    written = _file_names(names)
+    written = safe_names(names)  # as an export calls them
     within = spoken_folders(folder, (*names, *written.values()))
     beside = NamedFiles(folder)
     drawn_beside = _draw_words(beside, folder)
@@ -274,12 +274,6 @@ def _numbered(found: Iterable[re.Match[str]], place: Path | None) -> dict[str, i
                 f"'{place}' has '{other}' and '{word}', which are both draw {number}; expected one of them"
             )
     return words
-
-
-def _file_names(names: Sequence[str]) -> dict[str, str]:
-    """What an export calls the files of each case."""
-    taken: set[str] = set()
-    return {name: safe_name(name, taken) for name in names}
 
 
 def _what_is_missing(

@@ -63,6 +63,16 @@ def spoken(name: str) -> str:
     return "".join(seen)
 
 
+def safe_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """What an output calls the files of each case, rater or structure: `safe_name`, in this order.
+
+    Args:
+        taken: Names that have another meaning there.
+    """
+    used = set(taken)
+    return {name: safe_name(name, used) for name in names}
+
+
 def safe_name(name: str, taken: set[str]) -> str:
     """A file name for a case or rater, unlike any in ``taken`` (to which it is added).
 

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
-from mrprism.images.slicing import Cut
 from mrprism.learn.confidence import tally, trust_of_masks
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.mrprism import MrPrism
 from mrprism.learn.soft_fusion import mean_vote
-from mrprism.learn.stacks import stack_planes
+from mrprism.learn.stacks import joined
 
 
 def fused_by_plan(method: Method, sample: MultiRaterSample, said: Prediction) -> Prediction | None:
@@ -47,7 +46,7 @@ def fused_by_plan(method: Method, sample: MultiRaterSample, said: Prediction) ->
                 fused = method.fuse_said(masks, rated, trusted, raters, segmentation)
                 yield Prediction(probability=fused[0].cpu().numpy())
 
-        return next(planes()) if len(sample.space) == 2 else stack_planes(planes(), Cut((0, 1, 2), (1, 1, 1)))
+        return joined(planes(), len(sample.space))
 
 
 def _of_masks(sample: MultiRaterSample, said: Prediction, rated: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from mrprism.learn.cases import Cases, Kept, Source, bare, pack_bits
 from mrprism.learn.known_cases import image_mark
 from mrprism.learn.plan import Plan
 from mrprism.learn.resize import resize_volume, resize_volume_mask
-from mrprism.learn.survey import DARK
+from mrprism.learn.survey import DARK, evenly, union_and_shared
 
 MOST_VOXELS = 1 << 31  # of a case at the planned spacing
 PLACES = 500  # of a structure, and of where raters disagree on it, that are kept of a case
@@ -259,10 +259,7 @@ def _places(masks: Sequence[Bool[np.ndarray, "D H W"]]) -> tuple[np.ndarray | No
     """Some of the voxels that somebody marked, and of those that not all marked; None: there are none."""
     if not masks:
         return None, None
-    union, shared = masks[0].copy(), masks[0].copy()
-    for mask in masks[1:]:
-        union |= mask
-        shared &= mask
+    union, shared = union_and_shared(masks)
     disputed = union & ~shared
     return _evenly(union), _evenly(disputed)
 
@@ -271,7 +268,7 @@ def _evenly(marked: Bool[np.ndarray, "D H W"]) -> np.ndarray | None:
     found = np.flatnonzero(marked)
     if not len(found):
         return None
-    some = found[np.unique(np.linspace(0, len(found) - 1, min(PLACES, len(found))).round().astype(np.int64))]
+    some = found[evenly(len(found), PLACES)]
     return np.stack(np.unravel_index(some, marked.shape), axis=1).astype(np.int32)
 
 

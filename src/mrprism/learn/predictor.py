@@ -18,7 +18,7 @@ from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.core.types import Image
 from mrprism.datasets import FileSample
 from mrprism.images import ImageFile
-from mrprism.images.slicing import Cut, Slicing, cut_volume, most_drawn, slice_of
+from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
 from mrprism.learn.advice import predicting_advice
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
@@ -32,7 +32,7 @@ from mrprism.learn.methods.method import Method
 from mrprism.learn.patches import planned_image, planned_masks, planned_space
 from mrprism.learn.resize import resize_sample, sized
 from mrprism.learn.run import Run
-from mrprism.learn.stacks import MAPS, stack_planes
+from mrprism.learn.stacks import MAPS, joined, stack_planes
 from mrprism.learn.weights import load_method
 from mrprism.learn.windows import Case, Windows, at_own_size
 
@@ -226,7 +226,7 @@ class Predictor:
     def _planned(self, sample: MultiRaterSample) -> Prediction:
         """What is said of a case that is brought to the run's plan, on the case's own grid."""
         planes, windows = self._planes(sample)
-        whole = next(planes) if len(sample.space) == 2 else stack_planes(planes, Cut((0, 1, 2), (1, 1, 1)))
+        whole = joined(planes, len(sample.space))
         return replace(whole, **windows.pooled())
 
     def _planes(

@@ -46,6 +46,11 @@ def stack_planes(planes: Iterable[Prediction], cut: Cut) -> Prediction:
     )
 
 
+def joined(planes: Iterator[Prediction], dims: int) -> Prediction:
+    """The one slice of an image; of a volume all its slices, from front to back."""
+    return next(planes) if dims == 2 else stack_planes(planes, Cut((0, 1, 2), (1, 1, 1)))
+
+
 def _named_maps(prediction: Prediction) -> Iterator[tuple[str, np.ndarray]]:
     """The maps there are, by name; recurrences are steps0, steps1, ..."""
     for name in MAPS:

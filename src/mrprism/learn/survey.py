@@ -68,9 +68,7 @@ def survey(
         InputError: A case cannot be read, or there are none to learn from.
     """
     names = split_dataset(dataset, split_seed).train
-    picked = [
-        names[i] for i in sorted({round(x) for x in np.linspace(0, len(names) - 1, min(MOST, len(names)))})
-    ]
+    picked = [names[i] for i in evenly(len(names), MOST)]
     cases = []
     for done, name in enumerate(picked, 1):
         cases.append(measure(dataset[name]))
@@ -99,7 +97,7 @@ def measure(sample: MultiRaterSample) -> Case:
         found = _drawn([masks[r, c] for r in np.flatnonzero(rated[:, c])], anything)
         drawn.append(found)
     marked = np.flatnonzero(anything)
-    some = _evenly(len(marked) or anything.size)
+    some = evenly(len(marked) or anything.size, VALUES)
     if len(marked):
         some = marked[some]
     values = np.stack([channel.reshape(-1)[some] for channel in image]).astype(np.float32)
@@ -109,19 +107,27 @@ def measure(sample: MultiRaterSample) -> Case:
     return Case(sample.space, sample.spacing_mm, values, float(lowest.mean()), tuple(drawn))
 
 
-def _evenly(count: int) -> np.ndarray:
-    """Places of `VALUES` of so many things, or of all."""
-    return np.unique(np.linspace(0, count - 1, min(VALUES, count)).round().astype(np.int64))
+def evenly(count: int, most: int) -> np.ndarray:
+    """Places of `most` of so many things, evenly spread, or of all."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
+def union_and_shared(
+    masks: Sequence[Bool[np.ndarray, "*space"]],
+) -> tuple[Bool[np.ndarray, "*space"], Bool[np.ndarray, "*space"]]:
+    """What anybody marked, and what all did; masks are taken one after the other, to spare memory."""
+    union, shared = masks[0].copy(), masks[0].copy()
+    for mask in masks[1:]:
+        union |= mask
+        shared &= mask
+    return union, shared
 
 
 def _drawn(masks: Sequence[Bool[np.ndarray, "*space"]], anything: Bool[np.ndarray, "*space"]) -> Drawn | None:
     """Measure one structure, and mark what is marked in `anything` as well."""
     if not masks:
         return None
-    union, shared = masks[0].copy(), masks[0].copy()
-    for mask in masks[1:]:
-        union |= mask
-        shared &= mask
+    union, shared = union_and_shared(masks)
     anything |= union
     size = int(union.sum())
     if not size:

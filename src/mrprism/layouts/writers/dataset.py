@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from mrprism import __version__
 from mrprism.core.errors import InputError, unknown
-from mrprism.core.names import safe_name
+from mrprism.core.names import safe_names
 from mrprism.core.sample import Samples
 from mrprism.datasets import Dataset
 from mrprism.datasets.decisions import FOLDER, decisions_of
@@ -161,20 +161,15 @@ def _cases(dataset: Dataset, raters: str, soft: bool) -> Cases:
         task=task,
         samples=samples,
         names=dataset.names,
-        files=_safe(dataset.names),
-        rater_files=_safe(task.raters, {"images", "reference"}),
-        structure_files=_safe(task.structures),
+        files=safe_names(dataset.names),
+        rater_files=safe_names(task.raters, {"images", "reference"}),
+        structure_files=safe_names(task.structures),
         channels=tuple(manifest.channels) if manifest else None,
         originals=originals,
         splits=dataset.splits,
         fused=raters != EACH,
         soft=probability,
     )
-
-
-def _safe(names: Sequence[str], taken: set[str] | None = None) -> dict[str, str]:
-    used = set(taken or ())
-    return {name: safe_name(name, used) for name in names}
 
 
 class _Decided(Samples):

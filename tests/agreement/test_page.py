@@ -306,3 +306,15 @@ def test_json_of_candidates_comes_first():
 def test_a_long_name_beside_a_chart_keeps_both_ends() -> None:
     assert short("Dr. A. Longname-Radiologist 6") == "Dr. A. L…logist 6"
     assert short("seventeen letters") == "seventeen letters"
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (3, 5), (9, 1)])
+def test_an_outline_lies_where_its_mask_lies(corner: tuple[int, int]) -> None:
+    mask = np.zeros((12, 16), bool)
+    row, column = corner
+    mask[row : row + 2, column : column + 3] = True
+    points = np.array(re.findall(r"(-?[\d.]+),(-?[\d.]+)", outline(mask)), float)
+    # half a pixel around the pixels' centres: their borders
+    assert points.min(axis=0).tolist() == [column, row]
+    assert points.max(axis=0).tolist() == [column + 3, row + 2]
+    assert outline(np.zeros((12, 16), bool)) == ""

@@ -13,7 +13,6 @@ import pytest
 from test_decisions import VOTE, layer, samples, settle, square
 from volumes import TASK
 
-from mrprism.core.errors import InputError
 from mrprism.datasets import write_dataset
 from mrprism.datasets.check import check_dataset
 from mrprism.datasets.decision import Decision
@@ -125,8 +124,11 @@ def test_flags_under_another_name_are_not_taken_for_somebody_s(eyes: Path) -> No
     (file,) = (decisions.folder / "flags").iterdir()
     copy = shutil.copy(file, file.with_name("zz-copy.json"))
     set_flag(decisions, "eye/1", "dr ann", Flag())
-    with pytest.raises(InputError, match=r"zz-copy.json' are those of 'dr ann', whose file is called"):
-        flags_of(decisions)
+    set_flag(decisions, "eye/1", "bob", Flag(note="look again"))
+    kept, [fault] = flags_of(decisions)
+    assert "zz-copy.json' are those of 'dr ann', whose file is called" in fault
+    assert kept == {"eye/1": {"bob": Flag(note="look again")}}, "what others noted is not hidden by it"
+    set_flag(decisions, "eye/1", "bob", Flag())
     assert any("zz-copy.json" in sentence for _, _, sentence in said(eyes))
     Path(copy).unlink()
-    assert flags_of(decisions) == {}
+    assert flags_of(decisions) == ({}, [])

@@ -6,8 +6,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 
-from mrprism.output.colours import rater_colour, rater_dash
+from mrprism.output.colours import STOPS, rater_colour, rater_dash
 
 SEEN = {  # Machado, Oliveira, Fernandes, IEEE TVCG 15(6), 2009: severity 1, on linear red, green, blue
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -38,3 +39,13 @@ def test_the_first_eight_raters_differ_in_colour_or_in_dash(seen: str) -> None:
     for first, second in combinations(range(8), 2):
         apart = np.linalg.norm(lab(rater_colour(first), seen) - lab(rater_colour(second), seen))
         assert rater_dash(first) != rater_dash(second) or apart > APART, (first, second, apart)
+
+
+def test_no_two_raters_of_sixty_have_one_colour() -> None:
+    assert len({rater_colour(r) for r in range(60)}) == 60
+
+
+@pytest.mark.parametrize("colours", STOPS)
+def test_the_colours_of_a_legend_are_those_of_the_map(colours: str) -> None:
+    table = colormaps[colours](np.linspace(0, 255, 9).astype(int), bytes=True)
+    assert STOPS[colours] == tuple("#{:02x}{:02x}{:02x}".format(*stop[:3]) for stop in table)

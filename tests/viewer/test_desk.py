@@ -257,6 +257,17 @@ def test_what_raters_agree_on_is_accepted_and_said_to_be_unseen(eyes: Path) -> N
     assert np.array_equal(kept(eyes, "eye0"), image_samples()[0].masks[0, 0])
 
 
+def test_a_damaged_file_of_flags_is_told_and_hides_nothing(eyes: Path) -> None:
+    ann, bob = client(eyes), client(eyes, "bob")
+    for who, note in ((ann, "rim"), (bob, "vessel")):
+        assert who.post("/api/cases/0/flag", json={"flag": True, "note": note}).status_code == 200
+    (file,) = (path for path in (eyes / "decisions" / "flags").glob("*.json") if "vessel" in path.read_text())
+    file.write_text("{")
+    told = ann.get("/api/cases").json()
+    assert [file.name in fault for fault in told["faults"]] == [True]
+    assert [flag["note"] for flag in told["flags"].values()] == ["rim"]
+
+
 def test_another_site_s_page_can_write_nothing(eyes: Path) -> None:
     asked = {"structure": 0, "start": {"kind": "empty"}}
     with client(eyes) as to:

@@ -62,7 +62,7 @@ def test_doubt_is_the_share_expected_to_be_wrong() -> None:
 def test_the_list_s_number_is_the_panel_s(tmp_path: Path) -> None:
     write_dataset(image_samples(), tmp_path / "eyes", name="eyes", task=TASK)
     view = View(open_dataset(tmp_path / "eyes"), "eyes", Says())
-    view.measure_all(threading.Event())
+    view.list.measure(threading.Event())
     with client(view) as get:
         listed = get.get("/api/cases").json()
         assert listed["done"]

@@ -97,11 +97,20 @@ def outline(mask: Bool[np.ndarray, "H W"]) -> str:
     """The border of a mask as an SVG path in pixel coordinates."""
     from contourpy import contour_generator
 
-    padded = np.pad(mask, 1).astype(float)
-    places = [np.arange(size) - 0.5 for size in padded.shape]  # centre of the first true pixel: 0.5
-    generator = contour_generator(x=places[1], y=places[0], z=padded, line_type="Separate")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return ""
+    top, left = int(rows[0]), int(columns[0])  # tracing takes its time for every pixel, drawn or not
+    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(float)
+    down, across = (
+        np.arange(size) - 0.5 + start for size, start in zip(padded.shape, (top, left), strict=True)
+    )
+    generator = contour_generator(
+        x=across, y=down, z=padded, line_type="Separate"
+    )  # the first pixel's centre: 0.5
     lines = cast(list[np.ndarray], generator.lines(0.5))
-    return "".join("M" + " ".join(f"{x:g},{y:g}" for x, y in _corners(line[:-1])) + "Z" for line in lines)
+    corners = (_corners(line[:-1]).tolist() for line in lines)
+    return "".join("M" + " ".join(f"{x:g},{y:g}" for x, y in line) + "Z" for line in corners)
 
 
 def _corners(line: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "corner 2"]:

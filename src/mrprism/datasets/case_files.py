@@ -40,7 +40,11 @@ def read_grid(root: Path, case: Case, first: File | None = None) -> ImageFile:
     """
     first = next(files(case)) if first is None else first
     read = read_mask if first.role in ("mask", "reference") and first.structure else read_labels
-    found = read(root / first.path)
+    return _place_of(read(root / first.path))
+
+
+def _place_of(found: FromFile) -> ImageFile:
+    """A file of no channels that lies where this one does."""
     nothing = np.zeros((0, *found.array.shape), np.float32)
     return ImageFile(nothing, found.spacing_mm, found.geometry, found.format, found.path)
 
@@ -160,6 +164,26 @@ def read_drawn(
     ]
 
 
+def read_placed(
+    root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile | None
+) -> tuple[list[tuple[int, np.ndarray]], ImageFile | None]:
+    """`read_drawn` for who does not open the image: without `like`, the first mask is what the others are compared with.
+
+    Returns:
+        The masks, and `like`, or a file of no channels that lies where the first mask does.
+    """
+    if isinstance(drawn, str):
+        labels = _labels(root / drawn, manifest, case.name, like)
+        return _structures_of(labels, manifest), like or _place_of(labels)
+    what = f"mask '{{}}' of case '{case.name}'"
+    masks = []
+    for structure, path in drawn.items():
+        found = _fitting(decode(root / path, mask=True), mask_file, like, what, resample=False)
+        masks.append((manifest.structures.index(structure), found.array))
+        like = like or _place_of(found)
+    return masks, like
+
+
 def read_pieces(
     root: Path, manifest: Manifest, case: Case, drawn: Drawn, like: ImageFile | None
 ) -> Iterator[tuple[int, Piece]]:
@@ -203,8 +227,11 @@ def read_label_map(
     path: Path, manifest: Manifest, case: str, like: ImageFile | None, *, resample: bool = False
 ) -> list[tuple[int, np.ndarray]]:
     """Every structure of a label map."""
+    return _structures_of(_labels(path, manifest, case, like, resample=resample), manifest)
+
+
+def _structures_of(found: LabelFile, manifest: Manifest) -> list[tuple[int, np.ndarray]]:
     labels = manifest.labels or {}
-    found = _labels(path, manifest, case, like, resample=resample)
     return [(c, np.isin(found.array, labels[s])) for c, s in enumerate(manifest.structures)]
 
 

@@ -40,21 +40,22 @@ class Flags(_Strict):
     cases: dict[str, Flag] = Field(default_factory=dict)
 
 
-def flags_of(decisions: Decisions) -> dict[str, dict[str, Flag]]:
-    """By case and person.
-
-    Raises:
-        InputError: A file cannot be understood.
-    """
+def flags_of(decisions: Decisions) -> tuple[dict[str, dict[str, Flag]], list[str]]:
+    """By case and person; and of each file that cannot be understood a sentence, so that it hides nobody else's flags."""
     folder = decisions.inside(decisions.folder / FOLDER)
     names = sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
     found: dict[str, dict[str, Flag]] = {}
+    faults = []
     for name in names:
         if name.endswith(".json") and not name.startswith("."):
-            one = read_flags(decisions, folder / name)
+            try:
+                one = read_flags(decisions, folder / name)
+            except InputError as error:
+                faults.append(str(error))
+                continue
             for case, flag in one.cases.items():
                 found.setdefault(case, {})[one.who] = flag
-    return found
+    return found, faults
 
 
 def set_flag(decisions: Decisions, case: str, who: str, flag: Flag) -> None:

@@ -248,7 +248,11 @@ def _distinct(array: np.ndarray) -> list[int]:
     flat = array.ravel()
     found: set[int] = set()
     for start in range(0, len(flat), _PIECE):
-        found.update(np.unique(flat[start : start + _PIECE]).tolist())
+        piece = flat[start : start + _PIECE]
+        if array.dtype == np.uint8:  # counting is a tenth of the work of sorting
+            found.update(np.flatnonzero(np.bincount(piece)).tolist())
+        else:
+            found.update(np.unique(piece).tolist())
     return sorted(found)
 
 

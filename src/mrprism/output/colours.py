@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 RATER_COLOURS = (  # matplotlib's tab10, then its lighter twins
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd",
     "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
@@ -13,6 +15,15 @@ SHARE_COLOURS, CONFIDENCE_COLOURS = (
     "magma",
     "YlGnBu_r",
 )  # matplotlib's maps: of votes and probabilities; of trust
+
+STOPS = {  # nine colours of each map from its low end to its high one, for legends: matplotlib is slow to import
+    SHARE_COLOURS: (
+        "#000003", "#1b1044", "#4f117b", "#812581", "#b53679", "#e55063", "#fb8660", "#fec286", "#fbfcbf",
+    ),
+    CONFIDENCE_COLOURS: (
+        "#081d58", "#243392", "#225da7", "#1d90bf", "#40b5c3", "#7eccbb", "#c6e8b4", "#ecf7b1", "#ffffd9",
+    ),
+}  # fmt: skip
 
 BLANK = 0.12  # ground of a case without an image: dark, so that every rater's colour is seen on it
 
@@ -27,5 +38,11 @@ def rater_dash(index: int) -> str:
 
 
 def rater_colour(index: int) -> str:
-    """The same colour for the same rater everywhere."""
-    return RATER_COLOURS[index % len(RATER_COLOURS)]
+    """The same colour for the same rater everywhere.
+
+    Beyond the twenty of the list hues go on by the golden angle, in three brightnesses, so that no colour comes again.
+    """
+    if index < len(RATER_COLOURS):
+        return RATER_COLOURS[index]
+    red, green, blue = colorsys.hls_to_rgb((index * 0.381966) % 1, (0.45, 0.62, 0.78)[index % 3], 0.6)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

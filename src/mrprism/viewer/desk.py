@@ -91,14 +91,15 @@ class Desk:
             found[name] = self._seen[name][1]
         return found
 
-    def flags(self) -> dict[str, dict[str, Any]]:
-        """What people noted of cases: the own flag and note, and those of others."""
+    def flags(self) -> dict[str, Any]:
+        """What people noted of cases: the own flag and note, and those of others; and which files cannot be read."""
         told: dict[str, dict[str, Any]] = {}
-        for case, by in flags_of(self.decisions).items():
+        found, faults = flags_of(self.decisions)
+        for case, by in found.items():
             own = by.get(self.who, Flag())
             others = [{"who": who, **one.model_dump()} for who, one in by.items() if who != self.who]
             told[case] = {**own.model_dump(), "others": others}
-        return told
+        return {"flags": told, "faults": faults}
 
     def flag(self, number: int, asked: AskedFlag) -> None:
         """Flag a case, or take its flag away."""
@@ -180,24 +181,16 @@ class Desk:
         start, mask = None, None
         if asked.start is not None:
             start, mask = self._begin(case, c, asked.start)
-        if asked.slice is not None:
-            if mask is None and not asked.base:
+        if mask is None and (asked.slice is not None or asked.between is not None):
+            if not asked.base:
                 raise InputError(
                     f"nothing was begun on '{structure}' of case '{case.name}'; expected a start"
                 )
-            whole = (
-                mask if mask is not None else self._pixels(case, self._base(case, structure, asked.base[0]))
-            )
-            mask = self._painted(case, whole, asked.slice)
-        if asked.between is not None:
-            if mask is None and not asked.base:
-                raise InputError(
-                    f"nothing was begun on '{structure}' of case '{case.name}'; expected a start"
-                )
-            whole = (
-                mask if mask is not None else self._pixels(case, self._base(case, structure, asked.base[0]))
-            )
-            mask = _filled(case, whole, asked.between)
+            mask = self._pixels(case, self._base(case, structure, asked.base[0]))
+        if mask is not None and asked.slice is not None:
+            mask = self._painted(case, mask, asked.slice)
+        if mask is not None and asked.between is not None:
+            mask = _filled(case, mask, asked.between)
         made = self.decisions.save(
             case.name, structure, self.who, mask=mask, start=start, status=asked.status, note=asked.note,
             base=asked.base, sitting=None if asked.between else asked.sitting, like=case.like,

@@ -9,9 +9,9 @@ import numpy as np
 from mrprism.agreement.case import dice, pairs
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import PatternTable, count_patterns
-from mrprism.datasets.case_files import read_drawn, read_grid
+from mrprism.datasets.case_files import read_placed
 from mrprism.datasets.dataset import Dataset
-from mrprism.datasets.manifest import files
+from mrprism.images import ImageFile
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ def look(dataset: Dataset, name: str) -> Look:
     Raises:
         InputError: A mask cannot be read, or masks differ in size.
     """
-    found = dataset.on_disk(name)
-    if found is None:
+    on_disk = dataset.on_disk(name)
+    if on_disk is None:
         raise InputError(
             f"data set '{dataset.name}' is not on disk; expected one that was opened from a folder"
         )
-    root, manifest, case = found
+    root, manifest, case = on_disk
     drawn: dict[int, list[np.ndarray]] = {}
-    first = next((entry for entry in files(case) if entry.role == "mask"), None)
-    like = None if first is None else read_grid(root, case, first)
+    like: ImageFile | None = None  # where the first mask lies, which the others are compared with
     for masks in case.masks.values():
-        for c, mask in read_drawn(root, manifest, case, masks, like):
+        found, like = read_placed(root, manifest, case, masks, like)
+        for c, mask in found:
             drawn.setdefault(c, []).append(mask)
     means, lowest, worth = [], [], []
     for of_structure in drawn.values():

@@ -45,11 +45,6 @@ def heat_png(
     return _png(pixels)
 
 
-def colour_stops(colours: str) -> list[str]:
-    """Nine colours of a map from its low end to its high one, for a legend."""
-    return ["#{:02x}{:02x}{:02x}".format(*_table(colours)[i][:3]) for i in np.linspace(0, 255, 9).astype(int)]
-
-
 @cache
 def _table(colours: str) -> np.ndarray:
     from matplotlib import colormaps

@@ -47,14 +47,12 @@ STATIC = {
     "page.html": "text/html",
     "page.css": "text/css",
     "summary.css": "text/css",
-    **dict.fromkeys(
-        (
-            "ask.js", "cases.js", "stage.js", "panel.js", "page.js", "take.js", "weigh.js", "measure.js", "planes.js",
-            "solid.js", "paint.js", "decide.js", "keys.js", "begin.js", "niivue.js",
-        ),
-        "text/javascript",
-    ),
-}  # fmt: skip
+    "niivue.js": "text/javascript",
+}
+SCRIPTS = (  # the page's own, sent as one, in this order; what each uses of the others it finds when it is called
+    "ask.js", "cases.js", "stage.js", "measure.js", "panel.js", "planes.js", "solid.js", "weigh.js", "take.js", "page.js",
+    "paint.js", "decide.js", "keys.js", "begin.js",
+)  # fmt: skip
 READS = ("GET", "HEAD", "OPTIONS")
 
 Position = Annotated[int, Query(ge=0)]
@@ -96,7 +94,8 @@ def make_app(view: View, key: str, desk: Desk | None = None, names: tuple[str, .
         elif (desk is not None or view.run is not None) and (why := _refused_write(request)) is not None:
             response = _refusal(*why)
         else:
-            response = await call_next(request)
+            with view.list.asked():
+                response = await call_next(request)
             if request.url.path in ("/", "/summary"):  # pages a person opens
                 response.set_cookie(cookie, key, httponly=True, samesite="lax")
         response.headers.update(HEADERS)
@@ -112,7 +111,8 @@ def make_app(view: View, key: str, desk: Desk | None = None, names: tuple[str, .
         return _refusal(422, f"{first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}")
 
     for name, kind in STATIC.items():
-        _add_static(app, name, kind)
+        _add_static(app, name, kind, (name,))
+    _add_static(app, "page.js", "text/javascript", SCRIPTS)
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
@@ -120,10 +120,13 @@ def make_app(view: View, key: str, desk: Desk | None = None, names: tuple[str, .
         return {**view.about(), "desk": None if desk is None else desk.about()}
 
     @app.get("/api/cases")
-    def cases() -> dict[str, Any]:
-        """Every case: how far raters differ, what one more would change, what a run doubts, how it stands, flags."""
-        decided = {} if desk is None else {"decided": desk.statuses(), "flags": desk.flags()}
-        return {**view.cases(), "decided": {}, "flags": {}, **decided}
+    def cases() -> Response:
+        """Every case: how far raters differ, what one more would change, what a run doubts, how it stands, flags; and
+        `faults`: of each file of flags that cannot be read a sentence."""
+        noted = {"flags": {}, "faults": []} if desk is None else desk.flags()
+        decided = {} if desk is None else desk.statuses()
+        # as it is: thousands of rows would be looked through by pydantic once more
+        return JSONResponse({**view.list.rows(), "decided": decided, **noted})
 
     @app.get("/api/cases/{number}")
     def case(number: int) -> dict[str, Any]:
@@ -177,10 +180,11 @@ def make_app(view: View, key: str, desk: Desk | None = None, names: tuple[str, .
     return app
 
 
-def _add_static(app: FastAPI, name: str, kind: str) -> None:
-    content = (files("mrprism.viewer") / "static" / name).read_bytes()
+def _add_static(app: FastAPI, name: str, kind: str, parts: tuple[str, ...]) -> None:
+    folder = files("mrprism.viewer") / "static"
+    content = b"\n".join((folder / part).read_bytes() for part in parts)
 
-    def answer() -> Response:
+    async def answer() -> Response:  # not in a thread: there is nothing to wait for
         return Response(content, media_type=kind)
 
     app.get("/" if name == "page.html" else f"/{name}", include_in_schema=False)(answer)
@@ -331,7 +335,7 @@ def serve(
         make_app(view, key, desk, names), log_level="error", access_log=False, use_colors=False
     )
     stop = threading.Event()
-    threading.Thread(target=view.measure_all, args=[stop], daemon=True).start()
+    threading.Thread(target=view.list.measure, args=[stop], daemon=True).start()
     saved = "" if desk is None else f"{desk.who} decides; saved in {desk.decisions.folder}\n"
     open_ = "" if host is None else _warning(host, desk)
     print(f"{view.title}: {address}\n{open_}{saved}Ctrl+C ends it", flush=True)
@@ -395,7 +399,9 @@ def _listen(port: int | None, host: str = ADDRESS) -> socket.socket:
 
 
 def _listen_at(port: int, host: str = ADDRESS) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio lets small answers go at once only where the protocol is named; else each waits for 40 ms
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # elsewhere it makes a port free at once that was just left; on Windows two could then have the same
         option = "SO_EXCLUSIVEADDRUSE" if hasattr(socket, "SO_EXCLUSIVEADDRUSE") else "SO_REUSEADDR"

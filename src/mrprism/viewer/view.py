@@ -22,13 +22,14 @@ from mrprism.output.colours import (
     PREDICTION_COLOUR,
     RATER_DASHES,
     SHARE_COLOURS,
+    STOPS,
     rater_colour,
     rater_dash,
 )
 from mrprism.viewer.answers import Answers, Predicts
-from mrprism.viewer.look import Look, look
+from mrprism.viewer.case_list import CaseList
 from mrprism.viewer.opened import OpenCase
-from mrprism.viewer.pictures import colour_stops, heat_png, image_png
+from mrprism.viewer.pictures import heat_png, image_png
 from mrprism.viewer.solid import mesh, nifti
 from mrprism.viewer.weigh import vote_patterns
 
@@ -61,9 +62,7 @@ class View:
         self._opened: OrderedDict[Hashable, OpenCase] = OrderedDict()
         self._fused: OrderedDict[Hashable, dict[int, np.ndarray]] = OrderedDict()
         self.run = None if predictor is None else Answers(self, predictor)
-        self._looked: dict[str, Look] = {}
-        self._doubt: dict[str, float | None] = {}
-        self._unreadable: dict[str, str] = {}
+        self.list = CaseList(self)
 
     # ---- the whole ------------------------------------------------------------------------------
 
@@ -92,8 +91,8 @@ class View:
             "predicts": self.predictor is not None,
             "weighs": self.run is not None and self.run.weighs,
             "prediction_colour": PREDICTION_COLOUR,
-            "share_colours": colour_stops(SHARE_COLOURS),
-            "confidence_colours": colour_stops(CONFIDENCE_COLOURS),
+            "share_colours": STOPS[SHARE_COLOURS],
+            "confidence_colours": STOPS[CONFIDENCE_COLOURS],
         }
 
     def seats(self, case: str) -> list[int]:
@@ -109,45 +108,6 @@ class View:
         if self.blind is None:
             return [self.task.raters[r] for r in self.seats(case)]
         return [f"rater {_letters(place)}" for place in range(len(self.task.raters))]
-
-    def cases(self) -> dict[str, Any]:
-        """Every case with its raters' mean Dice as far as it is known by now."""
-        groups = self.dataset.groups
-        nothing = Look(None, None, None)
-        rows = []
-        for name in self.dataset.names:
-            found = self._looked.get(name, nothing)
-            rows.append(
-                {
-                    "name": name,
-                    "group": groups[name] if groups[name] != name else None,
-                    "split": self.splits.get(name),
-                    "dice": found.dice,
-                    "lowest": found.lowest,
-                    "worth": found.worth,
-                    "doubt": self._doubt.get(name),
-                    "fault": _unnamed(self._unreadable.get(name), self.blind),
-                }
-            )
-        wanted = 2 * len(rows) if self.predictor else len(rows)
-        done = len(self._looked) + len(self._unreadable) * (2 if self.predictor else 1) + len(self._doubt)
-        measured = len(self._looked) + len(self._unreadable)
-        return {"cases": rows, "measured": measured, "done": done >= wanted}
-
-    def measure_all(self, stop: threading.Event) -> None:
-        """Measure every case's disagreement, then what the run doubts, one after the other, until told to stop."""
-        for name in self.dataset.names:
-            if stop.is_set():
-                return
-            try:
-                self._looked[name] = look(self.dataset, name)
-            except InputError as error:
-                self._unreadable[name] = str(error)
-        for name in self.dataset.names if self.predictor else ():
-            if stop.is_set():
-                return
-            if name not in self._unreadable:
-                self._doubt[name] = self.answers.doubt(name)
 
     @property
     def answers(self) -> Answers:
@@ -203,6 +163,7 @@ class View:
                 for plane, cut in ((plane, case.cut(plane)) for plane in case.planes)
             },
             "mm": self._millimetres(case),
+            "aspect": None if case.planes else case.pixel_aspect(""),
             "colour": case.colour,
             "channels": self._channels(case),
             "own_units": case.own_units,
@@ -418,11 +379,6 @@ class View:
                     kept.popitem(last=False)
             kept.move_to_end(key)
             return kept[key]
-
-
-def _unnamed(fault: str | None, blind: str | None) -> str | None:
-    """A fault as a blind view tells it: its sentence may name a rater."""
-    return fault if fault is None or blind is None else "a file of this case cannot be read"
 
 
 def _letters(place: int) -> str:

@@ -8,6 +8,8 @@ function remember() {
 async function begin() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   history.replaceState(null, "", "/"); // the key stays in a cookie
+  const cases = answer("/api/cases"); // both are asked for at once
+  cases.catch(() => {});
   about = await answer("/api/about");
   $("title").textContent = about.title;
   openDesk();
@@ -24,7 +26,7 @@ async function begin() {
   shown.predicted = wanted.get("predicted") === "yes";
   shown.plane = wanted.get("plane") ?? "";
   $("step-row").hidden = true;
-  const measured = await readCases();
+  const measured = await readCases(cases);
   const named = order.find((row) => row.name === wanted.get("case"));
   if (!measured) {
     const watched = wait(0.3).then(watchCases);

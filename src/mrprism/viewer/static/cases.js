@@ -24,8 +24,8 @@ const columnsHere = () => Object.keys(COLUMNS).filter((name) =>
   && (["dice", "lowest"].includes(name) ? about.raters.length > 1 : true)
   && (!["group", "split"].includes(name) || order.some((row) => row[name] !== null)));
 
-async function readCases() {
-  const found = await answer("/api/cases");
+async function readCases(asked = answer("/api/cases")) {
+  const found = await asked;
   const before = new Map(order.map((row) => [row.number, row]));
   order = found.cases.map((row, number) => {
     const flag = (about.desk ? found.flags[row.name] : before.get(number)?.flag) ?? { flag: false, note: "", others: [] };
@@ -35,6 +35,8 @@ async function readCases() {
   const measured = found.measured >= order.length, many = order.length === 1 ? "1 case" : `${order.length.toLocaleString("en")} cases`;
   $("progress").textContent = !measured ? `comparing raters: ${found.measured} of ${order.length}`
     : found.done ? many : `${many}; the run looks at them …`;
+  $("unread").hidden = !found.faults.length;
+  $("unread").textContent = found.faults.join(" ");
   sortCases();
   return found.done;
 }

@@ -21,8 +21,8 @@ $("before").onclick = () => step(-1);
 $("after").onclick = () => step(1);
 $("fit").onclick = fit;
 $("help").onclick = () => { $("keys").hidden = !$("keys").hidden; $("help").setAttribute("aria-expanded", !$("keys").hidden); };
-$("all").onclick = () => { shown.raters = new Set(about.raters.keys()); listRaters(); draw(); };
-$("none").onclick = () => { shown.raters.clear(); listRaters(); draw(); };
+$("all").onclick = () => { shown.raters = new Set(about.raters.keys()); markRaters(); draw(); };
+$("none").onclick = () => { shown.raters.clear(); markRaters(); draw(); };
 $("slice").oninput = () => toSlice(Number($("slice").value));
 $("slice").onpointerup = () => $("slice").blur(); // ← → mean cases again
 $("plane").onchange = () => { shown.plane = $("plane").value; openCase(shown.number); };

@@ -10,6 +10,13 @@ function pixelAt(event) {
 
 // ---- under the pointer -------------------------------------------------------------------------
 
+function pixelSays(found) { // its values, how many marked it, where it is
+  const values = current.colour ? found.values.map((value) => Math.round(255 * value)) : found.values;
+  const marked = about.structures.map((name, c) => `${name} ${found.marked[c]} of ${found.of[c]}`);
+  const mm = found.mm ? ` · R ${found.mm[0]} A ${found.mm[1]} S ${found.mm[2]} mm` : "";
+  return `${values.join(", ")} · marked: ${marked.join(", ")}${mm}`;
+}
+
 let pointed = 0, asking = false, next = null;
 async function readOut(event) {
   next = pixelAt(event);
@@ -22,10 +29,7 @@ async function readOut(event) {
     const mine = ++pointed;
     const found = await answer(place("value", shown.slice, { row, column })).catch(() => null);
     if (!found || mine !== pointed) continue;
-    const values = current.colour ? found.values.map((value) => Math.round(255 * value)) : found.values;
-    const marked = about.structures.map((name, c) => `${name} ${found.marked[c]} of ${found.of[c]}`);
-    const mm = found.mm ? ` · R ${found.mm[0]} A ${found.mm[1]} S ${found.mm[2]} mm` : "";
-    $("readout").textContent = `column ${column}, row ${row} · ${values.join(", ")} · marked: ${marked.join(", ")}${mm}`;
+    $("readout").textContent = `column ${column}, row ${row} · ${pixelSays(found)}`;
     $("readout").hidden = false;
   }
   asking = false;

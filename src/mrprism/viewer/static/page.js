@@ -20,7 +20,8 @@ async function openCase(number, slice = null) {
     if (!planes.includes(shown.plane)) shown.plane = planes[0] ?? "";
     shown.channel = Math.min(shown.channel, Math.max(current.channels.length - 1, 0));
     shown.window = current.window;
-    const profile = await ask(`/api/cases/${number}/profile?plane=${shown.plane}`);
+    const image = { disputed: [], start: 0, aspect: current.aspect };
+    const profile = shown.plane ? await ask(`/api/cases/${number}/profile?plane=${shown.plane}`) : image;
     if (mine !== turn) return;
     shown.slice = Math.min(slice ?? profile.start, Math.max((current.planes[shown.plane] ?? 1) - 1, 0));
     view.aspect = profile.aspect;

@@ -22,11 +22,6 @@ function paint(box = null) { // of the mask onto the canvas; only what changed
     }
   }
   context.putImageData(part, x0, y0);
-  deskPlace();
-}
-function deskPlace() { // as the image is zoomed and moved
-  $("painted").style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale}, ${view.scale * view.aspect})`;
-  drawCorners();
 }
 
 // ---- tools -------------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ function listRaters() {
     const item = make("li"), button = make("button"), swatch = make("span", "swatch");
     swatch.style.borderColor = rater.colour; // a border is printed, a background need not be
     const gone = states.length > 0 && states.every((state) => state === "absent");
-    item.classList.toggle("off", !shown.raters.has(r));
     item.classList.toggle("gone", gone);
     button.append(make("span", "key", r < 9 ? r + 1 : ""), swatch, make("span", "label", rater.name));
     let says = "";
@@ -51,7 +50,6 @@ function listRaters() {
     if (again.length) button.append(make("span", "readings", again.map((one) => `${one.reading === 2 ? "second" : `${one.reading}th`} reading, ${about.structures[one.structure]}: Dice ${one.dice.toFixed(2)} with the first`).join("; ")));
     button.dataset.rater = r;
     button.title = `${rater.name}: click hides or shows, double click shows alone`;
-    button.setAttribute("aria-pressed", shown.raters.has(r));
     button.onclick = () => pickRater(r, false);
     button.ondblclick = () => pickRater(r, true);
     button.onmouseenter = button.onfocus = () => emphasise(r);
@@ -60,12 +58,20 @@ function listRaters() {
     return item;
   });
   refill("raters", rows, "rater");
+  markRaters();
+}
+function markRaters() { // who is hidden; the rows stay
+  for (const button of $("raters").querySelectorAll("[data-rater]")) {
+    const seen = shown.raters.has(Number(button.dataset.rater));
+    button.parentElement.classList.toggle("off", !seen);
+    button.setAttribute("aria-pressed", seen);
+  }
 }
 function pickRater(r, alone) {
   if (!about.raters[r]) return;
   alone ? (shown.raters = new Set([r])) : toggle(shown.raters, r);
   shown.trusted = r;
-  listRaters();
+  markRaters();
   if (shown.heat === "confidence") show();
   else if (alone || three.on || !hideRater(r)) draw();
 }

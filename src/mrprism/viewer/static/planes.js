@@ -81,8 +81,7 @@ async function showPlanes() {
   const plane = Object.keys(three.boxes)[0];
   const found = await answer(place("value", along(plane, 0), { row: along(plane, 1), column: along(plane, 2) }, plane)).catch(() => null);
   if (mine !== three.turn || !found) return;
-  const mm = found.mm ? ` · R ${found.mm[0]} A ${found.mm[1]} S ${found.mm[2]} mm` : "";
-  $("cross-says").textContent = `value ${found.values.join(", ")} · ${about.structures.map((name, c) => `${name} ${found.marked[c]} of ${found.of[c]}`).join(", ")}${mm}`;
+  $("cross-says").textContent = `value ${pixelSays(found)}`;
   document.body.dataset.planes = three.cross.join(",");
 }
 function drawPlanes() { for (const plane of Object.keys(three.boxes)) drawPlane(plane); }

@@ -5,8 +5,8 @@
 function transform() {
   $("turned").setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale} ${view.scale * view.aspect})`);
   $("image").classList.toggle("sharp", view.scale > 3);
-  deskPlace();
-  weighPlace();
+  for (const canvas of [$("painted"), $("weighed")]) canvas.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale}, ${view.scale * view.aspect})`;
+  drawCorners();
   placeNames();
   drawScale();
   drawRulers();
@@ -87,15 +87,10 @@ function placeNames() { // each at the point of its outline that lies farthest i
   if ($("names").checked && !shown.hidden && drawing.outlines) {
     const many = about.raters.length;
     about.raters.forEach((rater, r) => {
-      const paths = shown.raters.has(r) && shown.drawn ? [...shown.structures].map((c) => drawing.outlines.raters[r][c]).filter(Boolean) : [];
-      if (!paths.length) return;
+      const c = shown.raters.has(r) && shown.drawn ? [...shown.structures].find((one) => drawing.outlines.raters[r][one]) : undefined;
+      if (c === undefined) return;
       const angle = 2 * Math.PI * (r / many) - Math.PI / 2, across = Math.cos(angle), down = Math.sin(angle);
-      let best = null, far = -Infinity;
-      for (const [, x, y] of paths[0].matchAll(/(-?[\d.]+),(-?[\d.]+)/g)) {
-        const reach = x * across + y * down * view.aspect;
-        if (reach > far) { far = reach; best = [Number(x), Number(y)]; }
-      }
-      if (!best) return;
+      const best = tipOf(r, c, across, down);
       const x = view.x + best[0] * view.scale + 9 * across, y = view.y + best[1] * view.scale * view.aspect + 9 * down;
       const text = svg("text", { x, y, "text-anchor": across > 0.3 ? "start" : across < -0.3 ? "end" : "middle", "dominant-baseline": "middle" }, "name");
       text.style.fill = rater.colour;
@@ -104,6 +99,20 @@ function placeNames() { // each at the point of its outline that lies farthest i
     });
   }
   $("labels").replaceChildren(...texts);
+}
+const tips = new WeakMap(); // of the outlines of a slice, which are looked through once and not while the image moves
+function tipOf(r, c, across, down) { // the point of an outline that lies farthest in a direction
+  if (!tips.has(drawing.outlines)) tips.set(drawing.outlines, new Map());
+  const known = tips.get(drawing.outlines), key = `${r}|${c}`;
+  if (!known.has(key)) {
+    let best = null, far = -Infinity;
+    for (const [, x, y] of drawing.outlines.raters[r][c].matchAll(/(-?[\d.]+),(-?[\d.]+)/g)) {
+      const reach = x * across + y * down * view.aspect;
+      if (reach > far) { far = reach; best = [Number(x), Number(y)]; }
+    }
+    known.set(key, best);
+  }
+  return known.get(key);
 }
 const LETTERS = { // left, right, top, bottom; see images/slicing.py
   axial: "RLAP", coronal: "RLSI", sagittal: "APSI",

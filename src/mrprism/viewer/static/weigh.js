@@ -54,7 +54,6 @@ function weigh() {
   }
   context.putImageData(image, 0, 0);
   canvas.hidden = false;
-  weighPlace();
   $("weigh-says").textContent = `${about.structures[shown.structure]}: ${marked.toLocaleString("en")} pixels under these weights`;
   document.body.dataset.weighed = (performance.now() - began).toFixed(1); // milliseconds, for who measures
   if (about.weighs && shown.plane === (Object.keys(current.planes)[0] ?? "")) {
@@ -78,9 +77,6 @@ function underLines() {
     line.style.stroke = about.prediction_colour;
     return line;
   });
-}
-function weighPlace() {
-  $("weighed").style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale}, ${view.scale * view.aspect})`;
 }
 function listWeights() {
   $("weights").replaceChildren(...about.raters.map((rater, r) => {

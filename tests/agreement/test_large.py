@@ -15,11 +15,13 @@ from volumes import TASK, volumes
 
 from mrprism.agreement import agree
 from mrprism.agreement.case import measure
+from mrprism.agreement.cases import outlined_case
 from mrprism.agreement.page import page
 from mrprism.core.errors import InputError
 from mrprism.datasets import open_dataset, outlined, write_dataset
-from mrprism.datasets.pieces import piece_of
+from mrprism.datasets.pieces import Bits, piece_of
 from mrprism.images.streams import NiftiMask
+from mrprism.metrics import distance
 
 
 @pytest.fixture
@@ -59,6 +61,21 @@ def test_numbers_and_pictures_are_the_same(data: Path, monkeypatch: pytest.Monke
     held, streamed = both(data, monkeypatch)
     assert json.dumps(held[0]) == json.dumps(streamed[0])  # to the last bit
     assert outlines(held[1]) == outlines(streamed[1])
+
+
+def test_hd95_of_bits_is_that_of_the_masks(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distance, "SLAB", 500)
+    found = []
+    for large in (distance.LARGE, 0):
+        monkeypatch.setattr(distance, "LARGE", large)
+        monkeypatch.setattr(outlined, "LARGE", large)
+        case = outlined_case(open_dataset(data), 3)
+        masks, outside = case.on_box(0)
+        assert all(isinstance(mask, Bits) == (large == 0) for mask in masks)
+        found.append(measure(masks, case.rated[:, 0], case.spacing_mm, outside=outside))
+    np.testing.assert_allclose(found[0].hd95, found[1].hd95, rtol=1e-6)
+    np.testing.assert_allclose(found[0].others_hd95, found[1].others_hd95, rtol=1e-6)
+    assert (found[0].hd95 > 0).any()
 
 
 def test_label_maps_second_readings_and_turned_masks(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

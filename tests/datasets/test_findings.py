@@ -13,7 +13,7 @@ from mrprism.cli import call
 from mrprism.datasets.check import check_dataset
 from mrprism.datasets.findings import grouped, kind_of
 from mrprism.datasets.manifest import Fault
-from mrprism.datasets.pieces import piece_of, pieces_of
+from mrprism.datasets.pieces import Bits, Piece, piece_of, pieces_of, shared
 
 SIZE = (30, 34)
 
@@ -112,6 +112,30 @@ def test_a_mask_on_the_untouched_pixels_of_a_turned_image(tmp_path: Path) -> Non
     assert all(
         "30 × 34" in said and "34 × 30" in said and "as its orientation 6 says" in said for said in errors
     )
+
+
+def test_bits_are_read_like_the_array() -> None:
+    mask = np.random.default_rng(0).random((9, 5, 7)) > 0.5
+    rows = np.packbits(mask.reshape(9, -1), axis=1)
+    bits = Bits(rows, (5, 7), (1, 0, 2), (7, 5, 4))
+    cut = mask[1:8, :, 2:6]
+    assert (bits.shape, bits.size, len(bits)) == (cut.shape, cut.size, 7)
+    for where in (
+        slice(2, 5),
+        slice(None),
+        (slice(0, 3), slice(1, 2)),
+        (slice(5, 99), slice(2, 4), slice(3, 4)),
+    ):
+        np.testing.assert_array_equal(bits[where], cut[where])
+    np.testing.assert_array_equal(bits[3], cut[3])
+    np.testing.assert_array_equal(bits[-1], cut[-1])
+    piece = Piece((20, 20, 20), tuple(slice(3, 3 + n) for n in cut.shape), bits)
+    box = (slice(0, 20), slice(2, 12), slice(3, 7))
+    wide = np.zeros((20, 10, 4), bool)
+    wide[3:10, 1:6] = cut
+    np.testing.assert_array_equal(np.asarray(piece.on(box)), wide)
+    np.testing.assert_array_equal(Piece(piece.shape, piece.box, cut).on(box), wide)
+    assert (piece.pixels, shared(piece, piece)) == (cut.sum(), cut.sum())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.int16])

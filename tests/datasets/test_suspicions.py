@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from mrprism.cli import call
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.datasets import write_dataset
+from mrprism.datasets import pieces, write_dataset
 from mrprism.datasets.check import Check, check_dataset
 from mrprism.datasets.phantom import phantom, phantom_task
-from mrprism.datasets.suspicions import odd_shape
+from mrprism.datasets.pieces import piece_of
+from mrprism.datasets.suspicions import Corrections, look_at, odd_shape
 
 SCENARIOS = ("symmetric", "crowd", "majority", "anonymous", "missing")
 R1, R2, R3, R4 = range(4)
@@ -81,6 +82,24 @@ def test_corrections_chained_one_on_another(tmp_path: Path) -> None:
     assert f"{one}–{two} " in found
     assert f"{two}–{four} " in found
     assert f"{one}–{four} " not in found
+
+
+def test_corrections_are_found_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for slab in (1 << 21, 1):
+        monkeypatch.setattr(pieces, "SLAB", slab)
+        seen, rng = Corrections(), np.random.default_rng(1)
+        for case in range(4):
+            masks = gaussian_filter(rng.random((3, 21, 14, 12)), (0, 2, 2, 2)) > 0.5
+            masks[1] = masks[0]
+            masks[1, 5 + case : 9 + case, 4:9, 3:8] ^= True
+            masks[2, :, :, -1] = True
+            at = look_at(str(case), "", 0, {r: piece_of(mask) for r, mask in enumerate(masks)}, None)
+            assert at is not None
+            seen.look(at)
+        found.append((list(seen.say("abc", "s")), dict(seen.shares), seen.edited.counts.tolist(), at.prints))
+    assert found[0][0]
+    assert found[0] == found[1]
 
 
 def test_inverted_masks(tmp_path: Path) -> None:

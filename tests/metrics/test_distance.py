@@ -81,6 +81,31 @@ def test_distances_are_those_of_the_whole_distance_map() -> None:
         assert hd95(masks[one], masks[other], spacing) == wanted
 
 
+@pytest.mark.parametrize("shape", [(1, 9), (2, 2), (7, 1, 8), (5, 6, 7), (11,)])
+def test_the_outline_is_what_erosion_takes_away(shape: tuple[int, ...]) -> None:
+    masks = np.random.default_rng(6).random((9, *shape)) > 0.2
+    for mask in (*masks, np.ones(shape, bool)):
+        np.testing.assert_array_equal(distance.outline(mask), mask & ~ndimage.binary_erosion(mask))
+
+
+@pytest.mark.parametrize("spacing", [(10.0, 0.3, 0.4), (1.0, 1.0, 1.0), (0.2, 7.0, 0.9)])
+def test_near_and_far_and_in_a_map_it_is_the_same_distance(
+    monkeypatch: pytest.MonkeyPatch, spacing: tuple[float, ...]
+) -> None:
+    """However far apart outlines are, and however many pixels of them."""
+    rng = np.random.default_rng(7)
+    masks = np.zeros((5, 12, 30, 30), bool)
+    masks[0, 2:5, 3:9, 4:8] = masks[1, 3:6, 3:9, 5:9] = masks[2, 9:11, 20:29, 22:28] = True
+    masks[3] = rng.random(masks[3].shape) > 0.5
+    masks[4] = ndimage.gaussian_filter(rng.random(masks[4].shape), 2) > 0.5
+    lines = [distance.outline(mask) for mask in masks]
+    maps = [ndimage.distance_transform_edt(~line, sampling=spacing) for line in lines]
+    there = np.array([[np.percentile(reach[line], 95) for line in lines] for reach in maps])
+    for pixels in (0, distance.MAP, 10**6):  # in trees alone, as it is, in maps alone
+        monkeypatch.setattr(distance, "MAP", pixels)
+        np.testing.assert_allclose(pairwise_hd95(masks, spacing), np.maximum(there, there.T), rtol=1e-14)
+
+
 @pytest.mark.parametrize("slab", [1, 300, 1 << 21])
 def test_in_a_large_box_trees_find_the_distances_of_the_map(
     monkeypatch: pytest.MonkeyPatch, slab: int
@@ -101,7 +126,7 @@ def test_in_a_large_box_trees_find_the_distances_of_the_map(
         with monkeypatch.context() as changed:
             changed.setattr(distance, "LARGE", 0)
             changed.setattr(distance, "SLAB", slab)
-            changed.setattr(distance, "TREES", 60)
+            changed.setattr(distance, "TREE", 60)
             np.testing.assert_allclose(pairwise_hd95(masks, spacing), wanted, rtol=1e-6)
             found = [hd95(one, other, spacing) for one in masks for other in masks]
         np.testing.assert_allclose(found, pairs, rtol=1e-6)

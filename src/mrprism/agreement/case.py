@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from mrprism.agreement.chance import Tally, tally
 from mrprism.agreement.ratio import ratio
 from mrprism.core.patterns import ABSENT, PatternTable, count_patterns, merge
-from mrprism.metrics.distance import hd95, pairwise_hd95
+from mrprism.metrics.distance import hd95, is_large, packed, pairwise_hd95
 
 Spacing = tuple[float, ...] | None
 
@@ -42,7 +42,7 @@ class CaseMeasures:
 
 
 def measure(
-    masks: Sequence[np.ndarray] | Bool[np.ndarray, "R *space"],
+    masks: Sequence[Any] | Bool[np.ndarray, "R *space"],
     rated: Bool[np.ndarray, "R"],
     spacing_mm: Spacing = None,
     *,
@@ -52,7 +52,7 @@ def measure(
     """Measure one structure of one image.
 
     Args:
-        masks: What each rater drew, each of one shape; not read where `rated` is False.
+        masks: What each rater drew, each of one shape, arrays or what reads like them; not read where `rated` is False.
         rated: Which raters did this structure.
         spacing_mm: Size of a pixel along each axis of space.
         distances: Also HD95, by far the slowest part.
@@ -71,13 +71,20 @@ def measure(
 
     pair_hd95, others_hd95 = np.full(len(first), np.nan), np.full(len(rated), np.nan)
     if distances and rated.sum() > 1:
-        box, there = _box(masks, rated), np.flatnonzero(rated).tolist()
-        cropped = [masks[r][box] for r in there]
-        steps = spacing_mm or (1.0,) * len(box)  # unknown: pixels
+        there = np.flatnonzero(rated).tolist()
+        cropped = [masks[r] for r in there]
+        steps = spacing_mm or (1.0,) * len(cropped[0].shape)  # unknown: pixels
+        if not is_large(cropped[0].shape):
+            cropped = [np.asarray(mask) for mask in cropped]
+        if all(isinstance(mask, np.ndarray) for mask in cropped):
+            box = _box(cropped)
+            cropped = [mask[box] for mask in cropped]
         square = np.full((len(rated), len(rated)), np.nan)
-        square[np.ix_(there, there)] = pairwise_hd95(cropped, steps)
+        large = is_large(cropped[0].shape)
+        lines = [packed(mask, steps) for mask in cropped] if large else cropped
+        square[np.ix_(there, there)] = pairwise_hd95(lines, steps)
         pair_hd95 = square[first, second]
-        others_hd95[there] = _others_hd95(cropped, steps)
+        others_hd95[there] = _others_hd95(cropped, lines, steps)
     return CaseMeasures(
         rated=rated,
         tally=tally(table),
@@ -152,27 +159,40 @@ def overlap_of(others: Float[np.ndarray, "*batch 5"]) -> Float[np.ndarray, "*bat
     return np.stack([score, ratio(both, majority), ratio(both, drawn)], axis=-1)
 
 
-def _others_hd95(masks: Sequence[np.ndarray], spacing: tuple[float, ...]) -> list[float]:
+def _others_hd95(masks: Sequence[Any], lines: Sequence[Any], spacing: tuple[float, ...]) -> list[float]:
+    """Args: lines: The outlines of masks in a large box; else the masks again."""
+    if is_large(masks[0].shape):
+        found = []
+        for own, line in enumerate(lines):
+            others = [mask for r, mask in enumerate(masks) if r != own]
+            found.append(float(pairwise_hd95([line, packed(_Majority(others), spacing)], spacing)[0, 1]))
+        return found
     votes = np.zeros(masks[0].shape, np.min_scalar_type(2 * len(masks)))
     for mask in masks:
         votes += mask
-    others, majority = len(masks) - 1, np.empty(votes.shape, bool)
-    found = []
-    for mask in masks:
-        for plane, (voted, own) in enumerate(zip(votes, mask, strict=True)):
-            majority[plane] = 2 * (voted - own) > others
-        found.append(hd95(mask, majority, spacing))
-    return found
+    return [hd95(mask, 2 * (votes - mask) > len(masks) - 1, spacing) for mask in masks]
 
 
-def _box(masks: Sequence[np.ndarray] | np.ndarray, rated: np.ndarray) -> tuple[slice, ...]:
+class _Majority:
+    """The majority vote of masks, made of a slab of them when it is asked for."""
+
+    def __init__(self, masks: Sequence[Any]) -> None:
+        self.masks, self.shape = masks, masks[0].shape
+
+    def __getitem__(self, slab: slice) -> np.ndarray:
+        votes = np.sum(
+            [mask[slab] for mask in self.masks], axis=0, dtype=np.min_scalar_type(2 * len(self.masks))
+        )
+        return np.asarray(2 * votes > len(self.masks))
+
+
+def _box(masks: Sequence[np.ndarray]) -> tuple[slice, ...]:
     # distances between outlines do not change when the empty surround is cut off
     first = masks[0]
     box = []
     for axis in range(first.ndim):
         others = tuple(a for a in range(first.ndim) if a != axis)
-        lines = [masks[r].any(axis=others) for r in np.flatnonzero(rated).tolist()]
-        along = np.flatnonzero(np.logical_or.reduce(lines))
+        along = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
         box.append(slice(int(along[0]), int(along[-1]) + 1) if len(along) else slice(0, 1))
     return tuple(box)
 

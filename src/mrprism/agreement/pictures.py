@@ -9,7 +9,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -74,9 +74,7 @@ def panel(sample: MultiRaterSample, structure: int, name: str) -> Panel:
     )
 
 
-def most_disputed(
-    masks: Sequence[np.ndarray] | Bool[np.ndarray, "R D H W"], rated: Bool[np.ndarray, "R"]
-) -> int:
+def most_disputed(masks: Sequence[Any] | Bool[np.ndarray, "R D H W"], rated: Bool[np.ndarray, "R"]) -> int:
     """The slice that raters disagree most about; the first where they nowhere do."""
     there = np.flatnonzero(rated).tolist()
     dispute = []

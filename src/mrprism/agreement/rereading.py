@@ -52,7 +52,7 @@ def reread(case: Outlined, structure: int) -> np.ndarray:
             one, other = case.pieces.get((r, structure)), again.get((r, structure))
             if one is None or other is None:
                 continue
-            total = int(one.inside.sum()) + int(other.inside.sum())
+            total = one.pixels + other.pixels
             dice = 2 * shared(one, other) / total if total else 1.0
             found[:, r, number] = dice, dice if total else np.nan
     return np.stack([row_mean(part) for part in found])

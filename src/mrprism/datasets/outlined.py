@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample
@@ -17,7 +17,7 @@ from mrprism.core.types import Image, Rated
 from mrprism.datasets.case_files import further_readings, read_pieces, reading_of, spacing_of
 from mrprism.datasets.dataset import Dataset
 from mrprism.datasets.manifest import Case, Drawn, Manifest, files
-from mrprism.datasets.pieces import Box, Piece, joined, nothing, piece_of
+from mrprism.datasets.pieces import Bits, Box, Piece, joined, nothing, piece_of
 from mrprism.images import ImageFile, Window, format_of, limit_pixels, scale
 from mrprism.images.streams import NiftiMask, NiftiStream, same_order
 
@@ -44,8 +44,10 @@ class Outlined:
         drawn = [piece.box for (_, c), piece in self.pieces.items() if c == structure and not piece.empty]
         return joined(drawn) if drawn else tuple(slice(0, 1) for _ in self.space)
 
-    def on_box(self, structure: int) -> tuple[list[Bool[np.ndarray, "*box"]], int]:
+    def on_box(self, structure: int) -> tuple[list[Any], int]:
         """The masks of a structure on its box, and how many pixels lie outside; absent raters have an empty mask.
+
+        They are arrays of bool, those of a large box perhaps `Bits`.
 
         Not to be written into: a mask that fills the box is the piece itself.
         """
@@ -200,20 +202,20 @@ def _streamed(path: Path, grid: NiftiStream) -> Piece | None:
 def piece_of_stream(stream: NiftiMask, block: int = BLOCK) -> Piece:
     """`piece_of` the mask in a file; axes z, y, x."""
     *plane, depth = stream.shape
-    step = max(1, block // math.prod(plane))
-    parts = []
+    step, size = max(1, block // math.prod(plane)), math.prod(plane)
+    rows = np.zeros((depth, -(-size // 8)), np.uint8)
+    boxes = []
     for start in range(0, depth, step):
         stop = min(start + step, depth)
-        part = piece_of(stream[(*(slice(0, n) for n in plane), slice(start, stop))].T)
-        if not part.empty:
-            z, *rest = part.box
-            parts.append(replace(part, box=(slice(z.start + start, z.stop + start), *rest)))
+        part = stream[(*(slice(0, n) for n in plane), slice(start, stop))].T
+        rows[start:stop] = np.packbits(part.reshape(stop - start, -1), axis=1)
+        z, *rest = piece_of(part).box
+        if z.stop:
+            boxes.append((slice(z.start + start, z.stop + start), *rest))
     shape = stream.shape[::-1]
-    if not parts:
+    if not boxes:
         return nothing(shape)
-    box = joined(part.box for part in parts)
-    inside = np.zeros([part.stop - part.start for part in box], bool)
-    for part in parts:
-        at = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part.box, box, strict=True))
-        inside[at] = part.inside
-    return Piece(shape, box, inside)
+    box = joined(boxes)
+    corner, space = tuple(part.start for part in box), tuple(part.stop - part.start for part in box)
+    bits = Bits(rows, shape[1:], corner, space)
+    return Piece(shape, box, bits if bits.size > LARGE else bits[:])

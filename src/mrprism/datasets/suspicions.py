@@ -11,11 +11,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from mrprism.datasets.pieces import Piece, joined, widened
+from mrprism.datasets.pieces import Piece, joined, slabs, widened
 
 SHARED = 3  # masks that two raters must share before their likeness says anything
 STEADY = 5  # cases from which on a displacement is believed more readily
@@ -31,7 +31,7 @@ class Look:
     case: str
     picture: str  # hash of the image
     structure: int
-    masks: dict[int, np.ndarray]
+    masks: dict[int, Any]  # arrays of bool, or `Bits`
     reference: np.ndarray | None
     prints: dict[int, str]  # hashes of the masks
     reference_print: str | None
@@ -96,7 +96,11 @@ def odd_shape(mask: np.ndarray) -> str | None:
 
 def fingerprint(piece: Piece) -> str:
     where = repr((piece.shape, [(part.start, part.stop) for part in piece.box]))
-    return hashlib.sha256(np.packbits(piece.inside).tobytes() + where.encode()).hexdigest()
+    bits = hashlib.sha256()
+    for slab in slabs(piece.inside.shape):
+        bits.update(np.packbits(piece.inside[slab]).tobytes())
+    bits.update(where.encode())
+    return bits.hexdigest()
 
 
 class NeverDiffer:
@@ -193,12 +197,18 @@ class Corrections:
         self.shares: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # those that are large
 
     def look(self, at: Look) -> None:
-        outlines = {rater: line for rater, line in _outlines(at.masks).items() if line.sum() >= TELLING}
-        if len(outlines) < 2:
+        raters = sorted(at.masks)
+        together = np.zeros(
+            (len(raters), len(raters))
+        )  # pixels of outlines that two share; alone: all of one's
+        for lines in _outlines(at.masks, 0):
+            together += _together(lines, lines, raters)
+        long = np.flatnonzero(np.diag(together) >= TELLING)
+        if len(long) < 2:
             return
-        raters = sorted(outlines)
-        lengths = np.array([int(outlines[rater].sum()) for rater in raters])
-        share = 2 * _together(outlines, outlines, raters) / (lengths[:, None] + lengths[None, :])
+        raters, together = [raters[place] for place in long], together[np.ix_(long, long)]
+        lengths = np.diag(together)
+        share = 2 * together / (lengths[:, None] + lengths[None, :])
         large = share >= CORRECTED
         self.seen.add(raters, np.ones((len(raters), len(raters)), int))
         close = np.triu(large, 1)
@@ -206,8 +216,10 @@ class Corrections:
             return
         kinds = np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
         other = large & (kinds[:, None] != kinds[None, :])
-        beside = {rater: ~_wider(outlines[rater]) for rater in raters}
-        strays = _together(outlines, beside, raters) > 0
+        strays = np.zeros(share.shape, bool)
+        for lines in _outlines({rater: at.masks[rater] for rater in raters}, 1):
+            beside = {rater: ~_wider(line)[1:-1] for rater, line in lines.items()}
+            strays |= _together({rater: line[1:-1] for rater, line in lines.items()}, beside, raters) > 0
         self.differ.add(raters, other.astype(int))
         self.edited.add(raters, (other & (strays | strays.T)).astype(int))
         for one, two in np.argwhere(close).tolist():
@@ -383,19 +395,26 @@ def _steady(moves: Sequence[np.ndarray]) -> str | None:
     return ", ".join(f"{m:+.1f}" for m in mean)
 
 
-def _outlines(masks: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """Innermost pixels of each mask, cut to where anything is; the image's own edge is no outline."""
+def _outlines(masks: Mapping[int, Any], more: int) -> Iterator[dict[int, np.ndarray]]:
+    """Innermost pixels of each mask, slab by slab; the image's own edge is no outline.
+
+    Args:
+        more: Planes beside the slab that come with it, empty where there are none.
+    """
     from scipy.ndimage import binary_erosion
 
-    if not masks:
-        return {}
-    anything = np.logical_or.reduce(list(masks.values()))
-    box = []
-    for axis in range(anything.ndim):
-        line = np.flatnonzero(anything.any(axis=tuple(a for a in range(anything.ndim) if a != axis)))
-        box.append(slice(max(0, int(line[0]) - 1), int(line[-1]) + 2))
-    cut = {rater: mask[tuple(box)] for rater, mask in masks.items()}
-    return {rater: mask & ~binary_erosion(mask, border_value=1) for rater, mask in cut.items()}
+    shape = next(iter(masks.values())).shape
+    for slab in slabs(shape):
+        reach = more + 1  # one more, for what is innermost depends on neighbours
+        first, last = max(0, slab.start - reach), min(shape[0], slab.stop + reach)
+        kept = slice(max(0, slab.start - more) - first, min(shape[0], slab.stop + more) - first)
+        lack = (max(0, more - slab.start), max(0, slab.stop + more - shape[0]))
+        lines = {}
+        for rater, whole in masks.items():
+            mask = whole[first:last]
+            line = (mask & ~binary_erosion(mask, border_value=1))[kept]
+            lines[rater] = np.pad(line, [lack, *[(0, 0)] * (line.ndim - 1)]) if any(lack) else line
+        yield lines
 
 
 def _wider(mask: np.ndarray) -> np.ndarray:

@@ -17,13 +17,14 @@ _LISTED = 1_000_000  # the largest label for which a list of all of them is made
 
 @dataclass(frozen=True)
 class Bits:
-    """A large mask kept as bits. It has a shape and is sliced like an array, and gives bool arrays."""
+    """A large mask kept as bits. It has a shape and is sliced like an array, and gives bool arrays.
+
+    It shows a box of what was packed, outside of which nothing is drawn.
+    """
 
     rows: UInt8[np.ndarray, "plane byte"]  # one for each plane of what was packed
     plane: tuple[int, ...]  # the shape of one
-    corner: tuple[
-        int, ...
-    ]  # where this mask begins in what was packed; may lie outside, where nothing is drawn
+    corner: tuple[int, ...]  # where the box begins in what was packed; may lie outside
     shape: tuple[int, ...]
 
     dtype = np.dtype(bool)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from mrprism.core.patterns import ABSENT, PatternTable
 from mrprism.core.prediction import Prediction
@@ -75,6 +74,8 @@ def band_weights(table: PatternTable) -> Float[np.ndarray, " R"]:
 
 def fused_with(table: PatternTable, weights: Float[np.ndarray, " R"]) -> PatternFusion:
     """The weighted vote; where all agree it is certain."""
+    from scipy.special import expit
+
     drew, did = (table.patterns == 1).astype(np.float64), (table.patterns != ABSENT).astype(np.float64)
     odds = _log_odds(drew, did, weights)
     chance = np.where(np.abs(odds) < 1e-9, 0.5, expit(odds))  # an even vote, but for rounding

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from mrprism.core.patterns import ABSENT
 from mrprism.fusion.drawing import Drawing
@@ -376,6 +375,8 @@ def _who_met_whom(
     who: Int[np.ndarray, "N K"], there: Bool[np.ndarray, "N K"], raters: int
 ) -> list[NDArray[np.int64]]:
     """Groups of raters who are linked by images they share; only within a group can biases be compared."""
+    from scipy.sparse.csgraph import connected_components
+
     meets = np.zeros((raters, raters), bool)
     for row, some in zip(who, there, strict=True):
         meets[np.ix_(row[some], row[some])] = True

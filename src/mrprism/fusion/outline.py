@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
 
 from mrprism.core.prediction import Prediction
 from mrprism.core.types import Masks, Rated
@@ -95,6 +94,8 @@ def enclosed(drawing: Drawing, raters: Observers, *, persons: bool) -> Enclosed:
     Args:
         persons: Raters have biases and spreads of their own. If not, what all of them agree on stands.
     """
+    from scipy.special import ndtr
+
     enclosed_by_all = np.asarray((drawing.distance > 0).all(axis=0))  # who drew; others may have seen nothing
     asked = _asked(drawing, raters, persons)
     sighting = sight(drawing, raters, asked, persons)
@@ -185,6 +186,8 @@ def sight(drawing: Drawing, raters: Observers, at: NDArray[np.bool_], persons: b
 
 def pieces_there(drawing: Drawing, raters: Observers) -> Float[np.ndarray, " P"]:
     """Probability that each piece is there at all, by who marked anything of it and who did not."""
+    from scipy.special import expit
+
     chance = np.log(raters.presence)  # [there, marked]
     weight = np.log(raters.pieces) - np.log1p(-raters.pieces)
     yes, no = (chance[:, 1, answer] - chance[:, 0, answer] for answer in (1, 0))

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 LEAST_LEFT = 0.1  # of the weight is left to the others, however steady one rater seems
 ROUNDS = 6  # the tightest bundle stands still by then
@@ -95,9 +94,12 @@ def tightest_bundle(
         stretches: As many independent errors are read from one outline.
     """
 
+    from scipy.special import gammaln
+
     def best_from(
         hidden: NDArray[np.floating], left: NDArray[np.floating], own: NDArray[np.floating]
     ) -> Bundle:
+
         scatter = usual
         for step in range(ROUNDS):
             if step:

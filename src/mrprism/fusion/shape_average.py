@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from mrprism.core.patterns import ABSENT, PatternTable, grow, survey
 from mrprism.core.prediction import Prediction
@@ -67,6 +66,8 @@ def _mean_distance(
     drawn: Bool[np.ndarray, "R *space"], spacing_mm: Sequence[float] | None
 ) -> Float[np.ndarray, "*space"]:
     """Mean over raters of the distance to the outline, negative inside."""
+    from scipy.ndimage import distance_transform_edt
+
     outlined = [mask.any() and not mask.all() for mask in drawn]
     half = 0.5 * (min(spacing_mm) if spacing_mm is not None else 1.0)
     total = np.zeros(drawn.shape[1:])

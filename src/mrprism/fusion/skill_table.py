@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import betaincinv
 
 from mrprism.core.rows import Rows
 
@@ -145,6 +144,8 @@ def _percentiles(values: Float[np.ndarray, " B"]) -> tuple[float | None, float |
 
 
 def _beta(right: float, wrong: float) -> tuple[float | None, float | None]:
+    from scipy.special import betaincinv
+
     if right + wrong <= 0:
         return None, None
     low, high = (float(betaincinv(right + 0.5, wrong + 0.5, p)) for p in (0.025, 0.975))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.special import expit
 
 
 def mean_field(
@@ -20,6 +19,8 @@ def mean_field(
     Zhang, "The mean field theory in EM procedures for Markov random fields", IEEE Trans. Signal
     Processing 40(10), 1992.
     """
+    from scipy.special import expit
+
     own = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-12)
     evidence = np.log(own) - np.log1p(-own)
     current = own

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
-from scipy.ndimage import maximum_filter
 
 from mrprism.metrics.pieces import pieces
 
@@ -78,6 +77,8 @@ def around(marked: Bool[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:
     The margin is a twentieth of the image's side, along each axis by itself, and at least 3 pixels (along an axis
     of slices one).
     """
+    from scipy.ndimage import maximum_filter
+
     if not marked.any():
         return np.ones_like(marked)
     margins = [

@@ -8,8 +8,6 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import sparse
-from scipy.optimize import linear_sum_assignment, linprog
 
 from mrprism.metrics.pieces import pieces
 
@@ -75,6 +73,8 @@ def hm_iou(
     arXiv:1905.13077; repeated to the least common multiple as in Zbinden et al., "Stochastic segmentation with
     conditional categorical diffusion models", ICCV 2023, arXiv:2303.08888.
     """
+    from scipy.optimize import linear_sum_assignment
+
     scores = _iou_matrix(draws, masks)
     if weights is not None:
         return _best_transport(scores, weights)
@@ -89,6 +89,9 @@ def hm_iou(
 
 def _best_transport(scores: Float[np.ndarray, "S R"], weights: Float[np.ndarray, " S"]) -> float:
     """The largest sum of plan x score, where the rows of the plan sum to `weights`, its columns alike."""
+    from scipy import sparse
+    from scipy.optimize import linprog
+
     count, raters = scores.shape
     rows = sparse.kron(sparse.eye_array(count), np.ones((1, raters)))
     columns = sparse.kron(np.ones((1, count)), sparse.eye_array(raters))
@@ -131,6 +134,8 @@ def dice_match(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *
 
     With unequal numbers the surplus stays unpaired. Source: as `dice_max`.
     """
+    from scipy.optimize import linear_sum_assignment
+
     scores = _dice_matrix(masks, draws)
     return float(scores[linear_sum_assignment(scores, maximize=True)].mean())
 

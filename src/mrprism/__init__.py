@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from mrprism.cli.calls import agree as agree
     from mrprism.cli.calls import check_dataset as check_dataset
     from mrprism.cli.calls import export as export
-    from mrprism.cli.calls import fuse_dataset as fuse_dataset
-    from mrprism.cli.calls import fuse_masks as fuse_masks
     from mrprism.cli.calls import import_dataset as import_dataset
     from mrprism.cli.calls import view as view
     from mrprism.cli.demo import run as demo
+    from mrprism.cli.fusing import fuse_dataset as fuse_dataset
+    from mrprism.cli.fusing import fuse_masks as fuse_masks
     from mrprism.cli.study import study as study
     from mrprism.compare.build import compare as compare
     from mrprism.core.errors import InputError as InputError
@@ -79,8 +79,8 @@ API = {  # name here: where it lives, "module:name" or just the module
     "evaluate": "learn.evaluate",
     "fuse": "fusion.cases:fuse_cases",
     "fuse_case": "fusion.one_case",
-    "fuse_dataset": "cli.calls",
-    "fuse_masks": "cli.calls",
+    "fuse_dataset": "cli.fusing",
+    "fuse_masks": "cli.fusing",
     "import_dataset": "cli.calls",
     "load_run": "learn.predictor:load",
     "open_dataset": "datasets",

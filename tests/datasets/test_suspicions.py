@@ -18,9 +18,10 @@ from mrprism.cli import call
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import pieces, write_dataset
 from mrprism.datasets.check import Check, check_dataset
+from mrprism.datasets.odd_shapes import odd_shape
 from mrprism.datasets.phantom import phantom, phantom_task
 from mrprism.datasets.pieces import piece_of
-from mrprism.datasets.suspicions import Corrections, look_at, odd_shape
+from mrprism.datasets.suspicions import Corrections, keep, look_at, see
 
 SCENARIOS = ("symmetric", "crowd", "majority", "anonymous", "missing")
 R1, R2, R3, R4 = range(4)
@@ -96,7 +97,7 @@ def test_corrections_are_found_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> 
             masks[2, :, :, -1] = True
             at = look_at(str(case), "", 0, {r: piece_of(mask) for r, mask in enumerate(masks)}, None)
             assert at is not None
-            seen.look(at)
+            keep([seen], see([seen], at))
         found.append((list(seen.say("abc", "s")), dict(seen.shares), seen.edited.counts.tolist(), at.prints))
     assert found[0][0]
     assert found[0] == found[1]

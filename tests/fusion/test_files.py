@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mrprism.cli import call
-from mrprism.cli.calls import fuse_masks
+from mrprism.cli.fusing import fuse_masks
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import count_patterns
 from mrprism.fusion import BY_DISTANCE, FUSIONS

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 from mrprism.agreement.bootstrap import resample
 from mrprism.agreement.case import CaseMeasures, combine, measure
-from mrprism.agreement.cases import Cases, outlined_case, patient
-from mrprism.agreement.copies import MOST
+from mrprism.agreement.cases import Cases, called, outlined_case, patient
+from mrprism.agreement.copies import MOST, Seen, seen_on, silent
 from mrprism.agreement.rereading import reread, summarise_rereading
 from mrprism.agreement.result import Agreement
 from mrprism.agreement.structure import summarise
 from mrprism.core.errors import InputError
 from mrprism.core.sample import Task
-from mrprism.datasets.suspicions import Corrections, look_at
+from mrprism.core.workers import ALONE, Workers, in_order
+from mrprism.datasets.suspicions import Corrections, keep
 
 CHECKS = "mrprism check does it"
 
 
 def agree(
-    dataset: Cases, *, seed: int = 0, resamples: int = 1000, margin: float = 0.05, distances: bool = True
+    dataset: Cases,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    margin: float = 0.05,
+    distances: bool = True,
+    workers: Workers = ALONE,
+    each: Callable[[int], None] = lambda done: None,
 ) -> Agreement:
     """Measure how much the raters of a data set differ.
 
@@ -29,6 +41,8 @@ def agree(
         resamples: How many times the patients are drawn again. 0: no intervals.
         margin: Of `within_spread`, tested for each reader.
         distances: Also HD95, which takes most of the time.
+        workers: Who measures the cases; what comes of it is the same.
+        each: Called with the number of cases done.
 
     Raises:
         InputError: The data set is empty, or no case was outlined by two raters.
@@ -44,21 +58,18 @@ def agree(
     again: list[list[np.ndarray]] = [[] for _ in task.structures]
     dimensions = set()
     copies = Corrections()
-    for index in range(len(dataset)):
-        seen = outlined_case(dataset, index)
-        names.append(seen.name)
-        groups.append(patient(seen))
-        patients.append(seen.group)
-        dimensions.add(len(seen.space))
-        for c in range(len(task.structures)):
-            masks, outside = seen.on_box(c)
-            rated = seen.rated[:, c]
-            measures[c].append(measure(masks, rated, seen.spacing_mm, distances=distances, outside=outside))
-            again[c].append(reread(seen, c))
-            if not task.anonymous and len(task.raters) <= MOST:
-                pieces = {int(r): seen.pieces[int(r), c] for r in np.flatnonzero(rated)}
-                if (at := look_at(seen.name, "", c, pieces, None)) is not None:
-                    copies.look(at)
+    cases, named = partial(_case, dataset, distances), called(dataset)
+    for done, case in enumerate(in_order(cases, range(len(dataset)), workers, named=named), start=1):
+        names.append(case.name)
+        groups.append(case.who)
+        patients.append(case.group)
+        dimensions.add(case.axes)
+        for c, (measured, reading) in enumerate(zip(case.measures, case.again, strict=True)):
+            measures[c].append(measured)
+            again[c].append(reading)
+        for seen in case.seen:
+            keep([copies], seen)
+        each(done)
     if not any(case.rated.sum() > 1 for cases in measures for case in cases):
         raise InputError(f"no case of {dataset.name} was outlined by two raters; there is nothing to compare")
 
@@ -90,6 +101,31 @@ def agree(
         copies=_copies(copies, task),
         again=tuple(found for found in rereadings if found is not None),
     )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is kept of a case: short arrays, no pixels."""
+
+    name: str
+    who: str
+    group: str | None
+    axes: int
+    measures: list[CaseMeasures]  # of each structure
+    again: list[np.ndarray]
+    seen: Seen
+
+
+def _case(dataset: Cases, distances: bool, index: int) -> _Case:
+    seen, task = outlined_case(dataset, index), dataset.task
+    measures, again = [], []
+    for c in range(len(task.structures)):
+        masks, outside = seen.on_box(c)
+        rated = seen.rated[:, c]
+        measures.append(measure(masks, rated, seen.spacing_mm, distances=distances, outside=outside))
+        again.append(reread(seen, c))
+    copied = [] if silent(task) else seen_on(seen, [Corrections()])
+    return _Case(seen.name, patient(seen), seen.group, len(seen.space), measures, again, copied)
 
 
 def _copies(seen: Corrections, task: Task) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
 from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample
+from mrprism.datasets import Dataset, open_dataset
 from mrprism.images import Geometry, MaskFile, format_of, read_mask
 from mrprism.images.grids import in_order_of
 
@@ -60,6 +61,13 @@ class CandidateMasks(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._readers)
+
+
+def candidate_masks(path: Path, data: Dataset, *, with_training_cases: bool = False) -> CandidateMasks:
+    """A model's masks by case name: from a folder, or a data set with one rater."""
+    if (path / "dataset.json").is_file() or path.suffix == ".json":
+        return candidate_dataset(open_dataset(path), data.names, data.task.structures)
+    return candidate_folder(path, data.names, data.task.structures, with_training_cases=with_training_cases)
 
 
 def candidate_folder(

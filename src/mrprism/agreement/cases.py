@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from mrprism.core.errors import InputError
@@ -41,6 +42,11 @@ def outlined_case(cases: Cases, index: int) -> Outlined:
             f"{sample.rated.shape} marks of who rated; the data set has {expected}"
         )
     return outlined(sample)
+
+
+def called(cases: Cases) -> Callable[[int], str]:
+    """What a case is called, where that is known before it is read."""
+    return cases.names.__getitem__ if isinstance(cases, Dataset) else str
 
 
 def patient(sample: MultiRaterSample | Outlined) -> str:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mrprism.cli.many import Jobs, On
+from mrprism.output.counter import Counter
+
 if TYPE_CHECKING:
     from mrprism.agreement import Agreement
 
@@ -55,6 +58,8 @@ def run(
             "--outline", help="Also how far outside the others' outline each rater draws, and how steadily."
         ),
     ] = False,
+    jobs: Jobs = None,
+    on: On = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print what agreement.json holds.")] = False,
 ) -> None:
     """Measure how much the raters of a data set differ, and show it.
@@ -86,19 +91,23 @@ def run(
     from mrprism.agreement.write import PAGE, numbers
     from mrprism.cli.calls import agree
 
-    found = agree(
-        dataset,
-        out,
-        candidates=candidate or (),
-        seed=seed,
-        resamples=resamples,
-        margin=margin,
-        distances=distances,
-        pictures=pictures,
-        with_training_cases=with_training_cases,
-        reference=reference,
-        outline=outline,
-    )
+    with Counter() as counter:
+        found = agree(
+            dataset,
+            out,
+            candidates=candidate or (),
+            seed=seed,
+            resamples=resamples,
+            margin=margin,
+            distances=distances,
+            pictures=pictures,
+            with_training_cases=with_training_cases,
+            reference=reference,
+            outline=outline,
+            jobs=jobs,
+            on=on,
+            each=counter,
+        )
     tests = found.candidates
     if as_json:
         for piece in numbers(found, tests):

@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from mrprism.core import given
 from mrprism.core.errors import InputError, unknown
+from mrprism.core.workers import On, Workers
 from mrprism.output.lock import named
 
 if TYPE_CHECKING:
     from mrprism.agreement import Agreement, Cases
-    from mrprism.agreement.candidate import CandidateMasks
-    from mrprism.core.rows import Rows
     from mrprism.datasets import Dataset
     from mrprism.datasets.check import Check
-    from mrprism.fusion.files import FusedFiles
-    from mrprism.fusion.folder import FusedFolder
-    from mrprism.fusion.skill_table import SkillRow
     from mrprism.layouts.importing import Imported
     from mrprism.layouts.writers import Exported
     from mrprism.learn.run import Run
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from mrprism.learn.to_onnx import ExportedNetwork
 
 AnyPath = str | os.PathLike[str]
-EDGE = 10  # pixels around everything marked: the region of interest of fusions
 
 
 def opened(dataset: Dataset | AnyPath) -> Dataset:
@@ -97,12 +92,20 @@ def import_dataset(
     return import_dataset(kind, source, place, options=options, name=name, strict=strict, dry_run=dry_run)
 
 
-def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Check:
+def check_dataset(
+    dataset: Dataset | AnyPath,
+    out: AnyPath | None = None,
+    *,
+    jobs: int | None = None,
+    on: On = "local",
+    each: Callable[[int, int], None] = lambda done, count: None,
+) -> Check:
     """Read every file of a data set and say all that is wrong or suspicious.
 
     Args:
         dataset: On disk, where its files are.
         out: Also write all of it as a page.
+        jobs, on, each: As for `agree`.
 
     Raises:
         InputError: There is no data set at all at this path.
@@ -117,7 +120,7 @@ def check_dataset(dataset: Dataset | AnyPath, out: AnyPath | None = None) -> Che
     if place is None:
         raise InputError("a check reads files, and this data set is in memory; write_dataset puts it on disk")
     with nullcontext() if out is None else alone(out):
-        check = check_dataset(place)
+        check = check_dataset(place, workers=Workers(jobs, on), each=each)
         if out is not None:
             write_file(named(out), check.as_html())
     return check
@@ -136,6 +139,9 @@ def agree(
     with_training_cases: bool = False,
     reference: str | None = None,
     outline: bool = False,
+    jobs: int | None = None,
+    on: On = "local",
+    each: Callable[[int, int], None] = lambda done, count: None,
 ) -> Agreement:
     """Measure how much the raters of a data set differ.
 
@@ -153,6 +159,9 @@ def agree(
             what people settled in the viewer.
         outline: Also how far outside the others' outline each rater draws, and how steadily
             (`mrprism.fusion.outline_table`); nothing if raters are anonymous.
+        jobs: How many cases at a time, each in a process of its own; None: one, or one for each core of a cluster.
+        on: "local": processes of this machine; "ray": a Ray cluster.
+        each: Called with the number of cases done and of all.
 
     Raises:
         InputError: The data set is empty, no case was outlined by two raters, or none has the reference asked for.
@@ -160,20 +169,30 @@ def agree(
     from mrprism.agreement import Cases, within_spread
     from mrprism.agreement import agree as measure
     from mrprism.agreement.against import against_reference
+    from mrprism.agreement.candidate import candidate_masks
     from mrprism.agreement.write import write_agreement
 
     places = given.paths(candidates, "a model's folders")
     seed, resamples = given.whole(seed, "seed"), given.whole(resamples, "resamples")
     pictures, margin = given.whole(pictures, "pictures"), given.number(margin, "margin")
     data: Any = dataset if isinstance(dataset, Cases) else opened(dataset)
+    workers = Workers(jobs, on)
     against = () if reference is None else against_reference(referenced(data, reference))
     if out is not None and named(out).exists() and not named(out).is_dir():
         raise InputError(f"'{out}' is a file; expected a folder to write to")
-    models = [(path, masks_of(path, data, with_training_cases=with_training_cases)) for path in places]
-    found = measure(data, seed=seed, resamples=resamples, margin=margin, distances=distances)
+    models = [(path, candidate_masks(path, data, with_training_cases=with_training_cases)) for path in places]
+    found = measure(
+        data,
+        seed=seed,
+        resamples=resamples,
+        margin=margin,
+        distances=distances,
+        workers=workers,
+        each=lambda done: each(done, len(data)),
+    )
     found = replace(found, against=against)
     if outline:
-        found = replace(found, outlines=outlines_of(data, found, resamples, seed))
+        found = replace(found, outlines=outlines_of(data, found, resamples, seed, workers))
     tests = [
         test
         for path, masks in models
@@ -186,119 +205,15 @@ def agree(
     return replace(found, candidates=tuple(tests))
 
 
-def outlines_of(data: Any, found: Agreement, resamples: int, seed: int) -> tuple[dict[str, Any], ...]:
+def outlines_of(
+    data: Any, found: Agreement, resamples: int, seed: int, workers: Workers
+) -> tuple[dict[str, Any], ...]:
     """How each rater draws beside the others: the rows of the outline model, and each in words."""
     from mrprism.fusion.outline_table import outline_rows, tell
 
     groups = [patient or name for patient, name in zip(found.patients, found.cases, strict=True)]
-    rows = outline_rows(data, found.task, groups, resamples=resamples, seed=seed)
+    rows = outline_rows(data, found.task, groups, resamples=resamples, seed=seed, workers=workers)
     return tuple({**asdict(row), "draws": tell(row)} for row in rows)
-
-
-def masks_of(path: Path, data: Dataset, *, with_training_cases: bool = False) -> CandidateMasks:
-    """A model's masks by case name: from a folder, or a data set with one rater."""
-    from mrprism.agreement.candidate import candidate_dataset, candidate_folder
-    from mrprism.datasets.dataset import open_dataset
-
-    if (path / "dataset.json").is_file() or path.suffix == ".json":
-        return candidate_dataset(open_dataset(path), data.names, data.task.structures)
-    return candidate_folder(path, data.names, data.task.structures, with_training_cases=with_training_cases)
-
-
-def fuse_dataset(
-    dataset: Dataset | AnyPath,
-    method: str = "staple",
-    out: AnyPath = "fused",
-    *,
-    pooled: bool = False,
-    margin: int | None = EDGE,
-    each: Callable[[str], None] = lambda name: None,
-    **options: Any,
-) -> FusedFolder:
-    """Fuse every case of a data set into a folder, with a table of how far each rater can be trusted.
-
-    Args:
-        method: A name in `FUSIONS`.
-        out: A new folder, or one that was begun like this: it is gone on with.
-        pooled: One skill per rater for all cases (staple, dawid-skene).
-        margin: Region of interest, in pixels around everything marked; None: the whole image.
-        each: Called with the name of each case as it is done.
-        options: Of the fusion.
-
-    Raises:
-        InputError: One rater only, an unknown method, or a folder that holds something else.
-    """
-    from mrprism.agreement.copies import Copies
-    from mrprism.core.names import safe_names
-    from mrprism.datasets.digest import masks_digest
-    from mrprism.fusion.folder import fuse_folder
-
-    def file_names(names: Sequence[str]) -> list[str]:
-        return list(safe_names(names).values())
-
-    data = opened(dataset)
-    if len(data.task.raters) < 2:
-        raise InputError(f"data set '{data.path or data.name}' has one rater only; fusing needs two or more")
-    copies, patients = Copies(data), data.groups
-    fused = fuse_folder(
-        data,
-        data.task,
-        named(out),
-        method,
-        names=data.names,
-        file_names=file_names,
-        groups=[patients[name] for name in data.names],
-        masks_sha256=masks_digest(data),
-        pooled=pooled,
-        margin=margin,
-        each=each,
-        look=copies.look,
-        **options,
-    )
-    return replace(fused, copies=copies.say())
-
-
-def fuse_masks(
-    paths: Sequence[AnyPath],
-    method: str = "staple",
-    out: AnyPath = "fused",
-    *,
-    margin: int | None = EDGE,
-    **options: Any,
-) -> tuple[FusedFiles, Rows[SkillRow]]:
-    """Fuse mask files, one per rater, of one structure of one image, into a folder.
-
-    Returns:
-        What was written, and how far each rater can be trusted.
-
-    Raises:
-        InputError: Fewer than two files, files on different grids, or an unknown method.
-    """
-    from mrprism.fusion.files import fuse_files
-    from mrprism.fusion.folder import CLAIM, write_skill
-    from mrprism.fusion.skill_table import skill_table
-    from mrprism.output.folders import complete_set
-    from mrprism.output.lock import alone
-
-    files, place = given.paths(paths, "mask files, one a rater"), named(out)
-    if twice := next((path for at, path in enumerate(files) if path in files[:at]), None):
-        raise InputError(f"'{twice}' is given twice; expected each rater's mask once")
-    with alone(place):
-        if (place / CLAIM).exists():
-            raise InputError(f"'{place}' holds the fusion of a data set; expected a new folder")
-        older = ("consensus.*", "probability.*", "skill.*")
-        with complete_set(place, "fusion", older, last=("skill.json",)) as new:
-            fused = fuse_files(files, method, new, margin=margin, **options)
-            rows = skill_table(fused.counts[None, :, None], _rater_names(files), ["mask"], ["case"])
-            write_skill(new, rows)
-    mask, probability = place / fused.mask.name, place / fused.probability.name
-    return replace(fused, mask=mask, probability=probability), rows
-
-
-def _rater_names(paths: Sequence[Path]) -> list[str]:
-    """File names without ending; whole paths where those repeat."""
-    stems = [path.name.removesuffix(".gz").rsplit(".", 1)[0] for path in paths]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
 
 
 def export(

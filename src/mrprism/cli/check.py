@@ -8,12 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from mrprism.cli.many import Jobs, On
+from mrprism.output.counter import Counter
+
 
 def run(
     dataset: Annotated[Path, typer.Argument(help="A data set's folder, or its dataset.json.")],
     out: Annotated[
         Path | None, typer.Option(help="Also write everything as a page; an older page is replaced.")
     ] = None,
+    jobs: Jobs = None,
+    on: On = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """List everything that is wrong with a data set, and show what is in it.
@@ -32,7 +37,8 @@ def run(
     """
     from mrprism.cli.calls import check_dataset
 
-    check = check_dataset(dataset, out)
+    with Counter() as counter:
+        check = check_dataset(dataset, out, jobs=jobs, on=on, each=counter)
     if as_json:
         print(json.dumps(check.as_json(), indent=1))
     else:

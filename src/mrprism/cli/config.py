@@ -28,6 +28,7 @@ from mrprism.output.commands import SETTINGS
 
 FLAG = "--config"
 KEPT = ("train", "agree", "fuse", "compare")  # commands that write their settings back
+NOT_KEPT = ("jobs", "on")  # who did the work says nothing about what came of it
 MOST_BYTES = 1 << 20
 
 
@@ -126,6 +127,7 @@ def kept(verb: str, run: Callable[..., Any], values: Mapping[str, Any]) -> tuple
             or value == []
             or (value is False and option.off is None)
             or option.name == "as_json"
+            or (option.name in NOT_KEPT and verb != "compare")
         ):
             continue
         if option.kind is Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mrprism.cli.completion import fusions
+from mrprism.cli.many import Jobs, On
 from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def run(
         Literal["background", "foreground"] | None,
         typer.Option(help="majority: what a pixel becomes if the vote is even."),
     ] = None,
+    jobs: Jobs = None,
+    on: On = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Make one mask from several raters' masks, and say how good each rater is.
@@ -84,11 +87,15 @@ def run(
     if masks:
         if pooled:
             raise InputError("--pooled needs a data set of several cases, not --masks")
+        if jobs is not None or on != "local":
+            raise InputError("--jobs and --on need a data set of several cases, not --masks")
         result = _fuse_masks(paths, method, out, edge, options, quiet=as_json)
     else:
         if len(paths) != 1:
             raise InputError(f"expected one data set, not {len(paths)} paths (mask files need --masks)")
-        result = _fuse_dataset(paths[0], method, out, pooled, edge, options, quiet=as_json)
+        result = _fuse_dataset(
+            paths[0], method, out, pooled, edge, {**options, "jobs": jobs, "on": on}, quiet=as_json
+        )
     if as_json:
         print(json.dumps(result, indent=1))
 
@@ -103,7 +110,8 @@ def _fuse_dataset(
     *,
     quiet: bool,
 ) -> dict[str, Any]:
-    from mrprism.cli.calls import fuse_dataset, opened
+    from mrprism.cli.calls import opened
+    from mrprism.cli.fusing import fuse_dataset
 
     dataset = opened(path)
     fused = fuse_dataset(
@@ -149,7 +157,7 @@ def _fuse_masks(
     *,
     quiet: bool,
 ) -> dict[str, Any]:
-    from mrprism.cli.calls import fuse_masks
+    from mrprism.cli.fusing import fuse_masks
 
     fused, rows = fuse_masks(paths, method, out, margin=margin, **options)
     if not quiet:

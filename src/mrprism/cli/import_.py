@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,8 @@ import typer
 from mrprism.cli.completion import kinds
 from mrprism.core.errors import InputError
 from mrprism.output.commands import command
-from mrprism.output.terminal import note, one_line, same_line
-
-_QUIET = 10  # seconds between two lines where no terminal is watched
+from mrprism.output.counter import Counter
+from mrprism.output.terminal import note, one_line
 
 
 def run(
@@ -112,7 +110,7 @@ def run(
         "resample": "yes" if resample else None,
     }
     given.update({key: value for key, value in short.items() if value is not None})
-    with _Counter() as counter:
+    with Counter() as counter:
         done = import_dataset(
             kind, src or Path(), out, options=given, name=name, strict=strict, dry_run=dry_run, each=counter
         )
@@ -136,33 +134,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise InputError(f"option '{text}' is not understood; expected NAME=VALUE")
     return key, value
-
-
-class _Counter:
-    """Cases done, on standard error: a line that counts on a terminal, else one now and then."""
-
-    def __init__(self) -> None:
-        self.loud, self.shown, self.said = sys.stderr.isatty(), False, time.monotonic()
-
-    def __enter__(self) -> _Counter:
-        return self
-
-    def __call__(self, done: int, count: int | None) -> None:
-        text = f"{done} of {count} cases" if count else f"{done} cases"
-        if not done:
-            text = f"{count} files looked at"
-            if self.loud and (count or 0) % 50:
-                return
-        if self.loud:
-            same_line(f"{text:<30}")
-            self.shown = True
-        elif time.monotonic() - self.said > _QUIET:
-            print(text, file=sys.stderr, flush=True)
-            self.said = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            print(file=sys.stderr)
 
 
 def _first(text: str | None) -> str:

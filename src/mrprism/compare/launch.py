@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from mrprism.compare.plan import Job
-from mrprism.core.errors import InputError
+from mrprism.core.cluster import cluster
 from mrprism.core.threads import shared_threads
 from mrprism.output.files import write_file
 
@@ -134,16 +134,13 @@ def on_ray(jobs: int | None, device: str | None) -> Iterator[Submit]:
     Every node needs mrprism, the data set and the output folder under the same path. A GPU is asked
     for where the cluster has any.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, starves training on a busy machine
-    import ray
+    with cluster() as (ray, resources):
+        yield from _tasks(ray, resources, jobs, device)
 
-    try:
-        ray.init(log_to_driver=False, ignore_reinit_error=True)
-    except Exception as error:
-        raise InputError(f"no Ray cluster could be reached or started: {error}") from error
-    cluster: Any = ray.cluster_resources
-    resources: Mapping[str, float] = cluster()
+
+def _tasks(
+    ray: Any, resources: Mapping[str, float], jobs: int | None, device: str | None
+) -> Iterator[Submit]:
     cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0)) if device != "cpu" else 0
     side_by_side = jobs or gpus or max(1, cores // 4)
     threads = max(1, cores // side_by_side)
@@ -169,4 +166,3 @@ def on_ray(jobs: int | None, device: str | None) -> Iterator[Submit]:
             for reference in pending:
                 if reference not in ready:
                     ray.cancel(reference)
-        ray.shutdown()

@@ -24,6 +24,10 @@ class OutOfRange(InputError, IndexError):  # noqa: N818
     """A place past the end; an `IndexError` too, for loops end by it."""
 
 
+class WorkersLost(Exception):  # noqa: N818
+    """Several processes died, one after the other, of the same case; said in one sentence."""
+
+
 def unknown(what: str, name: object, known: Iterable[object]) -> UnknownName:
     """The error for a name nothing has, with those there are and the nearest of them.
 

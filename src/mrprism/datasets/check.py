@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from mrprism.core.errors import InputError
 from mrprism.core.names import doubtful
 from mrprism.core.rows import frame
-from mrprism.core.types import Image
+from mrprism.core.workers import ALONE, Workers, in_order
 from mrprism.datasets.case_files import (
     further_readings,
     image_in_parts,
@@ -24,12 +22,14 @@ from mrprism.datasets.case_files import (
     reading_of,
     spacing_of,
 )
+from mrprism.datasets.check_counts import Masks, Noted, Seen
 from mrprism.datasets.check_decisions import decision_faults
 from mrprism.datasets.dataset import task_of
 from mrprism.datasets.findings import Finding, grouped
 from mrprism.datasets.manifest import Case, Drawn, Fault, Manifest, files, load, manifest_path, of_several
+from mrprism.datasets.odd_shapes import odd_shape
 from mrprism.datasets.pieces import Piece
-from mrprism.datasets.suspicions import SHARED, look_at, odd_shape, suspicions
+from mrprism.datasets.suspicions import SHARED
 from mrprism.images import ImageFile
 from mrprism.output.templates import templates
 
@@ -89,11 +89,20 @@ class Check:
         )
 
 
-def check_dataset(path: str | Path) -> Check:
+def check_dataset(
+    path: str | Path,
+    *,
+    workers: Workers = ALONE,
+    each: Callable[[int, int], None] = lambda done, count: None,
+) -> Check:
     """Read every file of a data set and say all that is wrong or suspicious.
 
     What is wrong with one file hides nothing about another: masks are read even where their image cannot
     be, and the sound files of a case whose entry in `dataset.json` is wrong.
+
+    Args:
+        workers: Who reads the files; what is found is the same.
+        each: Called with the number of cases done and of all.
 
     Raises:
         InputError: There is no data set at all at this path.
@@ -103,10 +112,15 @@ def check_dataset(path: str | Path) -> Check:
     check = Check(str(file), faults)
     if manifest is None:
         return check
-    seen = _Seen(manifest)
-    broken = {fault.file for fault in faults}
-    for case in manifest.cases:
-        check.faults.extend(_case(file.parent, manifest, case, seen, broken))
+    seen = Seen(manifest)
+    broken = frozenset(fault.file for fault in faults)
+    task = partial(_looked_at, file.parent, manifest, broken)
+    count = len(manifest.cases)
+    cases = in_order(task, range(count), workers, named=lambda number: manifest.cases[number].name)
+    for number, (found, noted) in enumerate(cases):
+        check.faults.extend(found)
+        seen.keep(manifest.cases[number], noted)
+        each(number + 1, count)
     check.faults.extend(_suspicions(str(file), manifest, seen))
     check.faults.extend(decision_faults(file.parent, manifest))
     check.faults.sort(key=lambda fault: fault.severity != "error")
@@ -114,85 +128,25 @@ def check_dataset(path: str | Path) -> Check:
     return check
 
 
-_Masks = dict[tuple[int, int], Piece]  # (rater, structure): mask
+def _looked_at(
+    root: Path, manifest: Manifest, broken: frozenset[str], number: int
+) -> tuple[list[Fault], Noted]:
+    """The faults of one case, and what is counted of it."""
+    noted = Noted()
+    return list(_case(root, manifest, manifest.cases[number], noted, broken)), noted
 
 
-class _Seen:
-    """Counts that grow case by case; no image is kept."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.raters = list(manifest.rater_names)
-        self.structures = manifest.structures
-        shape = len(self.raters), len(self.structures)
-        self.masks = np.zeros(shape, dtype=int)
-        self.empty = np.zeros(shape, dtype=int)
-        self.shared = np.zeros((shape[0], shape[0]), dtype=int)  # cases both outlined something on
-        self.again = np.zeros(shape, dtype=int)  # masks of further readings
-        self.copied = np.zeros(shape, dtype=int)  # of them the very mask of the first reading
-        self.sizes: Counter[str] = Counter()
-        self.spacings: Counter[str] = Counter()
-        self.pictures: defaultdict[str, list[Case]] = defaultdict(list)
-        self.notes: defaultdict[str, list[Path]] = defaultdict(
-            list
-        )  # what was done with images that is not plain to see
-        self.suspicions = suspicions()
-
-    def named(self, case: Case) -> None:
-        """Take note of the masks a case names, whether they can be read or not."""
-        done = np.zeros_like(self.masks, dtype=bool)
-        for rater, drawn in case.masks.items():
-            for structure in self.structures if isinstance(drawn, str) else drawn:
-                if rater in self.raters and structure in self.structures:
-                    done[self.raters.index(rater), self.structures.index(structure)] = True
-        self.masks += done
-        present = done.any(axis=1).astype(int)
-        self.shared += np.outer(present, present)
-
-    def grid(self, case: Case, image: ImageFile) -> None:
-        """Take note of the size of a case."""
-        self.sizes[" × ".join(str(n) for n in image.array.shape[1:])] += 1
-        spacing = case.spacing_mm or image.spacing_mm
-        self.spacings["unknown" if spacing is None else " × ".join(f"{s:.4g}" for s in spacing)] += 1
-
-    def image(self, case: Case, parts: Iterable[Image], image: ImageFile) -> tuple[str, bool]:
-        """Take note of an image; returns its fingerprint, and whether it has one value everywhere."""
-        self.grid(case, image)
-        for note in image.notes:
-            self.notes[note].append(image.path)
-        digest, least, most = hashlib.sha256(), 0.0, 0.0
-        for part in parts:
-            digest.update(np.ascontiguousarray(part).data)
-            least, most = float(part.min(initial=least)), float(part.max(initial=most))
-        picture = digest.hexdigest()
-        self.pictures[picture].append(case)
-        return picture, least == most
-
-    def drawn(self, case: Case, picture: str, masks: _Masks, reference: dict[int, Piece]) -> None:
-        """Take note of a case's masks by rater and structure, and of its reference by structure."""
-        by_structure: defaultdict[int, dict[int, Piece]] = defaultdict(dict)
-        for (rater, structure), mask in masks.items():
-            by_structure[structure][rater] = mask
-            self.empty[rater, structure] += mask.empty
-        for c, drawn in by_structure.items():
-            if len({mask.shape for mask in drawn.values()}) > 1:
-                continue  # the image could not be read, so nothing says which of them is wrong
-            own = reference.get(c)
-            fits = own is not None and all(mask.shape == own.shape for mask in drawn.values())
-            at = look_at(case.name, picture, c, drawn, own if fits else None)
-            if at is not None:
-                for suspicion in self.suspicions:
-                    suspicion.look(at)
-
-    def read_again(self, first: _Masks, again: _Masks) -> None:
-        """Take note of a further reading of a case, beside the first."""
-        for place, mask in again.items():
-            self.again[place] += 1
-            self.copied[place] += place in first and not mask.empty and first[place].same(mask)
-
-
-def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[str]) -> Iterator[Fault]:
+def _case(root: Path, manifest: Manifest, case: Case, seen: Noted, broken: frozenset[str]) -> Iterator[Fault]:
     """Faults of one case; files in ``broken`` were found wrong before."""
-    seen.named(case)
+    raters, structures = list(manifest.rater_names), manifest.structures
+    seen.named += sorted(
+        {
+            (raters.index(rater), structures.index(structure))
+            for rater, drawn in case.masks.items()
+            for structure in (structures if isinstance(drawn, str) else drawn)
+            if rater in raters and structure in structures
+        }
+    )
     image, picture = None, case.name
     if case.image is None:
         image = _grid(root, case, broken)
@@ -213,15 +167,15 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
             del parts
         except InputError as error:
             yield _fault("error", root / case.images[0], case, str(error))
-    masks: _Masks = {}
+    masks: Masks = {}
     reference: dict[int, Piece] = {}
-    again: list[_Masks] = [{} for _ in further_readings(case)]
+    again: list[Masks] = [{} for _ in further_readings(case)]
     for who, what, reading in [
         *((who, what, 1) for who, what in case.masks.items()),
         *((who, what, n) for n in further_readings(case) for who, what in reading_of(case, n).items()),
         (None, case.reference, 1),
     ]:
-        for part in _parts(what, manifest) if who is None or who in seen.raters else []:
+        for part in _parts(what, manifest) if who is None or who in raters else []:
             file = root / (part if isinstance(part, str) else next(iter(part.values())))
             if str(file) in broken:
                 continue
@@ -236,15 +190,15 @@ def _case(root: Path, manifest: Manifest, case: Case, seen: _Seen, broken: set[s
                     reference[c] = mask
                 else:
                     place = masks if reading == 1 else again[reading - 2]
-                    place[seen.raters.index(who), c] = mask
+                    place[raters.index(who), c] = mask
                 if shape := _odd(mask):
                     by = f"the mask by rater '{who}'" if who else "the reference"
                     by = by if reading == 1 else f"reading {reading} by rater '{who}'"
-                    sentence = f"{by} of '{seen.structures[c]}' on case '{case.name}' {shape}"
+                    sentence = f"{by} of '{structures[c]}' on case '{case.name}' {shape}"
                     yield _fault("warning", file, case, sentence, who)
     if not case.masks and case.votes is None:
         yield _fault("warning", root, case, f"case '{case.name}' was outlined by nobody")
-    absent = set() if isinstance(case.reference, str | None) else set(seen.structures) - set(case.reference)
+    absent = set() if isinstance(case.reference, str | None) else set(structures) - set(case.reference)
     if absent:
         sentence = f"reference of case '{case.name}' lacks {', '.join(sorted(absent))}"
         yield _fault("error", root, case, f"{sentence}; expected every structure or no reference")
@@ -277,7 +231,7 @@ def _odd(mask: Piece) -> str | None:
     return odd_shape(mask.on(tuple(slice(0, n) for n in mask.shape))) if spans else None
 
 
-def _grid(root: Path, case: Case, broken: set[str]) -> ImageFile | None:
+def _grid(root: Path, case: Case, broken: frozenset[str]) -> ImageFile | None:
     """Size and place of a case without an image; None where no mask of it can be read."""
     for entry in files(case):
         if str(root / entry.path) not in broken:
@@ -297,7 +251,7 @@ def _parts(drawn: Drawn | None, manifest: Manifest) -> list[Drawn]:
     return [{structure: path} for structure, path in drawn.items() if structure in manifest.structures]
 
 
-def _suspicions(file: str, manifest: Manifest, seen: _Seen) -> Iterator[Fault]:
+def _suspicions(file: str, manifest: Manifest, seen: Seen) -> Iterator[Fault]:
     def warn(sentence: str) -> Fault:
         return Fault("warning", file, None, sentence)
 
@@ -355,7 +309,7 @@ def _twins(manifest: Manifest) -> Iterator[str]:
     yield from doubtful("files", [entry.path for case in manifest.cases for entry in files(case)])
 
 
-def _summary(manifest: Manifest, seen: _Seen) -> dict[str, Any]:
+def _summary(manifest: Manifest, seen: Seen) -> dict[str, Any]:
     task = task_of(manifest)
     cases = manifest.cases
     expected = len(cases) * len(task.raters) * len(task.structures)

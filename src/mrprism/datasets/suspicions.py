@@ -1,7 +1,8 @@
 """What is worth a second look in masks that read well: copies, shifts, corrections, inversions.
 
 Each suspicion looks at one structure of one case at a time, keeps counts and no image, and says at the end
-what it saw. All of them compare a rater with other raters or with the rater's own other masks: nobody
+what it saw. To see something takes time and needs the masks, so another process may do it (`see`); to keep it is a matter
+of counts (`keep`). All of them compare a rater with other raters or with the rater's own other masks: nobody
 else can say what a structure should look like.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mrprism.datasets.odd_shapes import framed, is_inverted, odd_shape
 from mrprism.datasets.pieces import Piece, joined, slabs, widened
 
 SHARED = 3  # masks that two raters must share before their likeness says anything
@@ -68,8 +70,25 @@ def look_at(
 class Suspicion(Protocol):
     """Something to look out for."""
 
-    def look(self, at: Look) -> None: ...
+    def see(self, at: Look) -> Any:
+        """What is worth keeping of it, without the masks; None: nothing."""
+
+    def keep(self, seen: Any) -> None:
+        """Count what was seen of one case after the other, in their order."""
+
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]: ...
+
+
+def see(suspicions: Sequence[Suspicion], at: Look | None) -> list[Any]:
+    """What each of them sees."""
+    return [None if at is None else suspicion.see(at) for suspicion in suspicions]
+
+
+def keep(suspicions: Sequence[Suspicion], seen: Sequence[Any]) -> None:
+    """Have each of them keep what `see` saw."""
+    for suspicion, its in zip(suspicions, seen, strict=True):
+        if its is not None:
+            suspicion.keep(its)
 
 
 def suspicions() -> list[Suspicion]:
@@ -82,16 +101,6 @@ def suspicions() -> list[Suspicion]:
         SameMask(),
         SameStructures(),
     ]
-
-
-def odd_shape(mask: np.ndarray) -> str | None:
-    """What is odd about a mask by itself, in words; of a volume also if it is odd in every slice drawn on."""
-    if mask.all():
-        return "covers the whole image"
-    drawn = mask[mask.any(axis=(1, 2))] if mask.ndim == 3 else mask[:0]
-    if _is_border(mask) or (len(drawn) and all(_is_border(plane) for plane in drawn)):
-        return "is nothing but the image's border"
-    return None
 
 
 def fingerprint(piece: Piece) -> str:
@@ -110,9 +119,12 @@ class NeverDiffer:
         self.both = _Table()
         self.equal = _Table()
 
-    def look(self, at: Look) -> None:
+    def see(self, at: Look) -> tuple[list[int], np.ndarray]:
         raters = sorted(at.masks)
-        kinds = np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
+        return raters, np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
+
+    def keep(self, seen: tuple[list[int], np.ndarray]) -> None:
+        raters, kinds = seen
         self.both.add(raters, np.ones((len(raters), len(raters)), int))
         self.equal.add(raters, (kinds[:, None] == kinds[None, :]).astype(int))
 
@@ -143,12 +155,15 @@ class CopiedReference:
         self.both: Counter[int] = Counter()
         self.equal: Counter[int] = Counter()
 
-    def look(self, at: Look) -> None:
+    def see(self, at: Look) -> dict[int, bool] | None:
         if at.reference is None:
-            return
-        for rater, own in at.prints.items():
+            return None
+        return {rater: own == at.reference_print for rater, own in at.prints.items()}
+
+    def keep(self, seen: dict[int, bool]) -> None:
+        for rater, equal in seen.items():
             self.both[rater] += 1
-            self.equal[rater] += own == at.reference_print
+            self.equal[rater] += equal
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         for rater, both in sorted(self.both.items()):
@@ -163,15 +178,18 @@ class Shifted:
         self.moves: defaultdict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
         self.apart: defaultdict[tuple[int, int, int], list[np.ndarray]] = defaultdict(list)
 
-    def look(self, at: Look) -> None:
-        centres = {rater: _centre(mask) for rater, mask in at.masks.items()}
+    def see(self, at: Look) -> tuple[int, dict[int, np.ndarray]]:
+        return at.structure, {rater: _centre(mask) for rater, mask in at.masks.items()}
+
+    def keep(self, seen: tuple[int, dict[int, np.ndarray]]) -> None:
+        structure, centres = seen
         if len(centres) == 2:  # nobody can say which of the two moved
             (one, a), (other, b) = sorted(centres.items())
-            self.apart[one, other, at.structure].append(b - a)
+            self.apart[one, other, structure].append(b - a)
         elif len(centres) > 2:
             middle = np.median(list(centres.values()), axis=0)
             for rater, centre in centres.items():
-                self.moves[rater, at.structure].append(centre - middle)
+                self.moves[rater, structure].append(centre - middle)
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         for (rater, c), moves in sorted(self.moves.items()):
@@ -182,6 +200,16 @@ class Shifted:
             if by := _steady(moves):
                 masks = f"all {len(moves)} masks of '{structures[c]}' by rater '{raters[other]}'"
                 yield f"{masks} lie ({by}) pixels from those by rater '{raters[one]}'"
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """What raters with enough outline share of it; nothing but who they are where no two share much."""
+
+    raters: list[int]
+    share: np.ndarray | None = None  # (rater, rater) of the outlines, equal to the pixel
+    differ: np.ndarray | None = None  # ... much is shared and the masks are not the same
+    edited: np.ndarray | None = None  # ... and differ by more than a pixel
 
 
 class Corrections:
@@ -196,7 +224,7 @@ class Corrections:
         self.differ = _Table()  # cases with a large share that are not the same mask
         self.shares: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # those that are large
 
-    def look(self, at: Look) -> None:
+    def see(self, at: Look) -> _Lines | None:
         raters = sorted(at.masks)
         together = np.zeros(
             (len(raters), len(raters))
@@ -205,25 +233,30 @@ class Corrections:
             together += _together(lines, lines, raters)
         long = np.flatnonzero(np.diag(together) >= TELLING)
         if len(long) < 2:
-            return
+            return None
         raters, together = [raters[place] for place in long], together[np.ix_(long, long)]
         lengths = np.diag(together)
         share = 2 * together / (lengths[:, None] + lengths[None, :])
         large = share >= CORRECTED
-        self.seen.add(raters, np.ones((len(raters), len(raters)), int))
-        close = np.triu(large, 1)
-        if not close.any():
-            return
+        if not np.triu(large, 1).any():
+            return _Lines(raters)
         kinds = np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
         other = large & (kinds[:, None] != kinds[None, :])
         strays = np.zeros(share.shape, bool)
         for lines in _outlines({rater: at.masks[rater] for rater in raters}, 1):
             beside = {rater: ~_wider(line)[1:-1] for rater, line in lines.items()}
             strays |= _together({rater: line[1:-1] for rater, line in lines.items()}, beside, raters) > 0
-        self.differ.add(raters, other.astype(int))
-        self.edited.add(raters, (other & (strays | strays.T)).astype(int))
-        for one, two in np.argwhere(close).tolist():
-            self.shares[raters[one], raters[two]].append(float(share[one, two]))
+        return _Lines(raters, share, other, other & (strays | strays.T))
+
+    def keep(self, seen: _Lines) -> None:
+        raters = seen.raters
+        self.seen.add(raters, np.ones((len(raters), len(raters)), int))
+        if seen.share is None or seen.differ is None or seen.edited is None:
+            return
+        self.differ.add(raters, seen.differ.astype(int))
+        self.edited.add(raters, seen.edited.astype(int))
+        for one, two in np.argwhere(np.triu(seen.share >= CORRECTED, 1)).tolist():
+            self.shares[raters[one], raters[two]].append(float(seen.share[one, two]))
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         found = {}
@@ -254,23 +287,28 @@ class Inverted:
         self.seen: Counter[tuple[int, int]] = Counter()
         self.cases: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
 
-    def look(self, at: Look) -> None:
+    def see(self, at: Look) -> tuple[str, int, list[int], list[int]] | None:
         others = len(at.masks) - 1
         if others == 0 and at.reference is None:
-            return
-        for rater in at.masks:
-            self.seen[rater, at.structure] += 1
-        framed = [rater for rater, mask in at.masks.items() if at.whole and _framed(mask) >= 0.9]
-        if not framed:
-            return
-        votes = np.zeros(at.masks[framed[0]].shape, np.int16)
-        for mask in at.masks.values():
+            return None
+        edged = [rater for rater, mask in at.masks.items() if at.whole and framed(mask) >= 0.9]
+        inverted = []
+        votes = np.zeros(at.masks[edged[0]].shape if edged else (), np.int16)
+        for mask in at.masks.values() if edged else ():
             votes += mask
-        for rater in framed:
+        for rater in edged:
             mask = at.masks[rater]
             middle = (votes - mask) * 2 > others if others else at.reference
-            if middle is not None and _is_inverted(mask, middle):
-                self.cases[rater, at.structure].append(at.case)
+            if middle is not None and is_inverted(mask, middle):
+                inverted.append(rater)
+        return at.case, at.structure, list(at.masks), inverted
+
+    def keep(self, seen: tuple[str, int, list[int], list[int]]) -> None:
+        case, structure, raters, inverted = seen
+        for rater in raters:
+            self.seen[rater, structure] += 1
+        for rater in inverted:
+            self.cases[rater, structure].append(case)
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         for (rater, c), cases in sorted(self.cases.items()):
@@ -285,10 +323,18 @@ class SameMask:
     def __init__(self) -> None:
         self.cases: defaultdict[tuple[int, int, str], dict[str, str]] = defaultdict(dict)
 
-    def look(self, at: Look) -> None:
-        for rater, mask in at.masks.items():
-            if int(mask.sum()) >= TELLING and not (at.whole and odd_shape(mask)):
-                self.cases[rater, at.structure, at.prints[rater]][at.picture] = at.case
+    def see(self, at: Look) -> tuple[str, str, list[tuple[int, int, str]]]:
+        told = [
+            (rater, at.structure, at.prints[rater])
+            for rater, mask in at.masks.items()
+            if int(mask.sum()) >= TELLING and not (at.whole and odd_shape(mask))
+        ]
+        return at.case, at.picture, told
+
+    def keep(self, seen: tuple[str, str, list[tuple[int, int, str]]]) -> None:
+        case, picture, told = seen
+        for mask in told:
+            self.cases[mask][picture] = case
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         for (rater, c, _), cases in sorted(self.cases.items()):
@@ -308,16 +354,20 @@ class SameStructures:
         self.last: tuple[str, dict[tuple[int, str], list[int]]] = ("", {})
         self.equal: Counter[tuple[int, int, int]] = Counter()
 
-    def look(self, at: Look) -> None:
-        bit = 1 << self.cases.setdefault(at.case, len(self.cases))
-        if self.last[0] != at.case:
-            self.last = (at.case, {})
-        for rater, own in at.prints.items():
-            self.present[rater, at.structure] |= bit
+    def see(self, at: Look) -> tuple[str, int, dict[int, str]]:
+        return at.case, at.structure, at.prints
+
+    def keep(self, seen: tuple[str, int, dict[int, str]]) -> None:
+        case, structure, prints = seen
+        bit = 1 << self.cases.setdefault(case, len(self.cases))
+        if self.last[0] != case:
+            self.last = (case, {})
+        for rater, own in prints.items():
+            self.present[rater, structure] |= bit
             same = self.last[1].setdefault((rater, own), [])
             for c in same:
-                self.equal[rater, c, at.structure] += 1
-            same.append(at.structure)
+                self.equal[rater, c, structure] += 1
+            same.append(structure)
 
     def say(self, raters: Sequence[str], structures: Sequence[str]) -> Iterator[str]:
         for (rater, c, d), equal in sorted(self.equal.items()):
@@ -325,37 +375,6 @@ class SameStructures:
             if both >= SHARED and equal == both:
                 pair = f"'{structures[c]}' and '{structures[d]}'"
                 yield f"rater '{raters[rater]}' has the same mask for {pair} on all {both} cases with both"
-
-
-def _is_border(mask: np.ndarray) -> bool:
-    """The outermost pixels, or most of them, or a frame a few pixels wide."""
-    inside = mask[tuple(slice(1, -1) for _ in mask.shape)]
-    thin = not inside.any() and mask.sum() >= 0.9 * (mask.size - inside.size) > 0
-    return bool(thin or (not mask.all() and _is_frame(mask)))
-
-
-def _is_frame(mask: np.ndarray) -> bool:
-    """Everything but one box in the middle, at most a tenth of each axis wide."""
-    free = ~mask
-    for axis in range(mask.ndim):
-        line = np.flatnonzero(free.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        widest = max(1, mask.shape[axis] // 10)
-        if not (1 <= line[0] <= widest and 1 <= mask.shape[axis] - 1 - line[-1] <= widest):
-            return False
-        free = free.take(range(line[0], line[-1] + 1), axis)
-    return bool(free.all())
-
-
-def _is_inverted(mask: np.ndarray, others: np.ndarray) -> bool:
-    if _framed(mask) < 0.9 or _framed(others) > 0.5 or odd_shape(mask) is not None:
-        return False
-    return _dice(~mask, others) > max(0.5, 2 * _dice(mask, others))
-
-
-def _framed(mask: np.ndarray) -> float:
-    """Which share of the outermost pixels is marked."""
-    inside = mask[tuple(slice(1, -1) for _ in mask.shape)]
-    return (int(mask.sum()) - int(inside.sum())) / max(1, mask.size - inside.size)
 
 
 def _together(
@@ -372,10 +391,6 @@ def _together(
         )
         found += a @ b.T
     return found
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * int((a & b).sum()) / max(1, int(a.sum()) + int(b.sum()))
 
 
 def _centre(mask: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Samples
+from mrprism.core.workers import ALONE, Workers
 from mrprism.fusion.one_case import VOTE, fuse_case
 from mrprism.fusion.pooling import POOLED, Pooled, PooledObservers, Skill, pool
 from mrprism.metrics.overlap import dice
@@ -78,7 +79,14 @@ class Chosen:
         return CaseChoice(tuple(parts))
 
 
-def choose(cases: Samples, structures: Sequence[str], *, anonymous: bool, seed: int = 0) -> Chosen:
+def choose(
+    cases: Samples,
+    structures: Sequence[str],
+    *,
+    anonymous: bool,
+    seed: int = 0,
+    workers: Workers = ALONE,
+) -> Chosen:
     """Choose a fusion for each structure by how well it predicts a rater who was left out.
 
     Of some cases that at least three raters drew, each of some raters is left out in turn, the others are fused,
@@ -92,6 +100,7 @@ def choose(cases: Samples, structures: Sequence[str], *, anonymous: bool, seed: 
 
     Args:
         anonymous: Raters are not the same persons from case to case.
+        workers: Who reads all cases, where skill is estimated.
 
     Raises:
         InputError: Nobody drew anything.
@@ -99,7 +108,7 @@ def choose(cases: Samples, structures: Sequence[str], *, anonymous: bool, seed: 
     if not len(cases):
         raise InputError("no cases to fuse")
     methods = OF_MASKS if anonymous else OF_PERSONS
-    pools = {m: pool(cases, m) if m in POOLED and not anonymous else None for m in methods}
+    pools = {m: pool(cases, m, workers=workers) if m in POOLED and not anonymous else None for m in methods}
     observers = pools.get("outline")
     steady = _steady(observers, cases[0].rated.shape)
     told_apart = [False] * len(structures)

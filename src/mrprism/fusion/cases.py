@@ -9,6 +9,7 @@ from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Samples, Task
+from mrprism.core.workers import ALONE, Workers
 from mrprism.fusion.auto import choose
 from mrprism.fusion.one_case import AUTO, fuse_case, known
 from mrprism.fusion.pooling import Pooled, pool
@@ -44,18 +45,21 @@ def _fused(cases: Samples, method: str, pooled: bool, options: Mapping[str, Any]
         yield fuse_case(case, method, skill.of(number) if skill else None, **options)
 
 
-def shared(cases: Samples, method: str, *, task: Task | None = None, **options: Any) -> Pooled:
+def shared(
+    cases: Samples, method: str, *, task: Task | None = None, workers: Workers = ALONE, **options: Any
+) -> Pooled:
     """What all cases together say: about the raters, or, for "auto", about fusions as well.
 
     Args:
         task: For "auto", whether raters are persons, and the names of structures; None: that of the data set.
+        workers: Who reads the cases; what comes of it is the same.
 
     Raises:
         InputError: A method that cannot be pooled, or nobody drew anything.
     """
     if method != AUTO:
-        return pool(cases, method, **options)
+        return pool(cases, method, workers=workers, **options)
     task = task or getattr(cases, "task", None)
     count = cases[0].rated.shape[1] if len(cases) else 0
     structures = task.structures if task else tuple(f"structure {c}" for c in range(count))
-    return choose(cases, structures, anonymous=task is not None and task.anonymous)
+    return choose(cases, structures, anonymous=task is not None and task.anonymous, workers=workers)

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import MultiRaterSample, Samples, Task
+from mrprism.core.workers import ALONE, Workers, in_order
 from mrprism.fusion.auto import Choice, Chosen
 from mrprism.fusion.by_pattern import MARGIN, skill_counts
 from mrprism.fusion.cases import shared
@@ -66,6 +68,17 @@ class FusedFolder:
     __repr__ = brief
 
 
+@runtime_checkable
+class Look(Protocol):
+    """Somebody who looks for something in every case of a data set that is fused."""
+
+    def see(self, cases: Any, number: int, sample: MultiRaterSample | None) -> Any:
+        """What there is to see in a case, which is given where it is held; another process may do it."""
+
+    def keep(self, seen: Any) -> None:
+        """Called with what was seen in each case, in their order."""
+
+
 @alone_in("out")
 def fuse_folder(
     cases: Samples,
@@ -80,7 +93,8 @@ def fuse_folder(
     pooled: bool = False,
     margin: int | None = MARGIN,
     each: Callable[[str], None] = lambda name: None,
-    look: Callable[[int, MultiRaterSample | None], None] = lambda number, case: None,
+    look: Look | None = None,
+    workers: Workers = ALONE,
     **options: Any,
 ) -> FusedFolder:
     """Fuse every case into a folder, going on where an earlier run stopped.
@@ -91,8 +105,8 @@ def fuse_folder(
         groups: The patient of each case.
         masks_sha256: Of all masks together, where they lie in files: a folder begun for others is refused.
         each: Called with the name of each case as it is done.
-        look: Called with the number of each case in turn, and with the case where it was held for fusing, so that who
-            looks for something else in it need not read it again; with None where it was not.
+        look: Who looks for something else in every case, which then need not be read twice.
+        workers: Who fuses the cases; what comes of it is the same.
         options: Of the fusion.
 
     Raises:
@@ -112,19 +126,29 @@ def fuse_folder(
     folders = [out / "cases" / name for name in file_names(names)]
     left = [n for n, folder in enumerate(folders) if not folder.is_dir()]
     together = pooled or method == AUTO
-    skill = shared(cases, method, task=task, margin=margin, **options) if together and left else None
+    skill = (
+        shared(cases, method, task=task, margin=margin, workers=workers, **options)
+        if together and left
+        else None
+    )
     if isinstance(skill, Chosen):
         write_file(out / CHOICE, _json([asdict(choice) for choice in skill.choices]))
     structures = tuple(file_names(task.structures))
     waiting = frozenset(left)
     remove_unfinished_in(out / "cases")
-    for number in range(len(folders)):
-        case = None
-        if number in waiting:
-            at = (number, names[number], folders[number])
-            case = _fuse_one(cases, *at, task, method, structures, skill, margin, options)
-            each(names[number])
-        look(number, case)
+    numbers = range(len(folders)) if look else left
+    fusing = _Fusing(cases, names, folders, waiting, task, method, structures, skill, margin, options, look)
+    done = in_order(fusing, numbers, workers, named=names.__getitem__)
+    try:
+        with closing(done):
+            for number, seen in zip(numbers, done, strict=True):
+                if number in waiting:
+                    each(names[number])
+                if look is not None:
+                    look.keep(seen)
+    finally:
+        if not workers.alone:  # what a worker left that was killed
+            remove_unfinished_in(out / "cases")
     counts = np.zeros((len(folders), len(task.raters), len(task.structures), 2, 2))
     ties: list[int] = []
     undrawn: list[tuple[str, str]] = []
@@ -202,6 +226,32 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             raise InputError(
                 f"'{out}' was begun with {key} {found.get(key)}, not {wanted.get(key)}; expected a new folder"
             )
+
+
+@dataclass(frozen=True)
+class _Fusing:
+    """What every case has in common; called with the number of one."""
+
+    cases: Samples
+    names: Sequence[str]
+    folders: Sequence[Path]
+    waiting: frozenset[int]  # cases that are not fused yet
+    task: Task
+    method: str
+    structures: Sequence[str]
+    skill: Pooled | None
+    margin: int | None
+    options: dict[str, Any]
+    look: Look | None
+
+    def __call__(self, number: int) -> Any:
+        case = None
+        if number in self.waiting:
+            at = (self.cases, number, self.names[number], self.folders[number])
+            case = _fuse_one(
+                *at, self.task, self.method, self.structures, self.skill, self.margin, self.options
+            )
+        return None if self.look is None else self.look.see(self.cases, number, case)
 
 
 def _fuse_one(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from mrprism.core.sample import Samples, Task
+from mrprism.core.workers import ALONE, Workers, in_order
 from mrprism.fusion.one_case import some_structures
-from mrprism.fusion.pooling import pool_observers
+from mrprism.fusion.pooling import PooledObservers, pool_observers
 
 Unit = Literal["mm", "px"]
 
@@ -111,7 +113,13 @@ def tell(row: OutlineRow) -> str:
 
 
 def outline_rows(
-    cases: Samples, task: Task, groups: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    cases: Samples,
+    task: Task,
+    groups: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    workers: Workers = ALONE,
 ) -> list[OutlineRow]:
     """The table of a data set: the outline model over all cases, or, if raters are anonymous, no rows.
 
@@ -119,22 +127,31 @@ def outline_rows(
         cases: Read twice, one at a time.
         groups: The patient of each case.
         resamples: Of the patients; 0: no intervals.
+        workers: Who reads and fuses the cases; what comes of it is the same.
 
     Raises:
         InputError: No rater at all drew any structure of any case.
     """
     if task.anonymous:
         return []
-    pooled = pool_observers(cases)
+    pooled = pool_observers(cases, workers=workers)
     displaced = np.full((len(cases), len(task.raters), len(task.structures), 2), np.nan)
     pieces = np.zeros((len(cases), len(task.raters), len(task.structures), 2, 2))
-    for number in range(len(cases)):
-        drawn, fused = some_structures(cases[number], "outline", pooled, number)
-        if fused is not None:
-            displaced[number][:, drawn], pieces[number][:, drawn] = fused.displaced, fused.pieces
+    found = in_order(partial(_outlines, cases, pooled), range(len(cases)), workers)
+    for number, (drawn, case) in enumerate(found):
+        if case is not None:
+            displaced[number][:, drawn], pieces[number][:, drawn] = case
     return outline_table(
         displaced, pieces, task.raters, task.structures, groups, pooled.unit, resamples=resamples, seed=seed
     )
+
+
+def _outlines(
+    cases: Samples, pooled: PooledObservers, number: int
+) -> tuple[list[int], tuple[Any, Any] | None]:
+    """The structures somebody drew on a case, and how far outside and with which pieces each rater did."""
+    drawn, fused = some_structures(cases[number], "outline", pooled, number)
+    return drawn, None if fused is None else (fused.displaced, fused.pieces)
 
 
 def _place(values: Float[np.ndarray, "N 2"]) -> tuple[float, float]:

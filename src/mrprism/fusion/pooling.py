@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mrprism.core.brief import brief
 from mrprism.core.errors import InputError
 from mrprism.core.patterns import PatternTable, merge
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Samples
+from mrprism.core.workers import ALONE, Workers, in_order
 from mrprism.fusion.band import band, band_weights
 from mrprism.fusion.by_pattern import MARGIN, survey_region
 from mrprism.fusion.drawing import look
@@ -52,8 +54,11 @@ def poolable(method: str) -> None:
         )
 
 
-def pool(cases: Samples, method: str, **options: Any) -> Pooled:
+def pool(cases: Samples, method: str, *, workers: Workers = ALONE, **options: Any) -> Pooled:
     """What all cases together say about the raters, for a method that can be pooled.
+
+    Args:
+        workers: Who reads the cases; what comes of it is the same.
 
     Raises:
         InputError: Another method, or nobody drew anything.
@@ -61,8 +66,9 @@ def pool(cases: Samples, method: str, **options: Any) -> Pooled:
     poolable(method)
     if method in ("outline", "band"):
         options.pop("margin", None)
-        return pool_observers(cases, **options) if method == "outline" else pool_weights(cases, **options)
-    return pool_skill(cases, method, **options)
+        pooled = pool_observers if method == "outline" else pool_weights
+        return pooled(cases, workers=workers, **options)
+    return pool_skill(cases, method, workers=workers, **options)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class PooledWeights:
         return CaseWeights(self.weights if structures is None else self.weights[:, list(structures)])
 
 
-def pool_weights(cases: Samples) -> PooledWeights:
+def pool_weights(cases: Samples, *, workers: Workers = ALONE) -> PooledWeights:
     """Count how often each rater is right where raters differ, in all cases together.
 
     Args:
@@ -159,11 +165,10 @@ def pool_weights(cases: Samples) -> PooledWeights:
     raters, structures = cases[0].rated.shape
     tables: list[list[PatternTable]] = [[] for _ in range(structures)]
     rated = False
-    for number in range(len(cases)):
-        case = cases[number]
-        rated = rated or bool(case.rated.any())
-        for c, some in enumerate(tables):
-            table = _table(case, c, 0)
+    found = in_order(partial(_tables, cases, 0), range(len(cases)), workers)
+    for number, (own, drew) in enumerate(found):
+        rated = rated or bool(drew.any())
+        for table, some in zip(own, tables, strict=True):
             if table is not None:
                 some.append(table)
         if number % MERGED == 0:  # what is kept stays short
@@ -174,7 +179,7 @@ def pool_weights(cases: Samples) -> PooledWeights:
     return PooledWeights(np.stack(weights, axis=1))
 
 
-def pool_observers(cases: Samples) -> PooledObservers:
+def pool_observers(cases: Samples, *, workers: Workers = ALONE) -> PooledObservers:
     """Estimate how far outside each rater draws, and how steadily, from the outlines of all cases.
 
     Args:
@@ -185,30 +190,43 @@ def pool_observers(cases: Samples) -> PooledObservers:
     """
     if not len(cases):
         raise InputError("no cases to pool")
-    sights, spacings = _sights(cases, in_mm=True)
+    sights, spacings = _sights(cases, workers, in_mm=True)
     if None in spacings and any(spacings):  # millimetres and pixels cannot be averaged
-        sights, spacings = _sights(cases, in_mm=False)
+        sights, spacings = _sights(cases, workers, in_mm=False)
     raters = cases[0].rated.shape[0]
     return PooledObservers(tuple(observe(some, raters) for some in sights), tuple(spacings))
 
 
-def _sights(cases: Samples, in_mm: bool) -> tuple[list[list[Sight]], list[tuple[float, ...] | None]]:
+def _sights(
+    cases: Samples, workers: Workers, in_mm: bool
+) -> tuple[list[list[Sight]], list[tuple[float, ...] | None]]:
     """What is kept of every case for each structure, and the unit of its distances (None: pixels)."""
     sights: list[list[Sight]] = [[] for _ in range(cases[0].rated.shape[1])]
     spacings = []
     nobody = True
-    for number in range(len(cases)):
-        case = cases[number]
-        nobody = nobody and not case.rated.any()
-        spacings.append(case.spacing_mm if in_mm else None)
-        for c, some in enumerate(sights):
-            present = case.rated[:, c]
-            drawing = look(case.masks[:, c], present, spacing_mm=spacings[-1]) if present.any() else None
-            if drawing is not None:
-                some.append(sample(drawing))
+    for own, spacing, drew in in_order(partial(_sight, cases, in_mm), range(len(cases)), workers):
+        nobody = nobody and not drew
+        spacings.append(spacing)
+        for sight, some in zip(own, sights, strict=True):
+            if sight is not None:
+                some.append(sight)
     if nobody:
         raise InputError(NOBODY)
     return sights, spacings
+
+
+def _sight(
+    cases: Samples, in_mm: bool, number: int
+) -> tuple[list[Sight | None], tuple[float, ...] | None, bool]:
+    """What is kept of a case for each structure, the unit of its distances, and whether anybody drew anything."""
+    case = cases[number]
+    spacing = case.spacing_mm if in_mm else None
+    found: list[Sight | None] = []
+    for c in range(case.rated.shape[1]):
+        present = case.rated[:, c]
+        drawing = look(case.masks[:, c], present, spacing_mm=spacing) if present.any() else None
+        found.append(None if drawing is None else sample(drawing))
+    return found, spacing, bool(case.rated.any())
 
 
 def pool_skill(
@@ -220,6 +238,7 @@ def pool_skill(
     skill_prior: tuple[float, float] = (0.0, 0.0),
     iterations: int = 10_000,
     tolerance: float = 1e-7,
+    workers: Workers = ALONE,
 ) -> PooledSkill:
     """Estimate one confusion per rater and structure from the vote patterns of all cases.
 
@@ -240,10 +259,9 @@ def pool_skill(
         raise InputError("no cases to pool")
     tables = []
     rated = np.zeros_like(cases[0].rated)
-    for number in range(len(cases)):
-        case = cases[number]
-        tables.append([_table(case, c, margin) for c in range(case.rated.shape[1])])
-        rated |= case.rated
+    for own, drew in in_order(partial(_tables, cases, margin), range(len(cases)), workers):
+        tables.append(own)
+        rated |= drew
     if not rated.any():
         raise InputError(NOBODY)
     raters, structures = rated.shape
@@ -269,6 +287,14 @@ def pool_skill(
         confusion[:, c] = estimate.confusion
         priors[numbers, c] = estimate.prior[:, 1]
     return PooledSkill(confusion, priors)
+
+
+def _tables(
+    cases: Samples, margin: int | None, number: int
+) -> tuple[list[PatternTable | None], Bool[np.ndarray, "R C"]]:
+    """The patterns of each structure of a case, and who rated it."""
+    case = cases[number]
+    return [_table(case, c, margin) for c in range(case.rated.shape[1])], case.rated
 
 
 def _table(case: MultiRaterSample, structure: int, margin: int | None) -> PatternTable | None:

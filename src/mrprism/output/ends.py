@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from mrprism.core.errors import InputError, Terminated
+from mrprism.core.errors import InputError, Terminated, WorkersLost
 from mrprism.output.terminal import guarded, one_line
 
 
@@ -18,6 +18,8 @@ def end_of(error: BaseException) -> tuple[str, int]:
         return str(error) or "interrupted", 143 if isinstance(error, Terminated) else 130
     if isinstance(error, InputError):
         return str(error), 2
+    if isinstance(error, WorkersLost):
+        return str(error), 1
     if isinstance(error, MemoryError):
         return f"out of memory: {str(error) or 'the input is too large for this machine'}", 2
     if isinstance(error, OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,7 @@ class FusedLabel(Method):
     def estimate_skill(self, samples: Sequence[MultiRaterSample]) -> Pooled:
         """What the masks of all training cases say about the raters; distances are in pixels of the training."""
         fusion = TWO_STEPS[self.label]
-        options = {"margin": self.margin} if fusion in EM else {}
+        options: dict[str, Any] = {"margin": self.margin} if fusion in EM else {}
         found = shared(samples, fusion, task=self.task, **options)
         told = isinstance(found, PooledObservers) and all(one.told_apart for one in found.observers)
         if len(self.task.raters) == 2 and not told and self.label != "auto":

@@ -25,6 +25,7 @@ from mrprism.fusion import FUSIONS, staple_labels
 from mrprism.fusion.files import fuse_files
 
 RATERS = 5
+ROUNDS = 25
 
 
 def timed(action: Callable[[], Any], times: int = 3) -> tuple[float, Any]:
@@ -63,17 +64,40 @@ def staple() -> Iterator[str]:
     rated = np.ones((RATERS, 1), bool)
     ours, fused = timed(lambda: FUSIONS["staple"](masks[:, None], rated, margin=None), 5)
     far = np.abs(fused.probability[0] - expected).max()
-    read, _ = timed(lambda: [mask.view(np.uint64).max() for mask in masks], 5)
-    out = np.empty(masks.shape[1:], np.float32)
-    write, _ = timed(lambda: out.fill(1.0), 5)
     yield "| | seconds | against SimpleITK |"
     yield "|---|---|---|"
     yield f"| SimpleITK {SimpleITK.Version.VersionString()} `STAPLE` (all cores) | {theirs:.2f} | 1 |"
     yield f"| mrprism `staple`, whole field (one core) | {ours:.4f} | {theirs / ours:.0f} times faster |"
-    yield f"| the limit: one read of the masks, one write of float32 | {read + write:.4f} | |"
     yield ""
     yield f"Largest difference of posteriors: {far:.1e}."
-    yield f"mrprism takes {ours / (read + write):.0f} times the limit."
+
+
+def limit() -> Iterator[str]:
+    """STAPLE beside the least it could take, 10.5 Mvoxel x 5 raters."""
+    masks = drawn_ball((10, 1024, 1024), RATERS)
+    rated = np.ones((RATERS, 1), bool)
+    out = np.empty(masks.shape[1:], np.float32)
+    sides: dict[str, tuple[Callable[[], Any], list[float]]] = {
+        "read": (lambda: [mask.view(np.uint64).max() for mask in masks], []),
+        "write": (lambda: out.fill(1.0), []),
+        "staple": (lambda: FUSIONS["staple"](masks[:, None], rated, margin=None), []),
+    }
+    for _ in range(ROUNDS):
+        for action, seconds in sides.values():
+            start = time.process_time()
+            action()
+            seconds.append(time.process_time() - start)
+    read, write, ours = (float(np.median(seconds)) for _, seconds in sides.values())
+    yield "Both sides take turns, on one thread; seconds are medians of what each had of the processor, so that a busy"
+    yield "machine changes little."
+    yield ""
+    yield "| | seconds |"
+    yield "|---|---|"
+    yield f"| read the masks once | {read:.4f} |"
+    yield f"| write float32 once | {write:.4f} |"
+    yield f"| `staple`, whole field | {ours:.4f} |"
+    yield ""
+    yield f"`staple` takes {ours / (read + write):.1f} times the limit, one read and one write ({ROUNDS} turns)."
 
 
 def kernel() -> Iterator[str]:
@@ -318,6 +342,7 @@ def _gold_dice(method: str, options: dict[str, Any], masks: np.ndarray, gold: np
 
 SECTIONS = {
     "staple": staple,
+    "limit": limit,
     "kernel": kernel,
     "labels": labels,
     "tie": tie,

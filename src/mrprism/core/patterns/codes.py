@@ -12,8 +12,16 @@ from mrprism.core.errors import InputError
 ABSENT = -1  # the symbol of a rater who did not do the image, or not this pixel
 
 
-def symbols_of(chunk: list[NDArray[Any]], gaps: bool) -> tuple[list[NDArray[Any]], int, int]:
-    """Labels with -1 where absent, how many symbols that makes, and the offset (1 where some are absent)."""
+def symbols_of(
+    chunk: list[NDArray[Any]], gaps: bool, masks: bool = False
+) -> tuple[list[NDArray[Any]], int, int]:
+    """Labels with -1 where absent, how many symbols that makes, and the offset (1 where some are absent).
+
+    Args:
+        masks: Nothing but 0 and 1 is there, as nobody need look for.
+    """
+    if masks:
+        return chunk, 2, 0
     top = max(int(row.max()) for row in chunk)
     lowest = min(int(row.min()) for row in chunk) if gaps else 0
     if lowest < ABSENT:

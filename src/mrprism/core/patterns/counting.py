@@ -39,7 +39,7 @@ def count_patterns(
     rows = Rows(labels, rated)
     counter = Counter(len(rows.present))
     for where in rows.blocks(region, block):
-        counter.add(rows.read(where), rows.gaps)
+        counter.add(rows.read(where), rows.gaps, rows.boolean)
     return counter.table(rows)
 
 
@@ -55,8 +55,7 @@ def survey(
     low, high = np.array(rows.space), np.zeros(len(rows.space), int)
     for where in rows.blocks(None, block):
         chunk = rows.read(where)
-        counter.add(chunk, rows.gaps)
-        box = rows.extent(chunk, where)
+        box = rows.extent(counter.add(chunk, rows.gaps, rows.boolean), chunk, where)
         if box is not None:
             low, high = np.minimum(low, box[0]), np.maximum(high, box[1])
     marked = bool((high > low).all())
@@ -77,12 +76,18 @@ class Counter:
         self.sparse: list[PatternTable] = []
         self.pending = 0
 
-    def add(self, chunk: list[NDArray[Any]], gaps: bool) -> None:
-        symbols, kinds, offset = symbols_of(chunk, gaps)
+    def add(self, chunk: list[NDArray[Any]], gaps: bool, masks: bool = False) -> NDArray[Any] | None:
+        """Count a block, and give back a number for each pixel that is 0 where nobody marked anything, if there is one.
+
+        Args:
+            masks: Nothing but 0 and 1 is there.
+        """
+        symbols, kinds, offset = symbols_of(chunk, gaps, masks)
         if kinds**self.raters <= 1 << 16:
             table = self.dense.setdefault((kinds, offset), np.zeros(kinds**self.raters, np.int64))
-            _tally(encode(symbols, kinds, offset), table)
-            return
+            code = encode(symbols, kinds, offset)
+            _tally(code, table)
+            return None if offset else code
         keys, starts, lengths = runs_of(symbols, kinds, offset)
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         counts = np.zeros(len(first), np.int64)
@@ -94,6 +99,7 @@ class Counter:
         if self.pending > 1 << 17 and self.pending > 2 * len(self.sparse[0].counts):
             self.sparse = [merge(self.sparse)]
             self.pending = len(self.sparse[0].counts)
+        return None
 
     def total(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         tables = list(self.sparse)

@@ -45,8 +45,14 @@ def paint(
     if out is None:
         make = np.zeros if region is not None else np.empty
         out = make(rest + rows.space, values.dtype)
-    for where, block_values in _painted(table, rows, values, region, block):
-        out[np.index_exp[...] + where] = block_values
+    brush = _Brush(table, rows, values)
+    straight = not rest and not rows.fortran and out.dtype == values.dtype
+    for where in rows.blocks(region, block):
+        place = out[np.index_exp[...] + where]
+        if straight and place.flags.c_contiguous:
+            brush(rows.read(where), place.reshape(1, -1))
+        else:
+            place[...] = brush.shaped(where)
     return out
 
 
@@ -64,22 +70,10 @@ def paint_blocks(
     Blocks come along the slowest axis of the source (the last one of a NIfTI file), so a file can be
     written front to back.
     """
-    yield from _painted(table, Rows(labels, rated), values, region, block)
-
-
-def _painted(
-    table: PatternTable, rows: Rows, values: NDArray[Any], region: Region | None, block: int
-) -> Iterator[tuple[Region, NDArray[Any]]]:
+    rows = Rows(labels, rated)
     brush = _Brush(table, rows, values)
     for where in rows.blocks(region, block):
-        painted = brush(rows.read(where))
-        shape = tuple(s.stop - s.start for s in where)
-        if rows.fortran:
-            painted = painted.reshape(brush.rest + shape[::-1])
-            last = range(painted.ndim - 1, len(brush.rest) - 1, -1)
-            yield where, painted.transpose(*range(len(brush.rest)), *last)
-        else:
-            yield where, painted.reshape(brush.rest + shape)
+        yield where, brush.shaped(where)
 
 
 class _Brush:
@@ -93,20 +87,33 @@ class _Brush:
         patterns = table.patterns[:, rows.present]
         if not rows.gaps:
             fits &= (patterns != ABSENT).all(axis=1)
-        self.gaps = rows.gaps
+        self.rows = rows
         self.patterns = patterns[fits]
         self.rest = values.shape[1:]
         self.values = np.ascontiguousarray(values[fits].reshape(int(fits.sum()), -1).T)
         self.luts: dict[tuple[int, int], _Lookup] = {}
 
-    def __call__(self, chunk: list[NDArray[Any]]) -> NDArray[Any]:
-        symbols, kinds, offset = symbols_of(chunk, self.gaps)
+    def shaped(self, where: Region) -> NDArray[Any]:
+        """The values of a block, (*rest, *block)."""
+        painted = self(self.rows.read(where))
+        shape = tuple(s.stop - s.start for s in where)
+        if self.rows.fortran:
+            painted = painted.reshape(self.rest + shape[::-1])
+            last = range(painted.ndim - 1, len(self.rest) - 1, -1)
+            return painted.transpose(*range(len(self.rest)), *last)
+        return painted.reshape(self.rest + shape)
+
+    def __call__(self, chunk: list[NDArray[Any]], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The values of a chunk, (*rest, pixel); written to `out` (value, pixel), where that is given."""
+        symbols, kinds, offset = symbols_of(chunk, self.rows.gaps, self.rows.boolean)
         if kinds ** len(symbols) <= 1 << 16:
             if (kinds, offset) not in self.luts:
                 self.luts[kinds, offset] = _Lookup(self.patterns, self.values, kinds, offset)
-            painted = self.luts[kinds, offset](encode(symbols, kinds, offset))
+            painted = self.luts[kinds, offset](encode(symbols, kinds, offset), out)
         else:
             painted = self._by_runs(symbols, kinds, offset)
+            if out is not None:
+                out[...] = painted
         return painted.reshape(self.rest + painted.shape[-1:])
 
     def _by_runs(self, symbols: list[NDArray[Any]], kinds: int, offset: int) -> NDArray[Any]:
@@ -153,17 +160,18 @@ class _Lookup:
         values = np.ascontiguousarray(self.value[:, pairs]).view(wide)[..., 0]
         return np.asarray(self.known[pairs].all(axis=1)), values
 
-    def __call__(self, code: NDArray[Any]) -> NDArray[Any]:
+    def __call__(self, code: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         if not self.bytes or len(code) < 1 << 14:
             if not self.known[code].all():
                 raise ValueError(_UNKNOWN)
-            return self.value[:, code]
+            return np.take(self.value, code, axis=1, out=out, mode="clip")
         known, values = self.pairs
         even = len(code) & ~1
         two = code[:even].view(np.uint16)
         if not self.complete and not (known[two].all() and self.known[code[-1]]):
             raise ValueError(_UNKNOWN)
-        out = np.empty((len(self.value), len(code)), self.value.dtype)
+        if out is None:
+            out = np.empty((len(self.value), len(code)), self.value.dtype)
         for row, pairs in zip(out, values, strict=True):
             pairs.take(two, out=row[:even].view(pairs.dtype), mode="clip")
         out[:, even:] = self.value[:, code[even:]]

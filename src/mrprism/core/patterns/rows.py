@@ -80,21 +80,29 @@ class Rows:
             for rater, source in zip(self.present, self.sources, strict=True)
         ]
 
-    def extent(self, chunk: list[NDArray[Any]], where: Region) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """First and last-plus-one index on each axis of what is marked in a block."""
-        marked = chunk[0] > 0
-        for row in chunk[1:]:
+    def extent(
+        self, code: NDArray[Any] | None, chunk: list[NDArray[Any]], where: Region
+    ) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """First and last-plus-one index on each axis of what is marked in a block.
+
+        Args:
+            code: Not 0 where somebody marked something, if that is known.
+        """
+        marked = chunk[0] > 0 if code is None else code > 0
+        for row in chunk[1:] if code is None else ():
             marked |= row > 0
         if not marked.any():
             return None
         shape = tuple(s.stop - s.start for s in where)
-        marked = marked.reshape(shape, order="F" if self.fortran else "C")
+        marked = marked.reshape(shape[::-1] if self.fortran else shape)
         low, high = [], []
-        for axis, s in enumerate(where):
-            along = np.flatnonzero(marked.any(axis=tuple(a for a in range(marked.ndim) if a != axis)))
+        for s in reversed(where) if self.fortran else where:
+            along = np.flatnonzero(marked.reshape(len(marked), -1).any(axis=1))
             low.append(s.start + along[0])
             high.append(s.start + along[-1] + 1)
-        return np.array(low), np.array(high)
+            marked = np.asarray(marked.any(axis=0))  # the axes that are left
+        turn = -1 if self.fortran else 1
+        return np.array(low[::turn]), np.array(high[::turn])
 
 
 def _is_fortran(source: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mrprism.datasets.lines import inner_lines, wider
 from mrprism.datasets.odd_shapes import framed, is_inverted, odd_shape
 from mrprism.datasets.pieces import Piece, joined, slabs, widened
 
@@ -229,7 +230,7 @@ class Corrections:
         together = np.zeros(
             (len(raters), len(raters))
         )  # pixels of outlines that two share; alone: all of one's
-        for lines in _outlines(at.masks, 0):
+        for lines in inner_lines(at.masks, 0):
             together += _together(lines, lines, raters)
         long = np.flatnonzero(np.diag(together) >= TELLING)
         if len(long) < 2:
@@ -243,8 +244,8 @@ class Corrections:
         kinds = np.unique([at.prints[rater] for rater in raters], return_inverse=True)[1]
         other = large & (kinds[:, None] != kinds[None, :])
         strays = np.zeros(share.shape, bool)
-        for lines in _outlines({rater: at.masks[rater] for rater in raters}, 1):
-            beside = {rater: ~_wider(line)[1:-1] for rater, line in lines.items()}
+        for lines in inner_lines({rater: at.masks[rater] for rater in raters}, 1):
+            beside = {rater: ~wider(line)[1:-1] for rater, line in lines.items()}
             strays |= _together({rater: line[1:-1] for rater, line in lines.items()}, beside, raters) > 0
         return _Lines(raters, share, other, other & (strays | strays.T))
 
@@ -408,34 +409,6 @@ def _steady(moves: Sequence[np.ndarray]) -> str | None:
     if len(path) < SHARED or not (np.abs(mean) >= least * np.maximum(1.0, spread)).any():
         return None
     return ", ".join(f"{m:+.1f}" for m in mean)
-
-
-def _outlines(masks: Mapping[int, Any], more: int) -> Iterator[dict[int, np.ndarray]]:
-    """Innermost pixels of each mask, slab by slab; the image's own edge is no outline.
-
-    Args:
-        more: Planes beside the slab that come with it, empty where there are none.
-    """
-    from scipy.ndimage import binary_erosion
-
-    shape = next(iter(masks.values())).shape
-    for slab in slabs(shape):
-        reach = more + 1  # one more, for what is innermost depends on neighbours
-        first, last = max(0, slab.start - reach), min(shape[0], slab.stop + reach)
-        kept = slice(max(0, slab.start - more) - first, min(shape[0], slab.stop + more) - first)
-        lack = (max(0, more - slab.start), max(0, slab.stop + more - shape[0]))
-        lines = {}
-        for rater, whole in masks.items():
-            mask = whole[first:last]
-            line = (mask & ~binary_erosion(mask, border_value=1))[kept]
-            lines[rater] = np.pad(line, [lack, *[(0, 0)] * (line.ndim - 1)]) if any(lack) else line
-        yield lines
-
-
-def _wider(mask: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import binary_dilation
-
-    return np.asarray(binary_dilation(mask, np.ones((3,) * mask.ndim, bool)))
 
 
 def _trees(shares: dict[tuple[int, int], float]) -> Iterator[list[tuple[int, int]]]:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter
 
 from mrprism.metrics import brier, ece, reliability
+from mrprism.metrics.calibration import around
 
 
 def test_perfect_when_the_probability_is_the_share_of_votes() -> None:
@@ -46,3 +48,14 @@ def test_empty_bins_are_unknown_and_do_not_count() -> None:
     np.testing.assert_array_equal(curve.pixels, [0, 0, 9, 0])
     assert np.isnan(curve.frequency[[0, 1, 3]]).all()
     assert curve.frequency[2] == 0.5
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (40, 90), (5, 30, 70)])
+def test_the_region_is_what_a_maximum_filter_finds(shape: tuple[int, ...]) -> None:
+    for share in (0.5, 0.01, 0.0):
+        marked = np.random.default_rng(2).random(shape) < share
+        margins = [
+            max(1 if len(shape) == 3 and axis == 0 else 3, round(n / 20)) for axis, n in enumerate(shape)
+        ]
+        wanted = maximum_filter(marked, size=[2 * margin + 1 for margin in margins], mode="constant")
+        np.testing.assert_array_equal(around(marked), wanted if marked.any() else np.ones(shape, bool))

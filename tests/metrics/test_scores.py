@@ -11,7 +11,17 @@ import pytest
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.metrics import METRICS, generalised_energy_distance
+from mrprism.metrics import (
+    METRICS,
+    QUBIQ_THRESHOLDS,
+    THRESHOLDS,
+    above,
+    dice,
+    generalised_energy_distance,
+    iou,
+    voted_above,
+)
+from mrprism.metrics.overlap import Cuts, VotedCuts
 from mrprism.metrics.scores import (
     Row,
     pick_examples,
@@ -261,3 +271,29 @@ def test_bounds_hold_or_not() -> None:
     assert {row.value for row in rows if row.metric.endswith("_holds")} == {1}
     wrong = replace(prediction, outer=prediction.inner, inner=prediction.outer)
     assert 0 in {row.value for row in score(wrong, sample, TASK) if row.metric.endswith("_holds")}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_kept_cuts_give_the_numbers_of_the_formulas(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, also where NumPy cannot count bits."""
+    if not counted:
+        monkeypatch.delattr(np, "bitwise_count", raising=False)
+    rng = np.random.default_rng(3)
+    for space, raters in (((9, 7), 1), ((4, 5, 3), 3), ((1, 1), 2), ((16, 8), 10)):
+        votes = rng.integers(0, raters + 1, space).astype(np.int32)
+        for probability in (
+            rng.random(space),
+            (votes / raters).astype(np.float32),
+            np.zeros(space),
+            rng.random(space[::-1]).T,
+        ):
+            cuts, voted = Cuts(probability), VotedCuts(votes, raters)
+            one = {level: above(probability, level) for level in QUBIQ_THRESHOLDS}
+            other = {level: voted_above(votes, raters, level) for level in QUBIQ_THRESHOLDS}
+            for name, levels in (("soft_dice", THRESHOLDS), ("dice", (0.5,)), ("qubiq", QUBIQ_THRESHOLDS)):
+                function = METRICS[name].of_cuts
+                assert function is not None
+                assert function(cuts, voted) == np.mean([dice(one[level], other[level]) for level in levels])
+            function = METRICS["iou"].of_cuts
+            assert function is not None
+            assert function(cuts, voted) == iou(one[0.5], other[0.5])

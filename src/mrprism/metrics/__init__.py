@@ -29,9 +29,13 @@ from mrprism.metrics.diversity import (
 from mrprism.metrics.overlap import (
     QUBIQ_THRESHOLDS,
     THRESHOLDS,
+    Cuts,
+    VotedCuts,
     above,
     dice,
     iou,
+    iou_at_half,
+    mean_dice,
     qubiq_score,
     soft_dice,
     voted_above,
@@ -100,6 +104,7 @@ class Metric:
     each_rater: bool = False  # of "probability" metrics: also against each rater alone
     weighted: bool = False  # of "draws" metrics: respects the chances of draws
     undefined: bool = False  # NaN where it is not defined, such as a distance to an empty outline
+    of_cuts: Callable[[Cuts, VotedCuts], float] | None = None  # the same of maps whose cuts are kept
 
     def allows(self, value: float) -> bool:
         """Whether this may be a value of it: a number, or NaN where it can be undefined."""
@@ -109,15 +114,16 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric", {
     "soft_dice": Metric(
         lambda p, votes, raters, spacing: soft_dice(p, votes, raters),
-        "higher", "soft Dice", "%", each_rater=True,
+        "higher", "soft Dice", "%", each_rater=True, of_cuts=mean_dice,
     ),
     "dice": Metric(
         lambda p, votes, raters, spacing: dice(above(p, 0.5), voted_above(votes, raters, 0.5)),
         "higher", "Dice@0.5", "%", each_rater=True,
+        of_cuts=lambda cuts, voted: mean_dice(cuts, voted, (0.5,)),
     ),
     "iou": Metric(
         lambda p, votes, raters, spacing: iou(above(p, 0.5), voted_above(votes, raters, 0.5)),
-        "higher", "IoU@0.5", "%", each_rater=True,
+        "higher", "IoU@0.5", "%", each_rater=True, of_cuts=iou_at_half,
     ),
     "ece": Metric(lambda p, votes, raters, spacing: ece(p, votes, raters), "lower", "ECE", "%"),
     "brier": Metric(lambda p, votes, raters, spacing: brier(p, votes, raters), "lower", "Brier", ""),
@@ -126,7 +132,7 @@ METRICS: Registry[Metric] = Registry("metric", {
     ),
     "soft_dice_after": Metric(
         lambda p, votes, raters, spacing: soft_dice(p, votes, raters),
-        "higher", "soft Dice, calibrated", "%", needs="calibrated",
+        "higher", "soft Dice, calibrated", "%", needs="calibrated", of_cuts=mean_dice,
     ),
     "brier_after": Metric(
         lambda p, votes, raters, spacing: brier(p, votes, raters),
@@ -151,7 +157,7 @@ METRICS: Registry[Metric] = Registry("metric", {
     ),
     "qubiq": Metric(
         lambda p, votes, raters, spacing: qubiq_score(p, votes, raters), "higher", "QUBIQ score", "%",
-        undefined=True,
+        undefined=True, of_cuts=lambda cuts, voted: mean_dice(cuts, voted, QUBIQ_THRESHOLDS),
     ),
     "answers": Metric(
         lambda draws, masks, sampled=False: float(len(draws)), "higher", "answers", "count", needs="draws"
@@ -209,4 +215,4 @@ METRICS: Registry[Metric] = Registry("metric", {
 
 
 def _sizes(masks: np.ndarray) -> np.ndarray:
-    return np.asarray(masks.reshape(len(masks), -1).sum(axis=1), dtype=np.float64)
+    return np.array([np.count_nonzero(mask) for mask in masks], dtype=np.float64)

@@ -85,7 +85,13 @@ def around(marked: Bool[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:
         max(1 if marked.ndim == 3 and axis == 0 else 3, round(side / 20))
         for axis, side in enumerate(marked.shape)
     ]
-    return np.asarray(maximum_filter(marked, size=[2 * margin + 1 for margin in margins], mode="constant"))
+    found = marked
+    for axis, margin in enumerate(margins):
+        up_to = np.moveaxis(np.cumsum(found, axis=axis, dtype=np.int32), axis, 0)
+        near = up_to[np.minimum(np.arange(len(up_to)) + margin, len(up_to) - 1)]
+        near[margin + 1 :] -= up_to[: -margin - 1]  # how many are marked within the margin
+        found = np.moveaxis(near > 0, 0, axis)
+    return np.asarray(found)
 
 
 def ece_in_region(

@@ -5,10 +5,12 @@ outline for each rater a method imitates), `masks` those of the R raters who did
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt64
 
+from mrprism.metrics.bits import count, pack, shared
 from mrprism.metrics.pieces import pieces
 
 MOST_REPEATED = (
@@ -110,13 +112,14 @@ def coverage(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *sp
     1 where raters never disagree. It rises with the number of draws, and noise all over the image has 1: never to
     be read without GED.
     """
-    disputed, covered = 0, 0
-    flat, drawn = draws.reshape(len(draws), -1), masks.reshape(len(masks), -1)
-    for part in pieces(flat.shape[1]):
-        both = [each[:, part].any(axis=0) & ~each[:, part].all(axis=0) for each in (drawn, flat)]
-        disputed += int(np.count_nonzero(both[0]))
-        covered += int(np.count_nonzero(both[0] & both[1]))
-    return covered / disputed if disputed else 1.0
+    rated, drawn = (_disputed(pack(each, each.ndim - 1)) for each in (masks, draws))
+    disputed = int(count(rated))
+    return int(count(rated & drawn)) / disputed if disputed else 1.0
+
+
+def _disputed(words: UInt64[np.ndarray, "R word"]) -> UInt64[np.ndarray, " word"]:
+    """Where some masks are set and others not."""
+    return np.asarray(np.bitwise_or.reduce(words) & ~np.bitwise_and.reduce(words))
 
 
 def dice_max(draws: Bool[np.ndarray, "S *space"], masks: Bool[np.ndarray, "R *space"]) -> float:
@@ -156,27 +159,34 @@ def variance_correlation(
     MICCAI 2019, arXiv:1906.04045.
     """
     flat, drawn = draws.reshape(len(draws), -1), masks.reshape(len(masks), -1)
+    pixels, parts = flat.shape[1], list(pieces(flat.shape[1]))
 
-    def maps(part: slice) -> tuple[Float[np.ndarray, " pixels"], Float[np.ndarray, "R pixels"]]:
-        p = flat[:, part].astype(np.float64)
+    @lru_cache(maxsize=1)  # an image is one part, and is not gone through twice
+    def maps(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of the draws with their mean; with an empty mask, and how much more with a full one; the masks."""
+        p = flat[:, parts[number]].astype(np.float64)
         inside = -np.log(p + epsilon).mean(axis=0)
         outside = -np.log(1 - p + epsilon).mean(axis=0)
         mean = p.mean(axis=0)
-        return mean * inside + (1 - mean) * outside, np.where(drawn[:, part], inside, outside)
+        more = inside - outside
+        return outside + mean * more, outside, more, drawn[:, parts[number]].astype(np.float64)
 
-    means = np.zeros(1 + len(drawn))
-    for part in pieces(flat.shape[1]):
-        spread, misses = maps(part)
-        means += [spread.sum(), *misses.sum(axis=1)]
-    means /= flat.shape[1]
-    own, together, theirs = 0.0, np.zeros(len(drawn)), np.zeros(len(drawn))
-    for part in pieces(flat.shape[1]):
-        spread, misses = maps(part)
-        a, b = spread - means[0], misses - means[1:, None]
+    sums = np.zeros(2)
+    for number in range(len(parts)):
+        spread, outside, *_ = maps(number)
+        sums += spread.sum(), outside.sum()
+    centre, level = (
+        sums / pixels
+    )  # close to the means of the maps, so that little is lost when squares are summed
+    own, with_empty, with_more = 0.0, np.zeros(3), np.zeros((len(drawn), 3))
+    for number in range(len(parts)):
+        spread, outside, more, marked = maps(number)
+        a, b = spread - centre, outside - level
         own += float(a @ a)
-        together += b @ a
-        theirs += np.einsum("rp,rp->r", b, b)
-    size = np.sqrt(own * theirs)
+        with_empty += b.sum(), a @ b, b @ b
+        with_more += marked @ np.stack([more, a * more, (2 * b + more) * more], axis=1)
+    miss, together, squares = (with_empty + with_more).T
+    size = np.sqrt(own * np.maximum(squares - miss**2 / pixels, 0))
     correlation = np.divide(together, size, out=np.full(len(drawn), np.nan), where=size > 0)
     return float(np.mean(correlation))
 
@@ -222,11 +232,7 @@ def volume_crps(
 def _shared(
     first: Bool[np.ndarray, "A *space"], second: Bool[np.ndarray, "Z *space"]
 ) -> Float[np.ndarray, "A Z"]:
-    one, other = first.reshape(len(first), -1), second.reshape(len(second), -1)
-    shared = np.zeros((len(first), len(second)))
-    for part in pieces(one.shape[1]):  # counts stay exact up to 2^53
-        shared += one[:, part].astype(np.float64) @ other[:, part].astype(np.float64).T
-    return shared
+    return shared(pack(first, first.ndim - 1), pack(second, second.ndim - 1)).astype(np.float64)
 
 
 def _sizes(

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import limit_archive
 from mrprism.metrics import METRICS
+from mrprism.metrics.overlap import Cuts, VotedCuts
 from mrprism.output.files import replacing, write_file
 from mrprism.output.tables import as_meant, to_csv
 
@@ -55,6 +57,11 @@ class Target:
     name: str
     votes: np.ndarray
     raters: int
+
+    @cached_property
+    def cuts(self) -> VotedCuts:
+        """The same, kept for all that is held against it."""
+        return VotedCuts(self.votes, self.raters)
 
 
 def score(
@@ -125,8 +132,16 @@ class _Wanted:
     metrics: frozenset[str]
     targets: frozenset[str]
 
-    def of(self, needs: str) -> Iterator[str]:
-        return (name for name, metric in METRICS.items() if name in self.metrics and metric.needs == needs)
+    def of(self, needs: str) -> list[str]:
+        return self.by_need.get(needs, [])
+
+    @cached_property
+    def by_need(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, metric in METRICS.items():
+            if name in self.metrics:
+                found.setdefault(metric.needs, []).append(name)
+        return found
 
 
 def _wanted(metrics: Collection[str] | None, targets: Collection[str] | None) -> _Wanted:
@@ -146,11 +161,13 @@ def _numbers(
 ) -> Iterator[tuple[str, str, str, float]]:
     """Recurrence, target, metric and value of everything about structure `c`."""
     final = prediction.probability[c]
+    common = list(_common_targets(sample, c, wanted))
     steps = ((f"Rec{i}", step[c]) for i, step in enumerate(prediction.steps))  # a volume's are on the disk
     for recurrence, probability in itertools.chain(steps, [(FINAL, final)]):
-        for target in _common_targets(sample, c, wanted):
+        cuts = Cuts(probability)
+        for target in common:
             for name in wanted.of("probability"):
-                yield recurrence, target.name, name, _value(name, probability, target, sample)
+                yield recurrence, target.name, name, _value(name, cuts, target, sample)
     drawn = [r for r in range(len(sample.masks)) if sample.rated[r, c]]
     if drawn:
         yield from _as_validation_taught(prediction, sample, c, drawn, wanted)
@@ -159,7 +176,7 @@ def _numbers(
             target = Target(RATER + task.raters[r], sample.masks[r, c].astype(np.uint8), 1)
             for name in wanted.of("probability"):
                 if METRICS[name].each_rater:
-                    yield FINAL, target.name, name, _value(name, final, target, sample)
+                    yield FINAL, target.name, name, _value(name, cuts, target, sample)
         yield from _about_raters(prediction, sample, task, c, wanted)
     if RATERS in wanted.targets and drawn:
         draws, sampled, weights = _answers(prediction, c)
@@ -176,8 +193,9 @@ def _as_validation_taught(
     masks = sample.masks[drawn, c]
     if prediction.calibrated is not None and MEAN in wanted.targets:
         target = Target(MEAN, masks.sum(axis=0, dtype=np.int32), len(drawn))
+        cuts = Cuts(prediction.calibrated[c])
         for name in wanted.of("calibrated"):
-            yield FINAL, MEAN, name, _value(name, prediction.calibrated[c], target, sample)
+            yield FINAL, MEAN, name, _value(name, cuts, target, sample)
     if MEAN in wanted.targets:
         levels = None if prediction.at_least is None else np.asarray(prediction.at_least[:, c])
         votes = masks.sum(axis=0, dtype=np.int32)
@@ -217,8 +235,11 @@ def _common_targets(sample: MultiRaterSample, c: int, wanted: _Wanted) -> Iterat
         yield Target(MEAN, sample.masks[rated, c].sum(axis=0, dtype=np.int32), int(rated.sum()))
 
 
-def _value(name: str, probability: np.ndarray, target: Target, sample: MultiRaterSample) -> float:
-    return METRICS[name].function(probability, target.votes, target.raters, sample.spacing_mm)
+def _value(name: str, cuts: Cuts, target: Target, sample: MultiRaterSample) -> float:
+    metric = METRICS[name]
+    if metric.of_cuts is not None:
+        return metric.of_cuts(cuts, target.cuts)
+    return metric.function(cuts.probability, target.votes, target.raters, sample.spacing_mm)
 
 
 def _about_raters(

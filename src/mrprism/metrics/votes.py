@@ -27,10 +27,11 @@ def ranked_probability_score(
     flat, voted = at_least.reshape(levels, -1), votes.reshape(-1)
     total = 0.0
     for part in pieces(flat.shape[1]):
-        count = voted[part].astype(np.int64)
+        count = voted[part]
         for k in range(1, levels + 1):
-            there = 2 * levels * count > (2 * k - 1) * raters  # in whole numbers
-            total += float(np.sum((flat[k - 1, part].astype(np.float64) - there) ** 2))
+            there = count > (2 * k - 1) * raters // (2 * levels)  # more than (k - 1/2) / levels of them
+            off = np.subtract(flat[k - 1, part], there, dtype=np.float64)
+            total += float(off @ off)
     return total / (levels * flat.shape[1])
 
 
@@ -40,12 +41,16 @@ def binomial_at_least(probability: Float[np.ndarray, "*space"], raters: int) -> 
     What a method that gives one number a pixel says of the votes, taken at its word.
     """
     p = np.clip(probability.astype(np.float64), NEVER, 1 - NEVER)
-    exactly = (1 - p) ** raters
+    odds = p / (1 - p)
+    exactly = np.ones_like(p)
+    for _ in range(raters):  # a power takes longer
+        exactly *= 1 - p
     below = exactly.copy()
     found = np.empty((raters, *p.shape), np.float32)
     for k in range(1, raters + 1):
         found[k - 1] = np.clip(1 - below, 0, 1)
-        exactly = exactly * (raters - k + 1) / k * p / (1 - p)
+        exactly *= odds
+        exactly *= (raters - k + 1) / k
         below += exactly
     return found
 

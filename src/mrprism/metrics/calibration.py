@@ -77,7 +77,6 @@ def around(marked: Bool[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:
     The margin is a twentieth of the image's side, along each axis by itself, and at least 3 pixels (along an axis
     of slices one).
     """
-    from scipy.ndimage import maximum_filter
 
     if not marked.any():
         return np.ones_like(marked)

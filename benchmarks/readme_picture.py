@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from mrprism.metrics import dice
-from mrprism.metrics.scores import Example, read_example
+from mrprism.metrics.examples import Example, read_example
 from mrprism.report.pictures import rater_colour
 
 FOUND, TRUTH = "#12e2f0", "white"

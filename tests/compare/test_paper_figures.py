@@ -10,7 +10,8 @@ import pytest
 from mrprism.compare.build import write_comparison
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
-from mrprism.metrics.scores import FINAL, Row, write_example
+from mrprism.metrics.examples import write_example
+from mrprism.metrics.scores import FINAL, Row
 
 from .folder import CASES, TASK, make_plan, make_run
 

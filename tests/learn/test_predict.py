@@ -23,7 +23,8 @@ from mrprism.learn.predict import predict_files
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.train import train
-from mrprism.metrics.scores import read_example, read_table
+from mrprism.metrics.examples import read_example
+from mrprism.metrics.scores import read_table
 
 pytestmark = pytest.mark.usefixtures("toys")
 

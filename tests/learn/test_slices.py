@@ -223,7 +223,7 @@ def test_a_volume_stored_the_other_way_round_gets_the_same_answer(run: Run) -> N
 
 
 def test_volumes_are_scored_whole_and_shown_in_a_slice(run: Run) -> None:
-    from mrprism.metrics.scores import read_example
+    from mrprism.metrics.examples import read_example
 
     data = volume_dataset()
     rows = evaluate(run, data, device="cpu")

@@ -21,17 +21,9 @@ from mrprism.metrics import (
     iou,
     voted_above,
 )
+from mrprism.metrics.examples import read_example, write_example
 from mrprism.metrics.overlap import Cuts, VotedCuts
-from mrprism.metrics.scores import (
-    Row,
-    pick_examples,
-    read_example,
-    read_table,
-    score,
-    summarise,
-    write_example,
-    write_table,
-)
+from mrprism.metrics.scores import Row, pick_examples, read_table, score, summarise, write_table
 
 TASK = Task(channels=1, structures=("disc", "cup"), raters=("Ann, MD", "Bo", "Cy"))
 

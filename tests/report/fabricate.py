@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
-from mrprism.metrics.scores import pick_examples, score, write_example, write_table
+from mrprism.metrics.examples import write_example
+from mrprism.metrics.scores import pick_examples, score, write_table
 
 STRUCTURES = ("disc", "cup")
 RATERS = ("Abe", "Barnes", "Castillo", "Diaz", "Eriksen", "Fofana", "Grimm")

@@ -20,7 +20,8 @@ from mrprism import cli
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
-from mrprism.metrics.scores import Row, read_table, write_example, write_table
+from mrprism.metrics.examples import write_example
+from mrprism.metrics.scores import Row, read_table, write_table
 from mrprism.report import build_report, findings
 from mrprism.report.build import render
 from mrprism.report.findings import headline, main_table, points, rank_agreement, rank_raters, remarks
@@ -295,7 +296,7 @@ def test_volumes_are_cut_where_most_is_drawn(tmp_path: Path) -> None:
         "volume", np.random.rand(1, 5, 20, 30).astype(np.float32), masks, np.ones((2, 1), bool)
     )
     write_example(tmp_path / "0.npz", sample, Prediction(masks[0].astype(np.float32)))
-    from mrprism.metrics.scores import read_example
+    from mrprism.metrics.examples import read_example
 
     flat = flatten(read_example(tmp_path / "0.npz"))
     assert flat.cut == 3

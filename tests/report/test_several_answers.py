@@ -15,7 +15,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.learn.batch import Batch
 from mrprism.learn.contract import predicted, task
 from mrprism.learn.methods.ssn import SSN, Normal
-from mrprism.metrics.scores import read_example, write_example
+from mrprism.metrics.examples import read_example, write_example
 from mrprism.report import build_report
 from mrprism.report.plots import in_the_plane
 from mrprism.report.reading import read_run

@@ -21,7 +21,7 @@ from mrprism.learn.evaluate import evaluate
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.train import resume, train
-from mrprism.metrics.scores import write_example
+from mrprism.metrics.examples import write_example
 from mrprism.output.ends import end_of
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.lock import alone

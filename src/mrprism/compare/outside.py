@@ -18,7 +18,8 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import Dataset
 from mrprism.images.slicing import Slicing, cut_volume, most_drawn, slice_of
-from mrprism.metrics.scores import Row, score, write_example, write_table
+from mrprism.metrics.examples import write_example
+from mrprism.metrics.scores import Row, score, write_table
 from mrprism.output.files import write_file
 from mrprism.output.folders import replacing_folder
 

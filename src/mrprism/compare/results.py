@@ -22,17 +22,8 @@ from mrprism.compare.candidates import (
 from mrprism.compare.plan import Cost, Plan, read_plan
 from mrprism.core.errors import InputError
 from mrprism.learn.run import read_model
-from mrprism.metrics.scores import (
-    ANSWERS,
-    DIVERSITY,
-    FINAL,
-    MEAN,
-    RATERS,
-    REFERENCE,
-    Example,
-    Row,
-    read_example,
-)
+from mrprism.metrics.examples import Example, read_example
+from mrprism.metrics.scores import ANSWERS, DIVERSITY, FINAL, MEAN, RATERS, REFERENCE, Row
 from mrprism.report.reading import Entry, RunFolder, read_run
 
 

@@ -20,7 +20,8 @@ from mrprism.learn.known_cases import split_of
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import need_window
-from mrprism.metrics.scores import Row, pick_examples, score, write_example, write_table
+from mrprism.metrics.examples import write_example
+from mrprism.metrics.scores import Row, pick_examples, score, write_table
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.folders import complete_set
 from mrprism.output.lock import alone_in

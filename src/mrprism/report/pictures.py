@@ -17,7 +17,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from mrprism.metrics.scores import Example
+from mrprism.metrics.examples import Example
 from mrprism.output.colours import rater_colour
 
 LARGEST, LARGEST_MAP = 640, 400  # pixels along the longer side that an embedded image or map keeps

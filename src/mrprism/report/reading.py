@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
-from mrprism.metrics.scores import FINAL, RATER, Example, Row, read_example, read_table
+from mrprism.metrics.examples import Example, read_example
+from mrprism.metrics.scores import FINAL, RATER, Row, read_table
 
 READS = ("image", "masks", "both")  # what a row of a table looked at
 DEEPEST = 16  # things in things in a run's JSON

@@ -13,3 +13,6 @@ print(np.round(agreement.matrix("cup", "dice"), 2))
 worst = agreement.cases[agreement.hardest()[0]]
 print(f"the case they disagree on most: {worst}")
 mrprism.plot_case(data[worst], raters=data.task.raters).savefig("disputed.png")
+
+mrprism.plot_agreement(agreement).savefig("agreement.png")  # every rater against every other
+mrprism.plot_bland_altman(agreement, "cup").savefig("sizes.png")  # the two raters whose sizes differ most

@@ -14,7 +14,19 @@ GROUPS = {  # how the names of `mrprism` are put on their page
     "Data sets": ("open_dataset", "write_dataset", "import_dataset", "check_dataset", "phantom", "Dataset"),
     "Agreement and fusion": ("agree", "fuse_case", "fuse", "fuse_dataset", "fuse_masks"),
     "Learning": ("plan", "train", "resume", "evaluate", "load_run", "predict", "compare", "Run"),
-    "Looking and handing on": ("plot_case", "report", "report_study", "study", "view", "export", "demo"),
+    "Looking and handing on": (
+        "plot_case",
+        "plot_agreement",
+        "plot_bland_altman",
+        "plot_confidence",
+        "plot_recurrence",
+        "report",
+        "report_study",
+        "study",
+        "view",
+        "export",
+        "demo",
+    ),
     "What everything speaks of": ("Task", "MultiRaterSample", "Prediction", "InputError"),
 }
 TABLES = ("DATASETS", "FUSIONS", "METHODS", "METRICS")

@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from mrprism.metrics import METRICS as METRICS
     from mrprism.report import build_report as report
     from mrprism.report.plot_case import plot_case as plot_case
+    from mrprism.report.plot_case import plot_confidence as plot_confidence
+    from mrprism.report.plot_numbers import plot_agreement as plot_agreement
+    from mrprism.report.plot_numbers import plot_bland_altman as plot_bland_altman
+    from mrprism.report.plot_numbers import plot_recurrence as plot_recurrence
     from mrprism.report.study import build_study as report_study
 
 API = {  # name here: where it lives, "module:name" or just the module
@@ -86,7 +90,11 @@ API = {  # name here: where it lives, "module:name" or just the module
     "open_dataset": "datasets",
     "phantom": "datasets.simulate:phantom_dataset",
     "plan": "learn.planning",
+    "plot_agreement": "report.plot_numbers",
+    "plot_bland_altman": "report.plot_numbers",
     "plot_case": "report.plot_case",
+    "plot_confidence": "report.plot_case",
+    "plot_recurrence": "report.plot_numbers",
     "predict": "learn.predict:predict_files",
     "report": "report:build_report",
     "report_study": "report.study:build_study",

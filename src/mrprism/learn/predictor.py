@@ -205,17 +205,27 @@ class Predictor:
         fused = None
         if sample.rated.any(0).all() and getattr(self.method, "fuse_given", None) is not None:
             fused = self._fuse_plane(seen)
-        return Picture(shown, seen, replace(self._plane(seen), modes=self._modes(seen)), fused)
+        return Picture(shown, seen, replace(self._plane(seen), modes=self.modes(seen)), fused)
 
-    def _modes(self, sample: MultiRaterSample) -> np.ndarray | None:
-        """The main ways in which a method's draws vary; None of a method that has none."""
-        modes = getattr(self.method, "modes", None)
-        if modes is None or not getattr(self.method, "rank", 1):
+    @property
+    def varies(self) -> bool:
+        """Whether the method can say in which main ways its draws vary; of windows nobody asks it."""
+        known = getattr(self.method, "modes", None) is not None and bool(getattr(self.method, "rank", 1))
+        return known and not self._by_windows
+
+    def modes(self, plane: MultiRaterSample) -> np.ndarray | None:
+        """(M, 2, C, H, W) The main ways in which draws of an image, or of a slice with its neighbours, vary.
+
+        Returns:
+            The outline at either end of each way; None of a method that has none.
+        """
+        if not self.varies:
             return None
-        resized = resize_sample(sample, self.run.config.size)
+        resized = resize_sample(plane, self.run.config.size)
+        of: Callable[[Batch], Tensor] = self.method.modes  # type: ignore[assignment]
         with torch.inference_mode():
             batch = collate([resized], device=self.method.device).only(self.method.reads)
-            found: np.ndarray = sized(modes(batch), *sample.space)[0].cpu().numpy()
+            found: np.ndarray = sized(of(batch), *plane.space)[0].cpu().numpy()
         return found
 
     @property

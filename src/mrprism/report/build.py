@@ -77,7 +77,7 @@ def render(folders: Sequence[RunFolder]) -> str:
     structures = reading.structures_of(folders)
     raters = reading.raters_of(folders)
     anonymous = reading.anonymous(folders)
-    colours = _colours(entries, main)
+    colours = plots.method_colours(entries, main)
     cases = _cases(main, entries, structures, raters)
     patients = len(set(main.groups.values()))
     ranked = [] if anonymous else findings.rank_raters(main, raters, structures)
@@ -130,12 +130,6 @@ def _rater_map(main: Entry, raters: Sequence[str]) -> Markup | None:
     """Who draws like whom, as the first run of the method that keeps it has it."""
     apart = next((run.apart for run in main.runs if run.apart is not None), None)
     return None if apart is None else plots.rater_map(apart, raters)
-
-
-def _colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
-    others = [entry.name for entry in entries if entry is not main]
-    palette = plots.METHOD_COLOURS
-    return {main.name: PREDICTION_COLOUR} | {name: palette[i % len(palette)] for i, name in enumerate(others)}
 
 
 def _missing(entries: Sequence[Entry], structures: Sequence[str]) -> list[str]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrprism.core import given
+from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample
 from mrprism.core.types import Image
-from mrprism.output.colours import BLANK, rater_colour
+from mrprism.output.colours import BLANK, CONFIDENCE_COLOURS, rater_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ def plot_case(
     rows = -(-len(panels) // columns)
     count = -(-len(panels) // rows)
     height, width = image.shape[1:]
-    figure = _figure(count * INCHES, rows * (INCHES * height / width + 0.35))
+    figure = figure_of(count * INCHES, rows * (INCHES * height / width + 0.35))
     shown = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
     for number, (title, what) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, count, number)
@@ -84,6 +85,61 @@ def plot_case(
         figure.legend(
             loc="outside lower left", ncols=_abreast(names, count * INCHES), frameon=False, fontsize=9
         )
+    return figure
+
+
+def plot_confidence(
+    sample: MultiRaterSample,
+    prediction: Prediction,
+    *,
+    raters: Sequence[str] | None = None,
+    structure: int = 0,
+    columns: int = 7,
+) -> Figure:
+    """Where each rater is trusted: a map for each, with what the rater drew, and the consensus dashed.
+
+    Of a volume the slice is shown on which most was drawn.
+
+    Args:
+        prediction: From a method that says how far to trust raters, such as `mrprism`, or from a fusion that does.
+        raters: Their names; None: numbers.
+        structure: Which of the structures.
+        columns: Panels in a row, at most.
+
+    Returns:
+        A figure; a notebook shows it, `savefig` writes it.
+
+    Raises:
+        InputError: The prediction says nothing of trust, or of other raters, or there is no such structure.
+    """
+    given.one_of(sample, MultiRaterSample, "one case, such as data[0]")
+    given.one_of(prediction, Prediction, "what a fusion or a run made of it")
+    count = sample.masks.shape[0]
+    if prediction.confidence is None or len(prediction.confidence) != count:
+        raise InputError(
+            f"the prediction says nothing of how far to trust these {count} raters; expected one of mrprism, for instance"
+        )
+    if not 0 <= given.whole(structure, "structure") < sample.masks.shape[1]:
+        raise InputError(f"there is no structure {structure}; expected 0 to {sample.masks.shape[1] - 1}")
+    names = [f"rater {r + 1}" for r in range(count)] if raters is None else list(raters)
+    if len(names) != count:
+        raise InputError(f"expected the names of {count} raters, not {len(names)}")
+    flat = _slice(sample)
+    trust, masks, found = flat(prediction.confidence), flat(sample.masks), flat(prediction.probability)
+    rows = -(-count // columns)
+    across = -(-count // rows)
+    height, width = found.shape[1:]
+    figure = figure_of(across * INCHES + 0.6, rows * (INCHES * height / width + 0.35))
+    for r, name in enumerate(names):
+        axes = figure.add_subplot(rows, across, r + 1)
+        shown = axes.imshow(trust[r, structure], cmap=CONFIDENCE_COLOURS, vmin=0.5, vmax=1)
+        outline(axes, found[structure], "white", 1.2, dashed=True)
+        if sample.rated[r, structure]:
+            outline(axes, masks[r, structure], "black", 2.8)
+            outline(axes, masks[r, structure], rater_colour(r), 1.8)
+        axes.set_title(name if sample.rated[r, structure] else f"{name}, not done", fontsize=11)
+        axes.set_axis_off()
+    figure.colorbar(shown, ax=figure.axes, shrink=0.8, label="chance that the rater agrees")
     return figure
 
 
@@ -121,10 +177,11 @@ def outline(axes: Any, values: np.ndarray, colour: str, width: float, *, dashed:
         )
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
     from matplotlib.figure import Figure
 
-    class CaseFigure(Figure):
+    class Shown(Figure):
         """Shows itself in a notebook, without pyplot's state."""
 
         def _repr_png_(self) -> bytes:
@@ -132,4 +189,4 @@ def _figure(width: float, height: float) -> Figure:
             self.savefig(content, format="png", dpi=110)
             return content.getvalue()
 
-    return CaseFigure(figsize=(width, height), layout="constrained")
+    return Shown(figsize=(width, height), layout="constrained")

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from mrprism.metrics import reliability
 from mrprism.metrics.scores import MEAN, REFERENCE
-from mrprism.output.colours import rater_colour
+from mrprism.output.colours import PREDICTION_COLOUR, rater_colour
 from mrprism.report.findings import change, mean_of
 from mrprism.report.reading import Entry, Key
 
@@ -53,13 +53,21 @@ _STYLE = {
 
 
 @contextmanager
-def _drawing(width: int, height: int, panels: int) -> Iterator[tuple[Any, list[Any]]]:
-    """A figure of so many CSS pixels with its axes side by side."""
+def styled() -> Iterator[None]:
+    """What is drawn meanwhile looks like the pages."""
     import matplotlib
-    from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font without a sign that stands in somebody's name
+        yield
+
+
+@contextmanager
+def _drawing(width: int, height: int, panels: int) -> Iterator[tuple[Any, list[Any]]]:
+    """A figure of so many CSS pixels with its axes side by side."""
+    from matplotlib.figure import Figure
+
+    with styled():
         figure = Figure(figsize=(width / 72, height / 72))
         yield figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
@@ -111,38 +119,59 @@ def _label_lines(axes: Any, ends: Sequence[tuple[float, str, str]], x: float, he
 def recurrence_plot(
     main: Entry, entries: Sequence[Entry], structures: Sequence[str], colours: Mapping[str, str]
 ) -> Markup | None:
-    """Dice of each recurrence, with the other methods' final answers as levels."""
+    """`draw_recurrences` as part of a page; None where there is nothing to draw."""
+    from matplotlib.figure import Figure
+
+    with styled():
+        figure = Figure(figsize=(1100 / 72, 300 / 72))
+        if not draw_recurrences(figure, main, entries, structures, colours):
+            return None
+        return _svg(figure, f"Dice of {main.name} for each recurrence")
+
+
+def draw_recurrences(
+    figure: Any,
+    main: Entry,
+    entries: Sequence[Entry],
+    structures: Sequence[str],
+    colours: Mapping[str, str],
+) -> bool:
+    """Dice of each recurrence, with the other methods' final answers as levels.
+
+    Returns:
+        Whether there was anything to draw.
+    """
     target = REFERENCE if REFERENCE in main.targets else MEAN
     shown = [s for s in structures if len(_steps(main, s, target)) > 1][:3]
     if not shown:
-        return None
-    height = 300
-    with _drawing(1100, height, len(shown)) as (figure, panels):
-        for axes, structure in zip(panels, shown, strict=True):
-            steps = _steps(main, structure, target)
-            names = list(steps)
-            means = np.array([steps[name][0] for name in names])
-            x = np.arange(len(names))
-            axes.errorbar(
-                x, means, yerr=np.array([steps[name][1] for name in names]).T, color=colours[main.name],
-                lw=2.2, marker="o", ms=7, mec="white", mew=1.2, elinewidth=1.4, capsize=3, zorder=3,
-            )  # fmt: skip
-            ends = [(means[-1], main.name, colours[main.name])]
-            for entry in entries:
-                level = 100 * mean_of(entry, Key(structure, target, "dice"))
-                if entry is not main and entry.reads == "image" and not math.isnan(level):
-                    axes.axhline(level, color=colours[entry.name], lw=1.4, ls=(0, (4, 3)), zorder=2)
-                    ends.append((level, entry.name, colours[entry.name]))
-            axes.set_xticks(x, names)
-            axes.set_xlim(-0.3, len(names) - 0.85)
-            axes.margins(y=0.12)
-            axes.set_title(structure)
-            axes.set_ylabel("Dice@0.5")
-            axes.yaxis.set_major_locator(_ticker().MaxNLocator(5))
-            _label_lines(axes, ends, len(names) - 0.85, 225)
-        room = 0.19 if len(shown) > 1 else 0.2
-        figure.subplots_adjust(left=0.06, right=1 - room, top=0.88, bottom=0.12, wspace=0.85)
-        return _svg(figure, f"Dice of {main.name} for each recurrence")
+        return False
+    figure.set_layout_engine("none")
+    panels = np.atleast_1d(figure.subplots(1, len(shown)))
+    for axes, structure in zip(panels, shown, strict=True):
+        steps = _steps(main, structure, target)
+        names = list(steps)
+        means = np.array([steps[name][0] for name in names])
+        x = np.arange(len(names))
+        axes.errorbar(
+            x, means, yerr=np.array([steps[name][1] for name in names]).T, color=colours[main.name],
+            lw=2.2, marker="o", ms=7, mec="white", mew=1.2, elinewidth=1.4, capsize=3, zorder=3,
+        )  # fmt: skip
+        ends = [(means[-1], main.name, colours[main.name])]
+        for entry in entries:
+            level = 100 * mean_of(entry, Key(structure, target, "dice"))
+            if entry is not main and entry.reads == "image" and not math.isnan(level):
+                axes.axhline(level, color=colours[entry.name], lw=1.4, ls=(0, (4, 3)), zorder=2)
+                ends.append((level, entry.name, colours[entry.name]))
+        axes.set_xticks(x, names)
+        axes.set_xlim(-0.3, len(names) - 0.85)
+        axes.margins(y=0.12)
+        axes.set_title(structure)
+        axes.set_ylabel("Dice@0.5")
+        axes.yaxis.set_major_locator(_ticker().MaxNLocator(5))
+        _label_lines(axes, ends, len(names) - 0.85, 225)
+    room = 0.19 if len(shown) > 1 else 0.2
+    figure.subplots_adjust(left=0.06, right=1 - room, top=0.88, bottom=0.12, wspace=0.85)
+    return True
 
 
 def _steps(entry: Entry, structure: str, target: str) -> dict[str, tuple[float, tuple[float, float]]]:
@@ -340,6 +369,14 @@ def _validation_label(entry: Entry) -> str:
                 else "soft Dice with the raters"
             )
     return "score"
+
+
+def method_colours(entries: Sequence[Entry], main: Entry) -> dict[str, str]:
+    """The colour of each line: the main method has that of predictions."""
+    others = [entry.name for entry in entries if entry is not main]
+    return {main.name: PREDICTION_COLOUR} | {
+        name: METHOD_COLOURS[i % len(METHOD_COLOURS)] for i, name in enumerate(others)
+    }
 
 
 def _cycle() -> Iterator[str]:

@@ -23,11 +23,12 @@ from mrprism.output.colours import CONFIDENCE_COLOURS, SHARE_COLOURS
 from mrprism.viewer.look import doubt_of
 from mrprism.viewer.opened import OpenCase
 from mrprism.viewer.pictures import heat_png, image_png
+from mrprism.viewer.spread import spread_of
 
 if TYPE_CHECKING:
     from mrprism.viewer.view import View
 
-KEPT_PREDICTIONS = 24
+KEPT_PREDICTIONS, KEPT_WAYS = 24, 4
 SUREST = 0.99  # the chance of agreeing of a rater whose weight is 1; one half at weight 0
 
 
@@ -49,6 +50,7 @@ class Answers:
     def __init__(self, view: View, predictor: Predicts) -> None:
         self.view, self.predictor = view, predictor
         self._predicted: OrderedDict[Hashable, Prediction] = OrderedDict()
+        self._varied: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         # a run answers one question at a time; cases are opened meanwhile, which `view.lock` guards
         self.predicting = threading.Lock()
 
@@ -91,11 +93,7 @@ class Answers:
         learned = self.predictor.task
         trust = np.array([0.5 + (SUREST - 0.5) * given.get(name, 0.0) for name in learned.raters])
         trust = np.repeat(trust[:, None], len(learned.structures), axis=1)
-        case = self._in_its_plane(number, plane)
-        shown: MultiRaterSample = case.scaled
-        if case.planes:
-            case.slice_at(case.values, plane, index)  # refuses a slice that is not there
-            shown = slice_of(cut_volume(shown, case.cut(plane)), index, self.predictor.slicing)
+        shown = self._plane(self._in_its_plane(number, plane), plane, index)
         with self.predicting:
             found: np.ndarray = self.predictor.under(shown, trust)  # type: ignore[attr-defined]
         return [outline(mask > 0.5) for mask in found]
@@ -146,7 +144,61 @@ class Answers:
             "raters": self._of_raters(found.raters, lambda mask: outline(mask > 0.5)),
             "confidence": trust,
             "trusted_by": said,
+            "draws": None
+            if found.draws is None
+            else spread_of(np.asarray(found.draws) > 0.5, found.draw_weights),
+            "varies": bool(getattr(self.predictor, "varies", False)),
+            "inner": None if found.inner is None else [outline(mask) for mask in found.inner],
+            "outer": None if found.outer is None else [outline(mask) for mask in found.outer],
+            "coverage": getattr(self.predictor, "coverage", None),
         }
+
+    def draw(self, number: int, plane: str, index: int, draw: int) -> dict[str, Any]:
+        """One of the outlines that a run draws of a slice.
+
+        Raises:
+            InputError: The run's method does not draw, or draws not so many.
+        """
+        draws = self._predict(number, plane, index).draws
+        if draws is None:
+            raise InputError("this run's method draws no outlines; ssn or prob-unet do, for instance")
+        if not 0 <= draw < len(draws):
+            raise InputError(f"there is no draw {draw}; expected 0 to {len(draws) - 1}")
+        return {"structures": [outline(mask > 0.5) for mask in draws[draw]]}
+
+    def way(self, number: int, plane: str, index: int, way: int, at: float) -> dict[str, Any]:
+        """What a run would draw of a slice along one of the main ways in which its draws vary.
+
+        Args:
+            at: Standard deviations from the middle, -2 to 2.
+
+        Raises:
+            InputError: The run's method knows no such way, or it is left too far.
+        """
+        ways = self._ways(number, plane, index)
+        if not 0 <= way < len(ways):
+            raise InputError(f"there is no way {way}; expected 0 to {len(ways) - 1}")
+        if not -2 <= at <= 2:
+            raise InputError(f"{at:g} is too far along a way; expected -2 to 2 standard deviations")
+        less, more = np.clip(ways[way].astype(np.float64), 1e-12, 1 - 1e-12)
+        share = (at + 2) / 4  # log-odds change evenly along a way, and both ends are known
+        odds = (1 - share) * np.log(less / (1 - less)) + share * np.log(more / (1 - more))
+        return {"count": len(ways), "structures": [outline(mask > 0) for mask in odds]}
+
+    def _ways(self, number: int, plane: str, index: int) -> np.ndarray:
+        if not getattr(self.predictor, "varies", False):
+            raise InputError(
+                "this run's method does not say in which ways its draws vary; ssn does, for instance"
+            )
+        case = self._in_its_plane(number, plane)
+
+        def ask() -> np.ndarray:
+            shown = self._plane(case, plane, index)
+            with self.predicting:
+                found: np.ndarray = self.predictor.modes(shown)  # type: ignore[attr-defined]
+            return found
+
+        return self.view.once(self._varied, (case.name, plane, index), KEPT_WAYS, ask)
 
     def prediction_map(
         self, number: int, plane: str, index: int, structure: int, step: int, rater: int | None
@@ -177,6 +229,13 @@ class Answers:
                 return predictor.predict_slice(cut_volume(case.scaled, case.cut(plane)), index)
 
         return self.view.once(self._predicted, (case.name, plane, index), KEPT_PREDICTIONS, predict)
+
+    def _plane(self, case: OpenCase, plane: str, index: int) -> MultiRaterSample:
+        """An image, or a slice with the neighbours that the run wants."""
+        if not case.planes:
+            return case.scaled
+        case.slice_at(case.values, plane, index)  # refuses a slice that is not there
+        return slice_of(cut_volume(case.scaled, case.cut(plane)), index, self.predictor.slicing)
 
     def _in_its_plane(self, number: int, plane: str) -> OpenCase:
         case = self.view.open(number)

@@ -51,7 +51,7 @@ STATIC = {
 }
 SCRIPTS = (  # the page's own, sent as one, in this order; what each uses of the others it finds when it is called
     "ask.js", "cases.js", "stage.js", "measure.js", "panel.js", "planes.js", "solid.js", "weigh.js", "take.js", "page.js",
-    "paint.js", "decide.js", "keys.js", "begin.js",
+    "draws.js", "paint.js", "decide.js", "keys.js", "begin.js",
 )  # fmt: skip
 READS = ("GET", "HEAD", "OPTIONS")
 
@@ -159,6 +159,16 @@ def make_app(view: View, key: str, desk: Desk | None = None, names: tuple[str, .
     def prediction(number: int, plane: str = "", slice: Position = 0) -> dict[str, Any]:
         """A run's outlines: every recurrence, every rater, and how far each is trusted."""
         return view.answers.prediction(number, plane, slice)
+
+    @app.get("/api/cases/{number}/draw")
+    def draw(number: int, draw: Position, plane: str = "", slice: Position = 0) -> dict[str, Any]:
+        """The outlines of one of a run's draws."""
+        return view.answers.draw(number, plane, slice, draw)
+
+    @app.get("/api/cases/{number}/way")
+    def way(number: int, way: Position, at: float, plane: str = "", slice: Position = 0) -> dict[str, Any]:
+        """The outlines along one of the main ways in which a run's draws vary: from -2 to 2 standard deviations."""
+        return view.answers.way(number, plane, slice, way, at)
 
     @app.get("/api/cases/{number}/probability.png")
     def probability(

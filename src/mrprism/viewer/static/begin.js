@@ -15,6 +15,7 @@ async function begin() {
   openDesk();
   openWeighing();
   openTaking();
+  openDraws();
   if (COLUMNS[wanted.get("sort")]) looking = { column: wanted.get("sort"), down: Boolean(COLUMNS[wanted.get("sort")].down) };
   $("prediction-sample").style.stroke = about.prediction_colour;
   shown.raters = new Set(about.raters.keys());

@@ -90,6 +90,7 @@ async function show() {
     const [image, outlines] = await Promise.all([ask(imageAt(shown.slice)), ask(outlinesAt(shown.slice))]);
     if (mine !== turn) return;
     drawing = { outlines, prediction: null };
+    drawn.lines = [];
     clearRulers();
     const [height, width] = await sized(image);
     if (mine !== turn) return;
@@ -109,8 +110,10 @@ async function show() {
       if (mine !== turn) return;
       drawing.prediction = prediction;
       if (prediction) shown.step = Math.min(shown.step ?? Infinity, prediction.steps.length - 1);
-      draw();
+      listDraws();
       listRaters();
+      await readDraws();
+      if (mine !== turn) return;
     }
     const heat = heatAddress();
     const colours = heat && (drawing.prediction || shown.heat === "votes") ? await ask(heat) : null;
@@ -174,7 +177,7 @@ function linesOf(outlines, prediction) { // of one slice, as elements in its pix
 }
 function draw() {
   const { outlines, prediction } = drawing;
-  $("lines").replaceChildren(...linesOf(outlines, prediction), ...underLines());
+  $("lines").replaceChildren(...linesOf(outlines, prediction), ...severalLines(), ...underLines());
   $("hidden-note").hidden = !shown.hidden;
   const steps = prediction?.steps.length ?? 1;
   $("step-row").hidden = steps < 2;

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tasks import Deadly
+from trees import blob, picture, png
 
 from mrprism.agreement import agree
 from mrprism.cli import call
@@ -80,6 +82,64 @@ def test_what_was_begun_alone_is_gone_on_with_by_two(data: Path, tmp_path: Path)
         case.rmdir()
     assert call([*command, "--jobs", "2"]) == 0
     same(whole, tree(tmp_path / "out"))
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images and raters, and one in which cases come out of one file."""
+    root = tmp_path_factory.mktemp("trees")
+    for number in range(4):
+        png(root / f"folder/images/case {number}.png", picture(number))
+        for rater, name in enumerate(("ann", "ben", "cy")[: 2 + number % 2]):
+            png(root / f"folder/{name}/case {number}.png", blob(10 * number + rater) * np.uint8(255))
+    png(root / "folder/images/CASE_3.png", picture(9))
+    png(root / "folder/ann/CASE_3.png", blob(9) * np.uint8(255))
+    (root / "folder/notes.txt").write_text("nothing to read")
+    return root
+
+
+@pytest.mark.parametrize("options", ["", "-o without=cy", "-o pseudonyms=yes"])
+def test_two_processes_import_what_one_does(options: str, trees: Path, tmp_path: Path) -> None:
+    found = []
+    for jobs in ("1", "2"):
+        out = tmp_path / jobs / "out"
+        assert (
+            call(["import", "folder", str(trees / "folder"), str(out), *options.split(), "--jobs", jobs]) == 0
+        )
+        found.append(tree(out.parent))
+    same(*found)
+
+
+def test_cases_that_come_one_by_one_are_written_by_two(data: Path, tmp_path: Path) -> None:
+    """The phantom is no list of files: one process makes the cases, two write them."""
+    found = []
+    for workers in (Workers(), TWO):
+        out = tmp_path / str(workers.jobs)
+        samples = phantom("missing", cases=CASES, size=SIZE, seed=3)
+        write_dataset(samples, out, name="phantom", task=phantom_task("missing"), workers=workers)
+        found.append(tree(out))
+    same(*found)
+    same(found[0], tree(data))
+
+
+def test_masks_that_do_not_fit_are_told_together(
+    trees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    for name, content in tree(trees / "folder").items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    for number in (0, 2):
+        png(source / f"ben/case {number}.png", blob(1, (7, 7)) * np.uint8(255))
+    said = []
+    for jobs in ("1", "2"):
+        out = tmp_path / "out"
+        assert call(["import", "folder", str(source), str(out), "--jobs", jobs]) == 2
+        said.append(capsys.readouterr().err)
+        assert not out.exists()
+        assert not [path for path in tmp_path.iterdir() if "unfinished" in path.name]
+    assert said[0] == said[1]
+    assert "2 masks do not fit" in said[0]
 
 
 def deadly(folder: Path, times: int) -> Deadly:

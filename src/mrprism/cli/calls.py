@@ -68,6 +68,8 @@ def import_dataset(
     name: str | None = None,
     strict: bool = False,
     dry_run: bool = False,
+    jobs: int | None = None,
+    on: On = "local",
     **options: Any,
 ) -> Imported:
     """Turn a published data set or a tool's export into a mrprism data set.
@@ -77,6 +79,7 @@ def import_dataset(
         out: A new folder, or a `dataset.json` beside files that can stay where they are.
         strict: Refuse the whole where anything that may be a rater's work would be left out.
         dry_run: Read everything and write nothing.
+        jobs, on: As for `agree`.
         options: Of the layout, as `-o` of the command; `labels="disc:1+2,cup:2"`, say.
 
     Returns:
@@ -89,7 +92,16 @@ def import_dataset(
 
     place = None if out is None else named(out)
     source = given.path(src, "the path of what is imported")
-    return import_dataset(kind, source, place, options=options, name=name, strict=strict, dry_run=dry_run)
+    return import_dataset(
+        kind,
+        source,
+        place,
+        options=options,
+        name=name,
+        strict=strict,
+        dry_run=dry_run,
+        workers=Workers(jobs, on),
+    )
 
 
 def check_dataset(

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from mrprism.cli.completion import kinds
+from mrprism.cli.many import Jobs, On
 from mrprism.core.errors import InputError
+from mrprism.core.workers import Workers
 from mrprism.output.commands import command
 from mrprism.output.counter import Counter
 from mrprism.output.terminal import note, one_line
@@ -47,6 +49,8 @@ def run(
             "--strict", help="If a file or mark would be left out, refuse everything and write nothing."
         ),
     ] = False,
+    jobs: Jobs = None,
+    on: On = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read everything, say what would be written, write nothing.")
     ] = False,
@@ -112,7 +116,15 @@ def run(
     given.update({key: value for key, value in short.items() if value is not None})
     with Counter() as counter:
         done = import_dataset(
-            kind, src or Path(), out, options=given, name=name, strict=strict, dry_run=dry_run, each=counter
+            kind,
+            src or Path(),
+            out,
+            options=given,
+            name=name,
+            strict=strict,
+            dry_run=dry_run,
+            each=counter,
+            workers=Workers(jobs, on),
         )
     for line in done.ledger.lines():
         print(one_line(line), file=sys.stderr)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ from mrprism.core import given
 from mrprism.core.errors import InputError
 from mrprism.core.names import safe_name
 from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.core.workers import ALONE, Workers, in_order
 from mrprism.datasets.dataset import Dataset, FileSample, check_sample
+from mrprism.datasets.later import Facts, Later, Told, Unfit
 from mrprism.datasets.manifest import FORMAT, MANIFEST, Case, Drawn, Manifest
 from mrprism.images import Window, write_image, write_mask, write_values
 from mrprism.output.files import write_file
@@ -47,7 +50,7 @@ def storable() -> Iterator[None]:
 
 @storable()
 def write_dataset(
-    samples: Iterable[MultiRaterSample],
+    samples: Iterable[MultiRaterSample] | Later,
     out: str | Path,
     *,
     name: str,
@@ -56,6 +59,9 @@ def write_dataset(
     image_format: Literal["png", "tiff", "nifti"] = "png",
     description: str | Callable[[], str | None] | None = None,
     beside: Callable[[], Mapping[str, bytes]] | None = None,
+    workers: Workers = ALONE,
+    each: Callable[[Facts], None] = lambda facts: None,
+    end: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write samples one at a time as a data set, and return its folder.
 
@@ -69,17 +75,21 @@ def write_dataset(
         channels: Their names; by default grey, red-green-blue, or channel 1, 2, ...
         description: A function is asked for it when all samples are written.
         beside: What else lies in the folder, by name; asked for when all samples are written.
+        workers: Who writes the samples, and reads them if they are `Later`; what comes of it is the same.
+        each: Called with what is said of every sample that is written, in their order.
+        end: Called when all are written, before `description` and `beside`; it may refuse them all.
 
     Raises:
         InputError: The folder holds something, there are no samples, a sample does not fit the
             task, or the disk is full.
     """
     given.one_of(task, Task, "the task: its channels, structures and raters")
-    if isinstance(samples, str) or not isinstance(samples, Iterable | Dataset):
+    if isinstance(samples, str) or not isinstance(samples, Iterable | Dataset | Later):
         raise InputError(f"expected cases, one after the other; found {given.said(samples)}")
     out = given.path(out, "a folder to write to")
     with complete_folder(out, "data set ") as unfinished:
-        cases = _write_cases(samples, unfinished, task, image_format)
+        cases = _write_cases(samples, unfinished, task, image_format, workers, each)
+        end()
         if not cases:
             raise InputError(f"data set '{name}' is empty: nothing to write to '{out}'")
         manifest = Manifest(
@@ -113,23 +123,83 @@ def manifest_text(manifest: Manifest) -> str:
 
 
 def _write_cases(
-    samples: Iterable[MultiRaterSample], folder: Path, task: Task, image_format: str
+    samples: Iterable[MultiRaterSample] | Later,
+    folder: Path,
+    task: Task,
+    image_format: str,
+    workers: Workers,
+    each: Callable[[Facts], None],
 ) -> list[Case]:
-    taken: set[str] = set()
     folders: set[str] = set()
     raters = [safe_name(rater, folders) for rater in task.raters]
     parts: set[str] = set()
     structures = [safe_name(structure, parts) for structure in task.structures]
-    names: set[str] = set()
-    cases = []
-    for sample in samples:
-        if sample.name in names:
-            raise InputError(f"two samples are named '{sample.name}'; expected each name once")
-        names.add(sample.name)
-        check_sample(sample, task)
-        stem = safe_name(sample.name, taken)
-        cases.append(_write_case(sample, folder, task, image_format, stem, raters, structures))
+    read = samples.read if isinstance(samples, Later) else None
+    write = _Writing(read, folder, task, image_format, raters, structures)
+    items = _stems(enumerate(samples.names) if isinstance(samples, Later) else _named(samples))
+    cases: list[Case] = []
+    faults: list[Told] = []
+    with closing(in_order(write, items, workers, named=lambda item: item[2])) as written:
+        for case in written:
+            if isinstance(case, Unfit):
+                faults += case.faults
+            elif not faults:
+                cases.append(case[0])
+                each(case[1])
+    if faults and isinstance(samples, Later):
+        raise samples.together(faults)
+    for left in folder.rglob(".*.tmp") if not workers.alone else ():  # of a worker that was killed
+        left.unlink()
     return cases
+
+
+_Item = tuple[
+    Any, str, str
+]  # the sample or its number, the beginning of the names of its files, its own name
+
+
+def _named(samples: Iterable[MultiRaterSample]) -> Iterator[tuple[Any, str]]:
+    return ((sample, sample.name) for sample in samples)
+
+
+def _stems(samples: Iterable[tuple[Any, str]]) -> Iterator[_Item]:
+    """Give each sample a name for files.
+
+    Raises:
+        InputError: Two samples have one name.
+    """
+    taken: set[str] = set()
+    names: set[str] = set()
+    for sample, name in samples:
+        if name in names:
+            raise InputError(f"two samples are named '{name}'; expected each name once")
+        names.add(name)
+        yield sample, safe_name(name, taken), name
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """What all cases have in common; called with one, it is written."""
+
+    read: Callable[[int], MultiRaterSample] | None  # None: samples come as they are
+    folder: Path
+    task: Task
+    image_format: str
+    raters: list[str]
+    structures: list[str]
+
+    def __call__(self, item: _Item) -> tuple[Case, Facts] | Unfit:
+        sample, stem, _ = item
+        if self.read is not None:
+            try:
+                sample = self.read(sample)
+            except Unfit as unfit:
+                return unfit
+        check_sample(sample, self.task)
+        written = _write_case(
+            sample, self.folder, self.task, self.image_format, stem, self.raters, self.structures
+        )
+        return written, Facts.of(sample)
 
 
 def _write_case(

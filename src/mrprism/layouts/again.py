@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mrprism.datasets.dataset import open_dataset
 from mrprism.datasets.dicom import dicom_files
+from mrprism.datasets.later import Later
 from mrprism.datasets.manifest import files
 from mrprism.images import format_of
 from mrprism.layouts.ledger import Ledger
@@ -29,7 +30,7 @@ def read(source: Path, ledger: Ledger, *, resample: str = "no") -> Source:
     return Source(
         data.name,
         data.task,
-        data,
+        Later(data.names, data.__getitem__),
         channels=tuple(manifest.channels),
         count=len(data),
         no_raters=not data.task.raters,

@@ -12,14 +12,16 @@ rest is left out and named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.datasets.later import Later, Unfit
 from mrprism.datasets.manifest import Case, Drawn
 from mrprism.datasets.open_image import open_image
 from mrprism.datasets.tree import entries, needed, subfolder
@@ -181,56 +183,67 @@ class _Reading:
     window: str
     resample: str
 
-    def samples(self, cases: list[_Case]) -> Iterator[MultiRaterSample]:
+    def samples(self, cases: list[_Case]) -> Later:
+        together = partial(_together, raters=len(self.task.raters))
+        return Later([case.name for case in cases], partial(self.of, cases), together)
+
+    def of(self, cases: list[_Case], number: int) -> MultiRaterSample:
+        """One case.
+
+        Raises:
+            Unfit: Some of its masks do not fit.
+        """
+        case, faults = cases[number], []  # rater and sentence
         limits = parse_window(self.window)
-        faults: list[tuple[str, str]] = []  # rater and sentence
-        for case in cases:
-            image = _grid(case) if case.path is None else open_image(case.path, window=limits)
-            if len(image.array) != self.task.channels:
-                raise InputError(
-                    f"image '{case.path}' has {len(image.array)} channels; others have {self.task.channels}"
-                )
-            masks: dict[tuple[str, str], np.ndarray] = {}
-            reference: dict[str, np.ndarray] = {}
-            again: list[dict[tuple[str, str], np.ndarray]] = [{} for _ in case.again]
-            drawn = [
-                (place, rater, s, f)
-                for place, reading in zip((masks, *again), (case.masks, *case.again), strict=True)
-                for rater, found in reading.items()
-                for s, f in found.items()
-            ]
-            for place, rater, structure, file in [
-                *drawn,
-                *((masks, "", s, f) for s, f in case.reference.items()),
-            ]:
-                labels = structure or self.values or self.task.structures[0]
-                try:
-                    found = self.drawn.structures(file, labels, image, resample=self.resample)
-                except InputError as error:
-                    more = _meant(file) if case.path is None else ""
-                    faults.append((rater, f"{error}{more}"))
-                    continue
-                for part, mask in found.items():
-                    if rater:
-                        place[rater, part] = mask
-                    else:
-                        reference[part] = mask
-            if not faults:
-                yield assemble(
-                    self.task,
-                    case.name,
-                    image.array,
-                    masks,
-                    reference,
-                    group=case.group,
-                    like=image,
-                    again=again,
-                )
+        image = _grid(case) if case.path is None else open_image(case.path, window=limits)
+        if len(image.array) != self.task.channels:
+            raise InputError(
+                f"image '{case.path}' has {len(image.array)} channels; others have {self.task.channels}"
+            )
+        masks: dict[tuple[str, str], np.ndarray] = {}
+        reference: dict[str, np.ndarray] = {}
+        again: list[dict[tuple[str, str], np.ndarray]] = [{} for _ in case.again]
+        drawn = [
+            (place, rater, s, f)
+            for place, reading in zip((masks, *again), (case.masks, *case.again), strict=True)
+            for rater, found in reading.items()
+            for s, f in found.items()
+        ]
+        for place, rater, structure, file in [
+            *drawn,
+            *((masks, "", s, f) for s, f in case.reference.items()),
+        ]:
+            labels = structure or self.values or self.task.structures[0]
+            try:
+                found = self.drawn.structures(file, labels, image, resample=self.resample)
+            except InputError as error:
+                more = _meant(file) if case.path is None else ""
+                faults.append((rater, f"{error}{more}"))
+                continue
+            for part, mask in found.items():
+                if rater:
+                    place[rater, part] = mask
+                else:
+                    reference[part] = mask
         if faults:
-            raise InputError(_told(faults, len(self.task.raters)))
+            raise Unfit(faults)
+        return assemble(
+            self.task,
+            case.name,
+            image.array,
+            masks,
+            reference,
+            group=case.group,
+            like=image,
+            again=again,
+        )
 
 
-def _told(faults: list[tuple[str, str]], raters: int) -> str:
+def _together(faults: Sequence[tuple[str, str]], raters: int) -> InputError:
+    return InputError(_told(faults, raters))
+
+
+def _told(faults: Sequence[tuple[str, str]], raters: int) -> str:
     """All masks that do not fit, in one message; one rater's alone may not be masks at all."""
     who = {rater for rater, _ in faults}
     only = next(iter(who)) if len(who) == 1 and len(faults) > 2 and raters > 2 else ""

@@ -13,12 +13,15 @@ from typing import Any
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError, UnknownName, nearest, unknown
 from mrprism.core.sample import MultiRaterSample
+from mrprism.core.workers import ALONE, Workers
 from mrprism.datasets.dataset import Dataset, open_dataset
+from mrprism.datasets.later import Facts
 from mrprism.datasets.write import storable, write_dataset
 from mrprism.layouts.in_place import check_in_place, write_in_place
 from mrprism.layouts.ledger import LEDGER, Ledger
 from mrprism.layouts.readers import DATASETS
 from mrprism.layouts.source import Source, said_yes
+from mrprism.layouts.whole import Checked
 from mrprism.output.files import write_file
 from mrprism.output.lock import alone_in
 from mrprism.output.tables import to_csv
@@ -62,6 +65,7 @@ def import_dataset(
     strict: bool = False,
     dry_run: bool = False,
     each: Told | None = None,
+    workers: Workers = ALONE,
 ) -> Imported:
     """Turn a published data set or a tool's export into a mrprism data set.
 
@@ -75,6 +79,8 @@ def import_dataset(
         dry_run: Read everything and write nothing.
         each: Called with the number of cases done and of all, if that is known; before the first with 0 and the
             number of files that were looked at.
+        workers: Who reads and writes the cases; what comes of it is the same. Layouts whose cases come one after the
+            other out of the same files are read by one, and written by all.
 
     Raises:
         InputError: Something does not fit; nothing is left behind.
@@ -89,7 +95,7 @@ def import_dataset(
     if not src.exists():
         raise InputError(f"'{src}' does not exist; expected a data set of the layout '{kind}'")
     try:
-        return _import(kind, src, out, converted(kind, options or {}), name, strict, dry_run, each)
+        return _import(kind, src, out, converted(kind, options or {}), name, strict, dry_run, each, workers)
     except UnknownName:
         raise
     except InputError as error:
@@ -113,6 +119,7 @@ def _import(
     strict: bool,
     dry_run: bool,
     each: Told | None,
+    workers: Workers,
 ) -> Imported:
     source = DATASETS[kind](src, tell=None if each is None else lambda files: each(0, files), **given)
     if source.ledger is not None:
@@ -125,7 +132,9 @@ def _import(
         )
     if stays and said_yes(given.get("resample", "no"), "resample"):
         raise InputError(f"masks brought onto another grid are new files, so '{out}' should be a new folder")
-    job = _Job(source, source.ledger, strict, each, name or source.name, {"kind": kind, "options": given})
+    job = _Job(
+        source, source.ledger, strict, each, name or source.name, {"kind": kind, "options": given}, workers
+    )
     if dry_run:
         if stays and out is not None:
             check_in_place(source, out, name=job.name)
@@ -176,16 +185,20 @@ class _Job:
     each: Told | None
     name: str
     facts: dict[str, Any]
+    workers: Workers
     cases: int = 0
 
     def samples(self) -> Iterator[MultiRaterSample]:
         """The samples, counted; when the last one was read, what is left over may refuse them all."""
         for sample in self.source.samples:
             yield sample
-            self.cases += 1
-            if self.each is not None:
-                self.each(self.cases, self.source.count)
+            self._count()
         self._settled()
+
+    def _count(self) -> None:
+        self.cases += 1
+        if self.each is not None:
+            self.each(self.cases, self.source.count)
 
     @alone_in("out")
     def write(self, out: Path) -> None:
@@ -196,8 +209,21 @@ class _Job:
         try:
             if key is not None:
                 write_file(key, _who_is_who(self.source.pseudonyms))
+            checked = self.source.samples
+            later = checked.later if isinstance(checked, Checked) and not self.workers.alone else None
+
+            def each(facts: Facts) -> None:
+                if later is not None and isinstance(checked, Checked):
+                    checked.note(facts)
+                    self._count()
+
+            def end() -> None:
+                if later is not None and isinstance(checked, Checked):
+                    checked.end()
+                    self._settled()
+
             write_dataset(
-                self.samples(),
+                self.samples() if later is None else later,
                 out,
                 name=self.name,
                 task=task,
@@ -205,6 +231,9 @@ class _Job:
                 image_format=self.source.image_format,  # type: ignore[arg-type]
                 description=lambda: "\n".join(self.source.notes) or None,
                 beside=lambda: {LEDGER: self._document()},
+                workers=self.workers,
+                each=each,
+                end=end,
             )
         except BaseException:
             if key is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from mrprism.core.errors import InputError
 from mrprism.core.names import doubtful, near_twins
 from mrprism.core.sample import MultiRaterSample, Reading, Task
-from mrprism.datasets.dataset import FileSample
+from mrprism.datasets.later import Facts, Later
 from mrprism.datasets.manifest import of_several
 from mrprism.layouts.ledger import Ledger
 from mrprism.layouts.source import InPlace, Source
@@ -52,7 +53,7 @@ def whole(made: Source, ledger: Ledger, *, pseudonyms: bool = False) -> Source:
     names = {rater: f"rater{n}" for n, rater in enumerate(task.raters, 1)} if pseudonyms else {}
     if names:
         here = None
-    samples = _checked(made, task, ledger)
+    samples = Checked(made, task, ledger)
     task = replace(task, raters=tuple(names.get(rater, rater) for rater in task.raters))
     return replace(
         made, task=task, samples=samples, here=here, ledger=ledger, notes=ledger.notes, pseudonyms=names
@@ -97,30 +98,86 @@ def _in_place(here: InPlace, task: Task, name: str) -> None:
     _all_drew(task, [rater in drawn for rater in task.raters], name, None)
 
 
-def _checked(made: Source, task: Task, ledger: Ledger) -> Iterator[MultiRaterSample]:
-    kept = [made.task.raters.index(rater) for rater in task.raters]
-    drew = np.zeros(len(task.raters), dtype=bool)
-    names: list[str] = []
-    patients: list[str] = []
-    odd: dict[str, list[str]] = {}  # what was done with images that is not plain to see, and of which cases
-    for sample in made.samples:
-        if len(kept) < len(made.task.raters):
-            again = tuple(Reading(r.masks[kept], r.rated[kept]) for r in sample.readings)
-            sample = replace(sample, masks=sample.masks[kept], rated=sample.rated[kept], readings=again)
-        names.append(sample.name)
-        patients += [sample.group] if sample.group else []
-        for what in sample.notes if isinstance(sample, FileSample) else ():
-            odd.setdefault(what, []).append(sample.name)
-        drew |= sample.rated.any(axis=1)
-        yield sample
-    for sentence in (*doubtful("cases", names), *doubtful("patients", patients)):
-        ledger.note(f"the {sentence}")
-    for what, of in odd.items():
-        more = f" and {len(of) - 1} more" if len(of) > 1 else ""
-        ledger.note(f"of the image of '{of[0]}'{more}: {what}")
-    if names and (not task.anonymous or not drew.any()):
-        _all_drew(task, drew.tolist(), made.name, ledger)
-    ledger.settle()
+@dataclass
+class Checked:
+    """The samples of a source: without raters nobody wants, and looked at together when all are read."""
+
+    made: Source
+    task: Task
+    ledger: Ledger
+    names: list[str] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
+    # what was done with images that is not plain to see, and of which cases
+    odd: dict[str, list[str]] = field(default_factory=dict)
+    drew: set[int] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[MultiRaterSample]:
+        self.begin()
+        wanted = self.wanted
+        for sample in self.made.samples:
+            kept = wanted(sample)
+            self.note(Facts.of(kept))
+            yield kept
+        self.end()
+
+    @property
+    def wanted(self) -> Wanted:
+        kept = [self.made.task.raters.index(rater) for rater in self.task.raters]
+        return Wanted(None if len(kept) == len(self.made.task.raters) else kept)
+
+    @property
+    def later(self) -> Later | None:
+        """The same, read by whoever wants them, who calls `begin`, `note` and `end`; None where they come one by one."""
+        samples = self.made.samples
+        if not isinstance(samples, Later):
+            return None
+        return replace(samples, read=partial(_wanted, samples.read, self.wanted))
+
+    def begin(self) -> None:
+        for kept in (self.names, self.patients, self.odd, self.drew):
+            kept.clear()
+
+    def note(self, facts: Facts) -> None:
+        """Take note of one sample after the other."""
+        self.names.append(facts.name)
+        self.patients += [facts.group] if facts.group else []
+        for what in facts.notes:
+            self.odd.setdefault(what, []).append(facts.name)
+        self.drew.update(np.flatnonzero(facts.drew).tolist())
+
+    def end(self) -> None:
+        """Say what there is to say of all of them.
+
+        Raises:
+            InputError: Of a rater there is no mask.
+        """
+        for sentence in (*doubtful("cases", self.names), *doubtful("patients", self.patients)):
+            self.ledger.note(f"the {sentence}")
+        for what, of in self.odd.items():
+            more = f" and {len(of) - 1} more" if len(of) > 1 else ""
+            self.ledger.note(f"of the image of '{of[0]}'{more}: {what}")
+        if self.names and (not self.task.anonymous or not self.drew):
+            did = [number in self.drew for number in range(len(self.task.raters))]
+            _all_drew(self.task, did, self.made.name, self.ledger)
+        self.ledger.settle()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A sample without the raters nobody wants."""
+
+    raters: list[int] | None  # None: all are wanted
+
+    def __call__(self, sample: MultiRaterSample) -> MultiRaterSample:
+        kept = self.raters
+        if kept is None:
+            return sample
+        again = tuple(Reading(r.masks[kept], r.rated[kept]) for r in sample.readings)
+        return replace(sample, masks=sample.masks[kept], rated=sample.rated[kept], readings=again)
+
+
+def _wanted(read: Callable[[int], MultiRaterSample], wanted: Wanted, number: int) -> MultiRaterSample:
+    return wanted(read(number))
 
 
 def _all_drew(task: Task, drew: Iterable[bool], name: str, ledger: Ledger | None) -> None:

@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint docs fuzz clean
+.PHONY: demo test lint docs fuzz bench clean
 
 demo: .venv/demo-installed
 	$(BIN)/mrprism demo
@@ -28,6 +28,10 @@ MINUTES ?= 10
 fuzz: .venv/test-installed
 	$(BIN)/python -m pip install --disable-pip-version-check -q atheris || echo "without atheris: plain random changes"
 	$(BIN)/python fuzz/run.py --minutes $(MINUTES)
+
+# what mrprism costs beside named peers, as ratios beside stored ones; peers that are not installed are left out
+bench: .venv/test-installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

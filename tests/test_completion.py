@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import mrprism
-from mrprism.cli import VERBS, call
+from mrprism.cli import VERBS, call, completion
+from mrprism.compare.protocols import PROTOCOLS
 from mrprism.core.errors import InputError
 from mrprism.output.commands import command, option
 
@@ -38,6 +39,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
         (["train", "fundus", "--backb"], ["--backbone"]),
         (["phantom", "out", "--scenario", "cr"], ["crowd"]),
         (["compare", "fundus", "--methods", "table2"], ["table2"]),
+        (["compare", "fundus", "--protocol", "lidc"], list(PROTOCOLS)),
     ],
 )
 def test_verbs_options_kinds_and_methods(
@@ -55,6 +57,10 @@ def test_the_script_of_each_shell(shell: str, capfd: pytest.CaptureFixture[str])
 def test_a_shell_nobody_knows(capfd: pytest.CaptureFixture[str]) -> None:
     assert call(["--show-completion", "bsh"]) == 2
     assert "unknown shell 'bsh'; known: bash" in capfd.readouterr().err
+
+
+def test_protocols_are_those_there_are() -> None:
+    assert tuple(completion.PROTOCOLS) == tuple(PROTOCOLS)
 
 
 def test_help_does_not_load_what_completes() -> None:

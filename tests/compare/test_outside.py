@@ -255,7 +255,11 @@ def test_no_row_bears_the_name_of_a_method(
         (np.array([False, True]), "draw", [0, 1]),
         (np.array([0, 51], np.uint8), "probability", [0, 0.2]),
         (np.array([0, 13107, 65535], np.uint16), "draw", [0, 0.2, 1]),
-        (np.array([0, 1], np.uint8), "probability", [0, 1]),
+        (np.array([0, 1], np.uint16), "probability", [0, 1 / 65535]),
+        (np.array([0, 65535], np.uint16), "probability", [0, 1]),
+        (np.array([0, 255], np.uint8), "probability", [0, 1]),
+        (np.array([0, 1], np.uint8), "draw", [0, 1]),
+        (np.array([0, 1], np.int64), "probability", [0, 1]),
     ],
 )
 def test_what_values_mean(values: np.ndarray, kind: str, found: list[float]) -> None:
@@ -270,6 +274,8 @@ def test_what_values_mean(values: np.ndarray, kind: str, found: list[float]) -> 
         (np.array([0, 1, 2], np.int32), "probability"),
         (np.array([0, 1, 2], np.uint8), "mask"),
         (np.array([0, 2.0, 3.0]), "draw"),
+        (np.array([0, 1], np.uint8), "probability"),
+        (np.array([1, 1], np.uint8), "probability"),
     ],
 )
 def test_values_that_are_neither(values: np.ndarray, kind: str) -> None:

@@ -317,7 +317,10 @@ def test_controls_stand_last_among_several_answers_and_compete_with_nobody(folde
     assert not any(lines[label].competes for label in controls)
     assert not cell(table, controls[0], RATERS, "ged").best
     assert not table.masks
-    page = write_comparison(folder)[0].read_text()
+    written, tables = write_comparison(folder)
+    everywhere = [line for each in tables for part in each.structures for line in part.lines]
+    assert not any(line.competes for line in everywhere if line.result.candidate.method == "control")
+    page = written.read_text()
     assert "compete with nobody: the raters themselves are the best that can be" in page
 
 
@@ -365,6 +368,7 @@ def test_with_few_patients_nobody_is_best(tmp_path: Path) -> None:
     page, tables = write_comparison(tmp_path)
     text = page.read_text()
     assert "12 test cases of 3 patients, it cannot be said which method is best: 3 patients: too few" in text
+    assert text.count("3 patients: too few") == 1
     assert "<b>" not in text
     assert not any(found.best for found in tables[0].cells())
 

@@ -11,13 +11,14 @@ import pytest
 
 from mrprism import cli
 from mrprism.compare.answers import find_answers, read_answer
+from mrprism.compare.nnunet_answers import labels_of
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset, write_dataset
 from mrprism.datasets.split import split_dataset
 from mrprism.images import read_labels, write_mask
 from mrprism.layouts.writers import export_dataset
-from mrprism.layouts.writers.nnunet_votes import levels_of
+from mrprism.layouts.writers.nnunet_votes import VOTES, levels_of
 
 TASK = Task(1, ("spot",), ("a", "b", "c"))
 NESTED = Task(1, ("disc", "cup"), ("a", "b"))
@@ -186,6 +187,28 @@ def test_labels_of_any_nnunet_folder(tmp_path: Path, regions: bool) -> None:
     np.testing.assert_allclose(found.probability, chances[-2:, 0], atol=1e-6)
     with pytest.raises(InputError, match="expected one called 'spot'"):
         find_answers(tmp_path, "x", ["case 0"], ["case 0"], TASK)
+
+
+def test_some_probabilities_and_some_label_maps_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "spot": 1}}))
+    names = [f"case {n}" for n in range(3)]
+    for n in range(3):
+        write_mask(tmp_path / f"case-{n}.png", np.zeros((8, 9), np.uint8))
+    assert len(find_answers(tmp_path, "x", names, names, TASK)) == 3
+    for n in range(2):
+        np.savez(tmp_path / f"case-{n}.npz", probabilities=np.zeros((2, 1, 8, 9), np.float32))
+    with pytest.raises(
+        InputError, match=r"case 'case 0' has probabilities and case 'case 2' lacks 'case-2\.npz'"
+    ):
+        find_answers(tmp_path, "x", names, names, TASK)
+
+
+def test_ladders_of_unlike_length_are_refused(tmp_path: Path) -> None:
+    labels = {"background": 0, "disc 1": [1, 2, 3], "disc 2": [2, 3], "cup 1": [3]}
+    votes = {"disc": ["disc 1", "disc 2"], "cup": ["cup 1"]}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, VOTES: votes}))
+    with pytest.raises(InputError, match=r"1 region for 'cup' and 2 for 'disc'; expected as many"):
+        labels_of(tmp_path, ("disc", "cup"))
 
 
 def test_a_split_names_what_was_written_and_a_reference_is_said_to_be_left_out(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 
 from mrprism.agreement.cases import Cases
 from mrprism.core.errors import InputError
-from mrprism.core.files import plain_file
+from mrprism.core.files import plain_file, stem
 from mrprism.core.names import spoken
 from mrprism.core.sample import MultiRaterSample
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.images import Geometry, MaskFile, format_of, read_mask
-from mrprism.images.grids import in_order_of
+from mrprism.images.grids import apart_from, in_order_of
 
 SEEN = ("train", "val")  # splits of a run on whose cases it cannot be judged
 
@@ -223,8 +223,7 @@ def _read(files: Sequence[Path], lies: Geometry | None) -> np.ndarray:
 def _placed(file: MaskFile, lies: Geometry | None) -> np.ndarray:
     """A mask in the order of the readers' voxels, if nothing says that it lies elsewhere."""
     file = in_order_of(file, lies)
-    same = lies is None or file.geometry is None or len(file.geometry.space) != len(lies.space)
-    if not same and lies is not None and file.geometry is not None and (apart := lies.differs(file.geometry)):
+    if apart := apart_from(lies, file):
         raise InputError(
             f"mask '{file.path}' lies in another place than the readers' masks: {apart} (readers first)"
         )
@@ -248,7 +247,7 @@ class NamedFiles:
         self._spoken: defaultdict[str, set[str]] = defaultdict(set)
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
             if format_of(file) and file.is_file():
-                name = file.name.removesuffix(".gz").rsplit(".", 1)[0]
+                name = stem(file)
                 first = self._written.setdefault(name, file)
                 if first is not file:
                     raise InputError(

@@ -14,6 +14,7 @@ from typing import Any
 from mrprism.core.errors import unknown
 
 ASKED = "_MRPRISM_COMPLETE"  # set by the shell's part, with what it wants
+PROTOCOLS = ("lidc-v1", "lidc-matting")  # once more than where they are made, for making them takes seconds
 OPTIONS = ("--install-completion", "--show-completion")
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
@@ -97,15 +98,9 @@ def _scenarios() -> Iterable[str]:
     return SCENARIOS
 
 
-def _protocols() -> Iterable[str]:
-    from mrprism.compare.protocols import PROTOCOLS
-
-    return PROTOCOLS
-
-
 kinds, methods, fusions = _of(_kinds), _of(_methods), _of(_fusions)
 targets, scenarios = _of(_targets), _of(_scenarios)
 masks_of = _of(lambda: ["each", "decisions", *_fusions()])
 compared = _of(lambda: ["table1", "table2", "table3", "table4", "distributions", "all", *_methods()])
-protocols = _of(_protocols)
+protocols = _of(lambda: PROTOCOLS)
 backbones = _of(lambda: ["small", "resnet18", "resnet34"])

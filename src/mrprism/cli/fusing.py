@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mrprism.cli.calls import AnyPath, opened
 from mrprism.core import given
 from mrprism.core.errors import InputError
+from mrprism.core.files import stem
 from mrprism.core.workers import On, Workers
 from mrprism.output.lock import named
 
@@ -120,5 +121,5 @@ def fuse_masks(
 
 def _rater_names(paths: Sequence[Path]) -> list[str]:
     """File names without ending; whole paths where those repeat."""
-    stems = [path.name.removesuffix(".gz").rsplit(".", 1)[0] for path in paths]
+    stems = [stem(path) for path in paths]
     return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]

@@ -5,7 +5,7 @@ For a case and a structure there may be, in any format that is read here:
 - a mask: `CASE/mask_STRUCTURE.png` (as `mrprism predict` writes it), `CASE/STRUCTURE.png`, `CASE_STRUCTURE.png`; with
   one structure `CASE.png`. 0 is background, one other value the structure; floats are read as probabilities;
 - a probability: `CASE/probability_STRUCTURE.png` or `CASE_probability_STRUCTURE.png`, floats from 0 to 1, or whole
-  numbers of 8 or 16 bit, whose largest value is 1;
+  numbers of 8 or 16 bit, of which 255 or 65535 is 1. 8 bits of 0 and 1 alone are refused, for they may be a mask;
 - draws, each a mask or a probability: `CASE/draws/draw0_STRUCTURE.png`, `CASE/drawN_STRUCTURE.png`,
   `CASE_drawN_STRUCTURE.png`, or folders `draw0`, `draw1`, ... of masks named as above. Their chances, where they are not
   alike, stand in `CASE/prediction.json` as `mrprism predict` writes them.
@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mrprism.agreement.candidate import SEEN, NamedFiles, case_folder, spoken_folders, told_of
-from mrprism.compare.nnunet_answers import Labels, label_map, labels_of, read
+from mrprism.compare.nnunet_answers import Labels, alike, labels_of, read
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
 from mrprism.core.names import safe_names
@@ -36,7 +36,7 @@ from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.images import Geometry, LabelFile, ValueFile, read_values
 from mrprism.images.content import FromFile
-from mrprism.images.grids import in_order_of
+from mrprism.images.grids import apart_from, in_order_of
 
 NAMED = 3  # cases and structures that a sentence names
 Kind = Literal["mask", "probability", "draw"]
@@ -84,7 +84,7 @@ def find_answers(
     for case in cases:
         called = tuple(dict.fromkeys((case, written[case])))
         place = case_folder(folder, called, within)
-        map_ = None if labels is None else label_map(folder, called)
+        map_ = None if labels is None else _first([(beside, name) for name in called])
         if map_ is not None:
             found[case] = Answer((map_,), ("mask",), labels=labels)
             continue
@@ -95,6 +95,7 @@ def find_answers(
             found[case] = answer
     if missing:
         raise InputError(_what_is_missing(folder, name, cases, missing, written, task.structures))
+    alike(name, {case: answer.probability[0] for case, answer in found.items() if answer.labels is not None})
     counts = {case: len(answer.draws) for case, answer in found.items()}
     if len(set(counts.values())) > 1:
         low, high = min(counts, key=lambda c: counts[c]), max(counts, key=lambda c: counts[c])
@@ -342,13 +343,7 @@ def _placed(values: FromFile, sample: MultiRaterSample) -> np.ndarray:
             f"'{file}' has the shape {values.array.shape}; case '{sample.name}' has {sample.space}: expected an answer "
             "at the case's own size"
         )
-    known = lies is not None and values.geometry is not None and len(values.geometry.space) == len(lies.space)
-    if (
-        known
-        and lies is not None
-        and values.geometry is not None
-        and (apart := lies.differs(values.geometry))
-    ):
+    if apart := apart_from(lies, values):
         raise InputError(f"'{file}' lies elsewhere than case '{sample.name}': {apart} (the case first)")
     return values.array
 
@@ -369,6 +364,15 @@ def as_probability(values: np.ndarray, kind: Kind, file: Path) -> Float[np.ndarr
             )
     others = np.unique(values[values != 0])
     top = {"u1": 255, "u2": 65535}.get(values.dtype.str[1:])
+    if kind == "probability" and top == 65535:
+        return np.asarray(
+            values / np.float32(top), np.float32
+        )  # 1 is next to nothing, also where it is the largest
+    if kind == "probability" and top == 255 and others.tolist() == [1]:
+        raise InputError(
+            f"'{file}' is called a probability and holds 0 and 1 only, in 8 bits, and 1 may be sure or 1/255; expected "
+            "floats from 0 to 1, whole numbers up to 255, or a mask by its name (mask_STRUCTURE)"
+        )
     if kind == "mask" or len(others) == 0 or (len(others) == 1 and others[0] in (1, top)):
         if len(others) > 1:
             shown = ", ".join(f"{v:g}" for v in others[:5]) + (", ..." if len(others) > 5 else "")

@@ -8,7 +8,7 @@ the number of votes is, and whose mean is the expected share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mrprism.core.brief import counted
 from mrprism.core.errors import InputError
-from mrprism.images import LabelFile, format_of, limit_archive, read_labels
+from mrprism.core.files import stem
+from mrprism.images import LabelFile, limit_archive, read_labels
 from mrprism.layouts.marks import read_json
 from mrprism.layouts.writers.nnunet_votes import VOTES
 
@@ -71,6 +73,13 @@ def labels_of(folder: Path, structures: Sequence[str]) -> Labels | None:
         raise InputError(
             f"'{file}' has labels that are no numbers, or {VOTES} that are none of its labels; expected those of nnU-Net"
         ) from None
+    rungs = {s: len(of) for s, of in votes.items() if s in structures}
+    if len(set(rungs.values())) > 1:
+        (one, short), *_, (other, long) = sorted(rungs.items(), key=lambda rung: rung[1])
+        raise InputError(
+            f"'{file}' has {VOTES} of {counted(short, 'region')} for '{one}' and {long} for '{other}'; expected as many for "
+            "every structure, one for each rater"
+        )
     absent = [s for s in structures if not (votes.get(s) if votes else s in values)]
     if absent:
         raise InputError(
@@ -81,13 +90,27 @@ def labels_of(folder: Path, structures: Sequence[str]) -> Labels | None:
     return Labels(file, values, regions, votes)
 
 
-def label_map(folder: Path, called: Sequence[str]) -> Path | None:
-    """The label map of a case."""
-    for name in called:
-        for file in sorted(folder.glob(f"{_literal(name)}.*")):
-            if file.name.removesuffix(".gz").rsplit(".", 1)[0] == name and format_of(file):
-                return file
-    return None
+def alike(name: str, maps: Mapping[str, Path]) -> None:
+    """Whether the label maps of cases have probabilities beside them, all or none.
+
+    Args:
+        name: What the tool is called, for the sentence.
+
+    Raises:
+        InputError: Some have: their scores would be of another kind than those of the others.
+    """
+    soft = {case: _archive(file).is_file() for case, file in maps.items()}
+    if len(set(soft.values())) > 1:
+        have, lack = next(c for c in soft if soft[c]), next(c for c in soft if not soft[c])
+        raise InputError(
+            f"--with {name}: case '{have}' has probabilities and case '{lack}' lacks '{_archive(maps[lack]).name}'; "
+            "expected them of every case (predict with --save_probabilities) or of none"
+        )
+
+
+def _archive(file: Path) -> Path:
+    """Where nnU-Net keeps the probabilities of a label map."""
+    return file.with_name(f"{stem(file)}.npz")
 
 
 def read(
@@ -99,7 +122,7 @@ def read(
         InputError: A file is broken, or votes are to be read and probabilities were not saved.
     """
     grid = read_labels(file)
-    archive = file.with_name(f"{_stem(file)}.npz")
+    archive = _archive(file)
     if not archive.is_file():
         if labels.votes:
             raise InputError(
@@ -139,12 +162,3 @@ def _probabilities(
         raise InputError(f"'{archive}' holds values that are no probabilities; expected 0 to 1")
     clipped: np.ndarray = np.clip(found, 0, 1)
     return clipped
-
-
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
-
-
-def _literal(name: str) -> str:
-    """A name in which nothing stands for something else when files are looked for."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

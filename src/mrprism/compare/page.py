@@ -42,8 +42,8 @@ def render(comparison: Comparison, tables: Sequence[Table]) -> str:
         style=Markup("".join(file.read_text(encoding="utf-8") for file in STYLES)),
         plan=comparison.plan,
         groups=comparison.groups,
-        headline=headline(comparison, tables),
-        remarks=remarks(comparison),
+        headline=(first := headline(comparison, tables)),
+        remarks=remarks(comparison, first),
         tables=[Shown(table, note(table, comparison)) for table in tables],
         cases=[
             (title, figure)
@@ -185,8 +185,12 @@ def _number_of(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def remarks(comparison: Comparison) -> list[str]:
-    """What limits the tables."""
+def remarks(comparison: Comparison, above: str = "") -> list[str]:
+    """What limits the tables.
+
+    Args:
+        above: The sentence that stands above and need not be said again.
+    """
     said = []
     alike: dict[str, list[str]] = {}  # networks that collapsed in the same way
     for result in comparison.results.values():
@@ -213,7 +217,8 @@ def remarks(comparison: Comparison) -> list[str]:
         )
     patients = len(set(comparison.groups.values()))
     if 0 < patients < ENOUGH:
-        said.append(f"{too_few(patients)}: nothing is bold.")
+        why = too_few(patients)
+        said.append("Nothing is bold." if why in above else f"{why}: nothing is bold.")
     return said
 
 

@@ -17,7 +17,7 @@ from mrprism.compare.plan import Budget, Plan
 from mrprism.core.brief import counted
 from mrprism.core.errors import InputError, unknown
 from mrprism.datasets import Dataset
-from mrprism.datasets.split import Split, split_cases
+from mrprism.datasets.split import Split, split_dataset
 from mrprism.metrics.scores import ANSWERS
 
 LOOKED_AT = 200  # test cases whose masks are looked at
@@ -47,10 +47,8 @@ class Protocol:
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """The cases divided by patient in the protocol's shares; parts that the data set fixes are kept."""
-        names, groups, splits = dataset.names, dataset.groups, dataset.splits
-        known = [splits[name] for name in names]
         # `val` is a share of all cases there, and what is asked for is a share of those that are divided
-        return split_cases(names, [groups[n] for n in names], known, seed=seed, val=self.val, test=self.test)
+        return split_dataset(dataset, seed, val=self.val, test=self.test)
 
     def budget(self, given: Budget) -> Budget:
         """A budget at the protocol's size.

@@ -184,6 +184,7 @@ def _lines_of(comparison: Comparison, slot: Slot) -> Iterator[Line]:
             competes=entry is not None
             and not slot.candidate.ceiling
             and not slot.control
+            and slot.candidate.method != "control"  # asked for by name: still a control
             and step == steps[-1]
             and not result.collapsed,
         )

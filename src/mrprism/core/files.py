@@ -33,3 +33,8 @@ def plain_file(path: Path) -> Path:
     if kind := kind_of_no_file(path):
         raise InputError(f"'{path}' is {kind}; expected a file")
     return path
+
+
+def stem(file: Path) -> str:
+    """A file's name without its ending, which may be two: `scan.nii.gz`."""
+    return file.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -12,6 +12,7 @@ from mrprism.core.seeds import generator_of
 from mrprism.datasets.dataset import Dataset
 
 SPLITS = ("train", "val", "test")
+VAL, TEST = 0.15, 0.2  # shares, unless told
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def split_cases(
     splits: Sequence[str | None],
     *,
     seed: int = 0,
-    val: float = 0.15,
-    test: float = 0.2,
+    val: float = VAL,
+    test: float = TEST,
 ) -> Split:
     """Divide cases so that no patient stands on two sides.
 
@@ -84,7 +85,8 @@ def split_cases(
     return Split(*(tuple(n for n in names if patient[n] in parts[part]) for part in SPLITS))
 
 
-def split_dataset(dataset: Dataset, seed: int) -> Split:
+def split_dataset(dataset: Dataset, seed: int, *, val: float = VAL, test: float = TEST) -> Split:
     """The split of a data set that everything trained on it with this `split_seed` shares."""
     names, groups, splits = dataset.names, dataset.groups, dataset.splits
-    return split_cases(names, [groups[n] for n in names], [splits[n] for n in names], seed=seed)
+    known = [splits[name] for name in names]
+    return split_cases(names, [groups[name] for name in names], known, seed=seed, val=val, test=test)

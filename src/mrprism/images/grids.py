@@ -37,6 +37,13 @@ def in_order_of(file: OfFile, geometry: Geometry | None) -> OfFile:
     return turned
 
 
+def apart_from(geometry: Geometry | None, file: FromFile) -> str | None:
+    """How a file lies elsewhere than a grid, in words, the grid first; None where it does not, or nothing says where it lies."""
+    if geometry is None or file.geometry is None or len(file.geometry.space) != len(geometry.space):
+        return None
+    return geometry.differs(file.geometry)
+
+
 def reordering(lies: Geometry, onto: Geometry) -> tuple[Cut, Geometry] | None:
     """How the axes of a volume change places and direction to become those of another with the same voxels.
 

@@ -77,8 +77,12 @@ class Desk:
         found = {}
         try:
             there = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(self.decisions.folder)}
-        except OSError:
+        except FileNotFoundError:  # nothing was decided yet
             return {}
+        except OSError as error:
+            raise InputError(
+                f"'{self.decisions.folder}' cannot be read: {error.strerror or error}; expected the folder of decisions"
+            ) from error
         for name, place in self._places.items():
             if place not in there:
                 continue

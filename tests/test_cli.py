@@ -98,3 +98,24 @@ def test_demo_trains_compares_and_goes_on_where_it_was(
 
 def _rows(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith("  MrPrism")]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("predict run a.png --out o --coverage many", "Invalid value for '--coverage': expected a number"),
+        ("phantom o --seed x", "Invalid value for '--seed': expected a whole number"),
+        ("phantom o --seed -1", "Invalid value for '--seed': expected at least 0"),
+        ("view data --port 99999", "Invalid value for '--port': expected at most 65535"),
+        (
+            "export data --to nnunet --out o --labels vote",
+            "Invalid value for '--labels': 'vote' is not one of 'masks', 'votes'.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(
+    command: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(command.split()) == 2
+    verb = command.split()[0]
+    assert capsys.readouterr().err == f"mrprism: {says} (see mrprism {verb} --help)\n"

@@ -155,7 +155,7 @@ def _typer(verb: str, run: Callable[..., Any], arguments: list[str]) -> int:
         result = app(arguments, prog_name=f"mrprism {verb}", standalone_mode=False)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line parser
-            return _fail(f"{error.format_message()} (see mrprism {verb} --help)")
+            return _fail(f"{_plain(error.format_message())} (see mrprism {verb} --help)")
         raise
     if stopped:
         raise stopped[0]
@@ -174,6 +174,24 @@ def _keep(verb: str, run: Callable[..., Any], values: dict[str, Any]) -> None:
         written = kept(verb, run, values)
         if written is not None and (not written[0].exists() or wrote_settings(verb, written[0])):
             write_file(*written)
+
+
+_WORDS = (  # what the parser of options says, and what people say
+    ("Value error, ", ""),
+    (", unable to parse string as a number", ""),
+    (", unable to parse string as an integer", ""),
+    ("Input should be a valid number", "expected a number"),
+    ("Input should be a valid integer", "expected a whole number"),
+    ("Input should be greater than or equal to", "expected at least"),
+    ("Input should be less than or equal to", "expected at most"),
+    ("Input should be", "expected"),
+)
+
+
+def _plain(sentence: str) -> str:
+    for said, plain in _WORDS:
+        sentence = sentence.replace(said, plain)
+    return sentence
 
 
 def _fail(sentence: str) -> int:

@@ -101,8 +101,9 @@ class Calibration(BaseModel):
             InputError: It is no share, or there are too few patients for it.
         """
         if not LEAST_COVERAGE <= coverage < 1:
+            hint = f"; {coverage:g} % is written {coverage / 100:g}" if 50 <= coverage < 100 else ""
             raise InputError(
-                f"the coverage is {coverage:g}; expected at least {LEAST_COVERAGE:g} and less than 1"
+                f"the coverage is {coverage:g}; expected at least {LEAST_COVERAGE:g} and less than 1{hint}"
             )
         fewest = min(len(one.widened) for one in self.structures.values())
         if quantile([0.0] * fewest, coverage) is None:

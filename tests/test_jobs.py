@@ -220,6 +220,23 @@ def test_cases_that_stay_in_this_process(tmp_path: Path) -> None:
         agree(cases, workers=TWO)
 
 
+def test_two_processes_predict_and_score_what_one_does(data: Path, tmp_path: Path) -> None:
+    """Each loads the run once; masks, probabilities, tables and pictures are the same to the byte."""
+    run = tmp_path / "run"
+    small = "--size 32 --epochs 1 --backbone small --method fused-label --device cpu --no-evaluate --quiet"
+    assert call(["train", str(data), "--out", str(run), *small.split()]) == 0
+    images = [str(path) for path in sorted((data / "images").iterdir())]
+    found = []
+    for jobs in ("1", "2"):
+        many = ["--device", "cpu", "--jobs", jobs]
+        assert call(["predict", str(run), *images, "--out", str(tmp_path / jobs), *many]) == 0
+        assert call(["evaluate", str(run), "--quiet", *many]) == 0
+        found.append(
+            tree(tmp_path / jobs) | {name: file for name, file in tree(run).items() if name != ".lock"}
+        )
+    same(*found)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_on_a_ray_cluster(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mrprism.cli.many import Jobs, On
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -45,6 +47,8 @@ def run(
             "as GED depend on it."
         ),
     ] = None,
+    jobs: Jobs = None,
+    on: On = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print means and spreads as JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print nothing. The table is in the run folder.")] = False,
 ) -> None:
@@ -66,6 +70,8 @@ def run(
         quiet=quiet,
         as_json=as_json,
         reference=reference,
+        jobs=jobs,
+        on=on,
     )
 
 
@@ -79,6 +85,8 @@ def show_scores(
     as_json: bool,
     reference: str | None = None,
     draws: int | None = None,
+    jobs: int | None = None,
+    on: Literal["local", "ray"] = "local",
 ) -> None:
     """Evaluate and print."""
     from rich.progress import Progress
@@ -100,6 +108,8 @@ def show_scores(
             device=device,
             reference=reference,
             draws=draws,
+            jobs=jobs,
+            on=on,
             each=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mrprism.cli.many import Jobs, On
+
 
 def run(
     run: Annotated[
@@ -39,6 +41,8 @@ def run(
             "validation cases suffice."
         ),
     ] = None,
+    jobs: Jobs = None,
+    on: On = "local",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print as JSON which folders were written.")
     ] = False,
@@ -78,7 +82,16 @@ def run(
     if (note := Run.open(run).config.note) is not None:
         print(f"note: {note}", file=sys.stderr)
     folders = predict_files(
-        run, files, out, window=parse_window(window), device=device, draws=draws, coverage=coverage, each=each
+        run,
+        files,
+        out,
+        window=parse_window(window),
+        device=device,
+        draws=draws,
+        coverage=coverage,
+        each=each,
+        jobs=jobs,
+        on=on,
     )
     if as_json:
         print(json.dumps([str(folder) for folder in folders]))

@@ -49,7 +49,8 @@ class Doer:
         try:
             self.task = pickle.loads(packed)
         except Exception as error:
-            self.broken = InputError(f"{type(error).__name__}: {error}")
+            told = InputError(f"a process could not begin its work: {type(error).__name__}: {error}")
+            self.broken = error if isinstance(error, InputError) else told
 
     def do(self, packed: bytes) -> bytes:
         """Do one pickled case; its pickled `Outcome`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.rows import Rows
 from mrprism.core.sample import Task
+from mrprism.core.workers import On, Workers, in_order
 from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import OWN_REFERENCE, need_images
 from mrprism.learn.known_cases import split_of
+from mrprism.learn.loaded import Loaded
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import need_window
@@ -41,6 +44,8 @@ def evaluate(
     examples: int = 8,
     each: Callable[[int, int], None] | None = None,
     reference: str | None = None,
+    jobs: int | None = None,
+    on: On = "local",
 ) -> Rows[Row]:
     """Score a run on the cases of a split, at their own size, and keep the table in the run folder.
 
@@ -56,6 +61,8 @@ def evaluate(
         each: Called after each case with how many are done, of how many.
         reference: Of a data set on disk: "dataset", the references it names; "decisions", what people settled in the
             viewer; None: as at training, or of another data set its own.
+        jobs: How many cases at a time, each in a process of its own; None: one, or one for each core of a cluster.
+        on: "local": processes of this machine; "ray": a Ray cluster.
 
     Raises:
         InputError: The data set is gone, lacks a case, or has other structures than the run; of split "all", the run
@@ -73,21 +80,12 @@ def evaluate(
     if not names:
         raise InputError(f"{run.path} has no cases in its split '{split}'")
     rows: Rows[Row] = Rows()
-    for done, name in enumerate(names, 1):
-        sample = data[name]
-        if split == "all" and split_of(run.config, image=sample.image) in ("train", "val"):
-            raise InputError(
-                f"split 'all' is for cases that {run.path} never saw; it learned from the image of case '{name}' of "
-                f"'{data.name}'. Score its own test cases (split 'test'), or leave such cases out of the data set"
-            )
-        said = predictor.predict(sample, on_disk=True)
-        prediction = _without_others(said, data.task, run.config.task)
-        rows += score(prediction, sample, data.task, reads=predictor.method.reads, metrics=metrics)
-        fused = predictor.fuse(sample, on_disk=True, said=said) if sample.rated.any(0).all() else None
-        if fused is not None:
-            rows += score(fused, sample, data.task, reads="both", metrics=metrics)
-        if each:
-            each(done, len(names))
+    task = _Scoring(Loaded(predictor), data, split == "all", metrics)
+    with closing(in_order(task, names, Workers(jobs, on))) as scored:
+        for done, found in enumerate(scored, 1):
+            rows += found
+            if each:
+                each(done, len(names))
     table = {"test": "table.csv", "all": f"table-{_safe(data.name)}.csv"}.get(split, f"table-{split}.csv")
     if split != "test":
         write_table(rows, run.path / table)
@@ -101,6 +99,33 @@ def evaluate(
         if examples:
             _keep_examples(predictor, data, _spread(names, rows, examples), new / "examples")
     return rows
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """What all cases have in common; called with the name of one, its rows."""
+
+    loaded: Loaded
+    data: Dataset
+    unseen: bool  # the run must have learned from none
+    metrics: Collection[str] | None
+
+    def __call__(self, name: str) -> list[Row]:
+        predictor, data = self.loaded.predictor, self.data
+        run, sample = predictor.run, data[name]
+        if self.unseen and split_of(run.config, image=sample.image) in ("train", "val"):
+            raise InputError(
+                f"split 'all' is for cases that {run.path} never saw; it learned from the image of case '{name}' of "
+                f"'{data.name}'. Score its own test cases (split 'test'), or leave such cases out of the data set"
+            )
+        said = predictor.predict(sample, on_disk=True)
+        prediction = _without_others(said, data.task, run.config.task)
+        reads = predictor.method.reads
+        rows = list(score(prediction, sample, data.task, reads=reads, metrics=self.metrics))
+        fused = predictor.fuse(sample, on_disk=True, said=said) if sample.rated.any(0).all() else None
+        if fused is not None:
+            rows += score(fused, sample, data.task, reads="both", metrics=self.metrics)
+        return rows
 
 
 def dataset_of(run: Run, dataset: Dataset | str | Path | None, reference: str | None = None) -> Dataset:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ from mrprism.core.errors import InputError
 from mrprism.core.files import plain_file
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import Task
+from mrprism.core.workers import On, Workers, in_order
 from mrprism.datasets.dicom import dicom_files
 from mrprism.datasets.open_image import is_series
 from mrprism.datasets.tree import is_system
 from mrprism.images import ImageFile, Window, format_of, write_mask, write_probability
 from mrprism.learn.known_cases import split_of
+from mrprism.learn.loaded import Loaded
 from mrprism.learn.predictor import Predictor, load
 from mrprism.learn.run import Run
 from mrprism.learn.scaling import open_alike
@@ -46,6 +50,8 @@ def predict_files(
     draws: int | None = None,
     coverage: float | None = None,
     each: Callable[[Path, bool], None] | None = None,
+    jobs: int | None = None,
+    on: On = "local",
 ) -> list[Path]:
     """Outline images: a folder for each, in the image's size, geometry and format.
 
@@ -71,6 +77,8 @@ def predict_files(
         coverage: Share of patients for whom the inner and outer outlines are to hold; None: 0.9, where the validation
             cases suffice.
         each: Called after each image with its folder, and whether it was skipped.
+        jobs: How many images at a time, each in a process of its own; None: one, or one for each core of a cluster.
+        on: "local": processes of this machine; "ray": a Ray cluster.
 
     Returns:
         The folder of each image.
@@ -98,22 +106,45 @@ def predict_files(
     remove_unfinished_in(out)
     learned = _learned(predictor)
     again: dict[str, list[str]] = {}
-    for stem, file in folders.items():
-        folder = out / stem
-        skip = _finished(folder, weights, file, window or predictor.run.config.window, predictor.method.draws)
-        if skip and (other := _learned_otherwise(folder, learned)):
-            again.setdefault(other, []).append(stem)
-            skip = False
-        if not skip:
-            _predict_file(predictor, file, folder, weights, window)
-        if each:
-            each(folder, skip)
+    workers, task = Workers(jobs, on), _Predicting(Loaded(predictor), out, weights, window, learned)
+    try:
+        with closing(in_order(task, list(folders.items()), workers, named=lambda item: item[0])) as done:
+            for stem, (skip, other) in zip(folders, done, strict=True):
+                if other:
+                    again.setdefault(other, []).append(stem)
+                if each:
+                    each(out / stem, skip)
+    finally:
+        if not workers.alone:  # what a worker left that was killed
+            remove_unfinished_in(out)
     for other, stems in again.items():
         warn(
             f"{counted(len(stems), 'image')} in '{out}' had been predicted with another {other}, and are predicted anew"
         )
     _write_cases(out, list(folders))
     return [out / stem for stem in folders]
+
+
+@dataclass(frozen=True)
+class _Predicting:
+    """What all images have in common; called with one and the name of its folder."""
+
+    loaded: Loaded
+    out: Path
+    weights: str
+    window: Window | None
+    learned: Mapping[str, object]
+
+    def __call__(self, item: tuple[str, Path]) -> tuple[bool, str]:
+        """Whether the image was done already; and if it was, but by what was learned otherwise, what that is."""
+        (stem, file), predictor = item, self.loaded.predictor
+        folder = self.out / stem
+        window = self.window or predictor.run.config.window
+        skip = _finished(folder, self.weights, file, window, predictor.method.draws)
+        other = _learned_otherwise(folder, self.learned) if skip else ""
+        if other or not skip:
+            _predict_file(predictor, file, folder, self.weights, self.window)
+        return skip and not other, other
 
 
 def _predict_file(

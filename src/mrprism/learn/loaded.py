@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mrprism.learn.predictor import Predictor, load
@@ -19,8 +20,9 @@ class Loaded:
             "run": one.run,
             "device": str(one.method.device),
             "draws": one.method.draws,
-            "coverage": None if one.calibration is None else one.coverage,
+            "coverage": one.coverage,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.predictor = load(**state)
+        coverage = state.pop("coverage")  # which was agreed to where the predictor was loaded first
+        self.predictor = replace(load(**state), coverage=coverage)

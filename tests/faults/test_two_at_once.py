@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from faults import inputs
 from faults.test_bad_inputs import arguments, content
 from faults.test_failing_machine import TRAIN, WRITERS
 from mrprism.cli import call
+from mrprism.core.errors import InputError
 from mrprism.learn.methods import METHODS
+from mrprism.learn.run import Run
+from mrprism.output.lock import alone
 
 MORE = {  # beside all that write
     "import in place": "import folder {in}/folder {in}/folder/dataset.json",
@@ -88,3 +92,18 @@ def test_the_second_comer_is_refused(
         assert not Path(out).exists() or "{in}" in output_of(command)
     assert content(trained) == before
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_run_is_locked_until_it_is_scored(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def another(run: Run, *_: object, **__: object) -> None:
+        with ThreadPoolExecutor(1) as other, pytest.raises(InputError, match="is being written"):
+            other.submit(lambda: alone(run.path).__enter__()).result()
+        refused.append(run.path)
+
+    monkeypatch.setattr("mrprism.cli.evaluate.show_scores", another)
+    assert call([*TRAIN, str(trained / "data"), "--out", str(tmp_path / "run")]) == 0
+    assert refused == [tmp_path / "run"]

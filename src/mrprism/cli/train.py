@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -144,50 +145,58 @@ def run(
     if resume is not None and (others := typed() - WITH_RESUME):
         options = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise InputError(f"--resume goes on with the run's own settings: leave out {options}")
-    if resume is not None:
-        done = go_on(
-            resume, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
-        )
-    elif dataset is None or out is None:
-        raise InputError("train needs a data set and --out RUN, or --resume RUN")
-    else:
-        refuse_a_lone_process()
-        data = opened(dataset) if reference == "dataset" else referenced(dataset, reference)
-        length = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
-        settled = None
-        if plan is not None:
-            settled = settle(
-                plan, data, length, method=method, backbone=backbone, split_seed=split_seed, device=device
+    with _alone(out if resume is None else resume):  # until it is scored, too
+        if resume is not None:
+            done = go_on(
+                resume, dataset, device=device, checkpoint_every=checkpoint_every, track=track, quiet=quiet
             )
-            length = {}
-        done = train(
-            data,
-            method,
-            out,
-            size=size,
-            learning_rate=learning_rate,
-            schedule=schedule,
-            clip=clip,
-            seed=seed,
-            split_seed=split_seed,
-            backbone=backbone,
-            options=_options(option or []),
-            slices=slices,
-            neighbours=neighbours,
-            drawn_only=drawn_only,
-            plan=settled,
-            nan=nan,
-            select=select,
-            device=device,
-            precision=precision,
-            checkpoint_every=checkpoint_every,
-            track=track,
-            quiet=quiet,
-            **length,  # type: ignore[arg-type]
-        )
-    if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
-        show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
+        elif dataset is None or out is None:
+            raise InputError("train needs a data set and --out RUN, or --resume RUN")
+        else:
+            refuse_a_lone_process()
+            data = opened(dataset) if reference == "dataset" else referenced(dataset, reference)
+            length = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
+            settled = None
+            if plan is not None:
+                settled = settle(
+                    plan, data, length, method=method, backbone=backbone, split_seed=split_seed, device=device
+                )
+                length = {}
+            done = train(
+                data,
+                method,
+                out,
+                size=size,
+                learning_rate=learning_rate,
+                schedule=schedule,
+                clip=clip,
+                seed=seed,
+                split_seed=split_seed,
+                backbone=backbone,
+                options=_options(option or []),
+                slices=slices,
+                neighbours=neighbours,
+                drawn_only=drawn_only,
+                plan=settled,
+                nan=nan,
+                select=select,
+                device=device,
+                precision=precision,
+                checkpoint_every=checkpoint_every,
+                track=track,
+                quiet=quiet,
+                **length,  # type: ignore[arg-type]
+            )
+        if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
+            show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)
     return 0
+
+
+def _alone(place: Path | None) -> AbstractContextManager[object]:
+    """The lock of a run; of several processes that train together, the first holds it for all."""
+    from mrprism.output.lock import alone
+
+    return nullcontext() if place is None or os.environ.get("RANK", "0") != "0" else alone(place)
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from mrprism.fusion.drawing import signed_distance
-from mrprism.learn.outlines import (
-    Observers,
-    Seen,
-    answered_distance,
-    depend,
-    drawn_by,
-    estimate,
-    locate,
-    look,
-)
+from mrprism.learn.habits import Observers, depend, drawn_by, estimate, locate, optimism, worth
+from mrprism.learn.outlines import Seen, answered_distance, look
 
 SIZE = 64
 
@@ -96,6 +88,27 @@ def test_a_steady_rater_is_followed_and_an_unsteady_one_is_not() -> None:
     assert moved[1] < 0.005
 
 
+def test_without_the_network_a_lone_mask_is_moved_by_its_rater_s_habit_and_worth_what_they_are() -> None:
+    found = estimate(one_mask_each())
+    value = {}
+    for rater in (0, 2):
+        masks, rated = np.zeros((4, 1, SIZE, SIZE), bool), np.zeros((4, 1), bool)
+        masks[rater, 0], rated[rater] = disc(16 * (1 + found.bias[rater, 0])), True
+        for answer in (15.5, 16.8, 18.5):  # whatever the network says, near enough
+            seen = look(masks, rated, probability(answer)[None])
+            distance, error = locate(seen, found, network=False)
+            assert np.sqrt((distance[0] > 0).sum() / np.pi) == pytest.approx(
+                16, rel=0.06
+            )  # habits are in radii of what it says
+            value[rater, answer] = worth(seen, found)[0]
+            own = (error[0] / seen.radius[0]) ** 2 + found.network_offset[0] + found.network_ripple[0]
+            assert value[rater, answer] == pytest.approx(1 / own)
+    assert value[0, 16.8] > 2 * value[2, 16.8]  # the steady rater's
+    assert value[0, 16.8] > 1.2 * value[0, 18.5]  # and one who is unlike themselves
+    nobody = look(np.zeros_like(masks), np.zeros_like(rated), probability(16)[None])
+    assert np.isinf(locate(nobody, found, network=False)[1]).all() and np.isnan(worth(nobody, found)).all()
+
+
 def test_a_missed_structure_is_not_believed_where_the_network_sees_it() -> None:
     seen = one_mask_each()
     nobody = np.zeros((4, 1, SIZE, SIZE), bool)
@@ -105,6 +118,51 @@ def test_a_missed_structure_is_not_believed_where_the_network_sees_it() -> None:
     assert (distance[0] > 0).sum() == pytest.approx(np.pi * 15**2, rel=0.15)
     nothing = look(nobody, rated, np.zeros((1, SIZE, SIZE), np.float32))
     assert not (locate(nothing, estimate([*seen, nothing]))[0] > 0).any()
+
+
+def several_masks_each(wobble: float, follows: int = 0, images: int = 60) -> list[Seen]:
+    """Every image outlined by three steady raters and a network that wobbles; on the first images it follows them."""
+    draw = np.random.default_rng(3)
+    seen = []
+    for number in range(images):
+        radius = draw.uniform(14, 20)
+        errors = 0.04 * draw.standard_normal(3)
+        masks = np.array([[disc(radius * (1 + error))] for error in errors])
+        own = errors.mean() if number < follows else wobble * draw.standard_normal()
+        seen.append(look(masks, np.ones((3, 1), bool), probability(radius * (1 + own))[None]))
+    return seen
+
+
+@pytest.mark.parametrize("wobble", [0.03, 0.06, 0.12])
+@pytest.mark.parametrize("persons", [True, False])
+def test_two_masks_of_an_image_tell_how_unsteady_the_network_is(wobble: float, persons: bool) -> None:
+    found = estimate(several_masks_each(wobble), persons=persons)
+    assert np.sqrt(found.network_offset[0]) == pytest.approx(wobble, rel=0.3)
+    if wobble < 0.1:  # steady enough to see the raters beside it
+        np.testing.assert_allclose(np.sqrt(found.offset[:, 0]), 0.04, atol=0.02)
+
+
+def test_a_network_that_follows_the_masks_it_was_shown_is_not_believed_for_it() -> None:
+    seen = several_masks_each(0.08, follows=45)
+    held = np.arange(len(seen)) >= 45
+    hidden = optimism(seen, held)
+    assert hidden[0, 0] > 2
+    plain, careful = estimate(seen[:45]), estimate(seen[:45], hidden=hidden)
+    assert careful.network_offset[0] > 2 * plain.network_offset[0]
+    assert (optimism(several_masks_each(0.08), held) < 2).all()
+
+
+def test_of_many_masks_some_pairs_are_looked_at() -> None:
+    masks = np.array([[disc(radius)] for radius in np.linspace(12, 18, 30)])
+    seen = look(masks, np.ones((30, 1), bool), probability(15)[None])
+    assert len(seen.pairs) == 8 * 7 / 2
+    assert {0, 29} <= {pair.one for pair in seen.pairs} | {pair.other for pair in seen.pairs}
+
+
+def test_a_network_that_has_not_learned_a_structure_says_nothing_against_masks() -> None:
+    masks, rated = np.array([[disc(15)]] * 3), np.ones((3, 1), bool)
+    seen = [look(masks, rated, np.zeros((1, SIZE, SIZE), np.float32))] * 2
+    assert (locate(seen[0], estimate(seen))[0] > 0).any()
 
 
 def test_slots_have_no_bias_and_are_alike() -> None:

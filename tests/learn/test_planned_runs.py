@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 import mrprism
 from mrprism.cli import call
+from mrprism.compare.plan import Budget, native
 from mrprism.core.errors import InputError
 from mrprism.core.sample import MultiRaterSample, Task
 from mrprism.datasets import Dataset, open_dataset
@@ -159,11 +160,45 @@ def test_another_plan_is_another_run(runs: dict[str, Run], sets: dict[str, Path]
         train(sets["images"], runs["images"].path, FLAT.model_copy(update={"overlap": 0.25}))
     with pytest.raises(InputError, match="a plan says how large cases are"):
         train(sets["images"], tmp_path / "other", FLAT, size=64)
-    with pytest.raises(InputError, match="both a plan and slices"):
+    with pytest.raises(InputError, match="as they are or slice by slice"):
         train(sets["volumes"], tmp_path / "other", DEEP, slices="z")
     with pytest.raises(InputError, match="is an image and the plan is for volumes"):
         train(sets["images"], tmp_path / "other", DEEP)
     assert not (tmp_path / "other").exists()
+
+
+def test_what_is_said_beside_a_plan_goes_before_it_even_where_it_is_the_papers(
+    sets: dict[str, Path], tmp_path: Path
+) -> None:
+    run = train(sets["images"], tmp_path / "run", FLAT, epochs=1, batch_size=8, augment="full")
+    assert (run.config.epochs, run.config.batch_size, run.config.augment) == (1, 8, "full")
+    assert FLAT.batch_size != 8 and FLAT.epochs != 1
+
+
+def test_volumes_are_planned_for_unasked(sets: dict[str, Path], tmp_path: Path) -> None:
+    run = mrprism.train(
+        sets["volumes"], "fused-label", tmp_path / "run", backbone="small", epochs=1, device="cpu", quiet=True
+    )
+    assert run.config.plan is not None
+    assert (run.config.plan.dims, run.config.epochs) == (2, 1)  # of eleven slices: their slices are cases
+    assert "spacing" in (run.path / "plan.toml").read_text()
+    with pytest.raises(InputError, match="--slices axial"):
+        mrprism.train(
+            sets["volumes"], "fused-label", tmp_path / "other", backbone="small", size=32, device="cpu"
+        )
+
+
+def test_a_comparison_of_volumes_is_planned_for_once(sets: dict[str, Path]) -> None:
+    data = mrprism.open_dataset(sets["volumes"])
+    budget = native(Budget(backbone="small", epochs=2), data, None, "cpu")
+    assert budget.plan is not None
+    assert (budget.plan.dims, budget.epochs, budget.backbone) == (2, 2, "small")
+    kept = budget.model_copy(update={"plan": budget.plan.model_copy(update={"overlap": 0.25})})
+    again = native(Budget(backbone="small", epochs=2), data, kept, "cpu")
+    assert again.plan is not None and again.plan.overlap == 0.25  # that of the comparison, begun earlier
+    for said in (Budget(size=64), Budget(slices="axial")):
+        assert native(said, data, None, "cpu") == said
+    assert native(Budget(), mrprism.open_dataset(sets["images"]), None, "cpu") == Budget()
 
 
 def test_the_command_line(sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +224,7 @@ def test_the_command_line(sets: dict[str, Path], tmp_path: Path, capsys: pytest.
     assert 'plan = "../plan.toml"' in kept
     assert "as was asked for" in (tmp_path / "run" / "plan.toml").read_text()
     assert call([*words, "--out", str(tmp_path / "x"), *told, "--size", "256"]) == 2
-    assert "leave out --size, or --plan" in capsys.readouterr().err
+    assert "leave out size, or the plan" in capsys.readouterr().err
     auto = ["--plan", "auto", "--epochs", "1", "--no-evaluate"]
     assert call([*words, "--out", str(tmp_path / "auto"), *auto]) == 0, capsys.readouterr().err
     assert 'plan = "auto"' in (tmp_path / "auto" / "settings.toml").read_text()

@@ -53,22 +53,29 @@ def run(
         str,
         typer.Option(help="Seeds with commas between, such as 0,1,2; each method is trained once for each."),
     ] = "0",
-    epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
-    size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training cases; by default 150, or as the plan says.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Images are stretched to SIZE x SIZE pixels; by default 256.")
+    ] = None,
     backbone: Annotated[
         str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
     ] = "resnet34",
-    batch_size: Annotated[int, typer.Option(help="Cases in each step.")] = 8,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Cases in each step; by default 8, or as the plan says.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
     schedule: Annotated[
         Literal["constant", "cosine"], typer.Option(help="How the learning rate changes during training.")
     ] = "constant",
     augment: Annotated[
-        Literal["full", "light", "none"],
+        Literal["full", "light", "none"] | None,
         typer.Option(
-            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also flips."
+            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also "
+            "flips. By default full, or as the plan says."
         ),
-    ] = "full",
+    ] = None,
     slices: Annotated[
         Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
         typer.Option(help="Train on the slices of volumes, as mrprism train does."),
@@ -133,8 +140,8 @@ def run(
         mrprism compare fundus --out quick --methods mrprism,mrnet --epochs 20 --size 64 --backbone small
     """
     from mrprism.cli.calls import opened
-    from mrprism.cli.plan import settle
     from mrprism.compare import as_records, compare
+    from mrprism.learn.plan_told import plan_told
 
     try:
         numbers = tuple(int(seed) for seed in seeds.split(","))
@@ -144,18 +151,14 @@ def run(
         ) from None
     if min(numbers) < 0:
         raise InputError(f"--seeds should not be negative, but one is {min(numbers)}")
-    length: dict[str, object] = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
+    budget: dict[str, object] = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
     if plan is not None:
-        settled = settle(
-            plan,
-            opened(dataset),
-            length,
-            method="mrprism",
-            backbone=backbone,
-            split_seed=split_seed,
-            device=device,
-        )
-        length = {"plan": settled.plan}
+        made = plan_told(
+            plan, opened(dataset), size=size, slices=slices, said=budget,
+            method="mrprism", backbone=backbone, split_seed=split_seed, device=device,
+        )  # fmt: skip
+        assert made is not None
+        budget = {"plan": made.plan}
     outcome = compare(
         dataset,
         out,
@@ -165,7 +168,7 @@ def run(
         draws=draws,
         seeds=numbers,
         budget=_budget(
-            **length, size=size, backbone=backbone, learning_rate=learning_rate, schedule=schedule, slices=slices,
+            **budget, size=size, backbone=backbone, learning_rate=learning_rate, schedule=schedule, slices=slices,
             neighbours=neighbours, drawn_only=drawn_only, split_seed=split_seed,
         ),
         jobs=jobs,
@@ -188,7 +191,7 @@ def _budget(**settings: object) -> Budget:
     from mrprism.compare import Budget
 
     try:
-        return Budget.model_validate(settings)
+        return Budget.model_validate({name: value for name, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).replace("_", "-")

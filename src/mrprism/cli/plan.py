@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mrprism.cli.completion import backbones, methods
-from mrprism.cli.options import typed
-from mrprism.core.errors import InputError
-
-if TYPE_CHECKING:
-    from mrprism.datasets import Dataset
-    from mrprism.learn.plan import Reasoned
 
 
 def run(
@@ -76,22 +69,3 @@ def run(
         )
     else:
         print(made.to_toml(), end="")
-
-
-def settle(told: Path, dataset: Dataset, length: Mapping[str, Any], **machine: Any) -> Reasoned:
-    """The plan that `--plan` of another command asks for, changed by what is typed beside it.
-
-    Args:
-        length: Settings that the plan has, too, as the command has them, typed or not.
-        machine: See `mrprism.learn.planning.plan_given`.
-
-    Raises:
-        InputError: It is no plan, or something is typed that the plan says in another way.
-    """
-    from mrprism.learn.planning import plan_given
-
-    there = typed()
-    if "size" in there:
-        raise InputError("a plan says how large cases are: leave out --size, or --plan")
-    changes = {name: value for name, value in length.items() if name in there}
-    return plan_given(told, dataset, **machine).changed(changes)

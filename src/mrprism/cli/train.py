@@ -32,20 +32,27 @@ def run(
     backbone: Annotated[
         str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
     ] = "resnet34",
-    epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 150,
-    batch_size: Annotated[int, typer.Option(help="Cases in each step.")] = 8,
-    size: Annotated[int, typer.Option(help="Images are stretched to SIZE x SIZE pixels.")] = 256,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training cases; by default 150, or as the plan says.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Cases in each step; by default 8, or as the plan says.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Images are stretched to SIZE x SIZE pixels; by default 256.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
     schedule: Annotated[
         Literal["constant", "cosine"], typer.Option(help="How the learning rate changes during training.")
     ] = "constant",
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: no limit.")] = 0.0,
     augment: Annotated[
-        Literal["full", "light", "none"],
+        Literal["full", "light", "none"] | None,
         typer.Option(
-            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also flips."
+            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also "
+            "flips. By default full, or as the plan says."
         ),
-    ] = "full",
+    ] = None,
     slices: Annotated[
         Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
         typer.Option(
@@ -64,7 +71,8 @@ def run(
         typer.Option(
             metavar="auto|FILE",
             help="In place of --size: learn as a plan says, made from the data (auto) or written by mrprism plan. "
-            "Batch size, augmentation and epochs are the plan's unless given.",
+            "Batch size, augmentation and epochs are the plan's unless given. Volumes are planned for (auto) unless "
+            "--slices or --size is given.",
         ),
     ] = None,
     nan: Annotated[
@@ -127,7 +135,7 @@ def run(
 
         mrprism train fundus --out runs/auto --method fused-label --option label=auto --backbone small
 
-        mrprism train ct --out runs/ct --plan auto
+        mrprism train ct --out runs/ct --epochs 40
 
         mrprism train ct --out runs/ct --slices axial --neighbours 1
 
@@ -135,7 +143,6 @@ def run(
     """
     from mrprism.cli.calls import opened, referenced
     from mrprism.cli.evaluate import show_scores
-    from mrprism.cli.plan import settle
     from mrprism.learn.processes import refuse_a_lone_process
     from mrprism.learn.train import resume as go_on
     from mrprism.learn.train import train
@@ -155,17 +162,13 @@ def run(
         else:
             refuse_a_lone_process()
             data = opened(dataset) if reference == "dataset" else referenced(dataset, reference)
-            length = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
-            settled = None
-            if plan is not None:
-                settled = settle(
-                    plan, data, length, method=method, backbone=backbone, split_seed=split_seed, device=device
-                )
-                length = {}
             done = train(
                 data,
                 method,
                 out,
+                epochs=epochs,
+                batch_size=batch_size,
+                augment=augment,
                 size=size,
                 learning_rate=learning_rate,
                 schedule=schedule,
@@ -177,7 +180,7 @@ def run(
                 slices=slices,
                 neighbours=neighbours,
                 drawn_only=drawn_only,
-                plan=settled,
+                plan=plan,
                 nan=nan,
                 select=select,
                 device=device,
@@ -185,7 +188,6 @@ def run(
                 checkpoint_every=checkpoint_every,
                 track=track,
                 quiet=quiet,
-                **length,  # type: ignore[arg-type]
             )
         if evaluate and os.environ.get("RANK", "0") == "0":  # one of several processes is enough
             show_scores(done, dataset, split="test", device=device, quiet=quiet, as_json=False)

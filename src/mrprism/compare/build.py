@@ -17,7 +17,7 @@ from mrprism.compare.outside import check_names, find_rows, keep_row, outside, s
 from mrprism.compare.page import note as note_under
 from mrprism.compare.page import render
 from mrprism.compare.paper import write_figures
-from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, read_plan, write_plan
+from mrprism.compare.plan import FILE, Budget, Plan, jobs_of, join, make_plan, native, read_plan, write_plan
 from mrprism.compare.protocols import protocol_of
 from mrprism.compare.results import Comparison, read_comparison
 from mrprism.compare.sweep import sweep
@@ -92,6 +92,7 @@ def compare(
         rows: Answers of other tools to stand in the tables, name to folder or as "NAME=FOLDER"; which files are looked
             for says `mrprism.compare.answers`. They are read and scored before anything is trained.
         protocol: A name of `mrprism.compare.protocols.PROTOCOLS`, which fixes split, size, draws and metrics.
+        budget: What every method is given alike. Volumes are planned for, unless it names `slices`, `size` or a plan.
         draws: Outlines drawn by methods that draw; None: as the protocol says, else each method's own number.
         jobs: Runs side by side; None: one a GPU, or one for every four cores.
         on: "local": processes of this machine; "ray": tasks of a Ray cluster.
@@ -118,7 +119,9 @@ def compare(
     elsewhere = outside(rows)
     data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     whole = data.path is not None and data.manifest is not None and len(data) == len(data.manifest.cases)
-    budget, kept_at = budget or Budget(), None if whole else out / DATA
+    kept_at = None if whole else out / DATA
+    before = read_plan(out).budget if plain_file(out / FILE).is_file() else None
+    budget = native(budget or Budget(), data, before, device)
     if (fixed := protocol_of(protocol)) is None:
         new = make_plan(data, budget, choice, seeds, (), kept_at).model_copy(update={"draws": draws})
     else:

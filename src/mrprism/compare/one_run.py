@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from mrprism.compare.plan import Cost, Job
 from mrprism.datasets import Dataset, open_dataset
@@ -68,14 +69,17 @@ def do(job: Job) -> None:
 
 
 def _trained(job: Job, dataset: Dataset) -> Run:
-    options = {"device": job.device, "checkpoint_every": job.checkpoint_every}
+    options: dict[str, Any] = {"device": job.device, "checkpoint_every": job.checkpoint_every}
     if (job.run / "config.json").is_file():
         job.check(Run.open(job.run))
-        return resume(job.run, dataset, **options)  # type: ignore[arg-type]
+        return resume(job.run, dataset, **options)
     shutil.rmtree(job.run, ignore_errors=True)  # a start that died before its first file was whole
+    budget: dict[str, Any] = dict(job.budget)
+    if job.budget.plan is not None:
+        budget["size"] = None
     return train(
         dataset, job.method, job.run, options=job.options, seed=job.seed,
-        **dict(job.budget), **options,  # type: ignore[arg-type]
+        **budget, **options,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from mrprism.images.slicing import Plane
 from mrprism.learn import plan as how
 from mrprism.learn.methods import check_needs, method_class
 from mrprism.learn.methods.build import build_method, check_dims
+from mrprism.learn.plan_told import plan_told
 from mrprism.learn.run import Run, read_model
 from mrprism.learn.settings import Augment, RunConfig
 from mrprism.output.files import write_file
@@ -65,6 +66,35 @@ class Budget(BaseModel):
             if values.get(name, value) != value:
                 raise ValueError(f"{name} is {values[name]}, and {value} in the plan; expected the same")
         return {**values, **said}
+
+
+def native(budget: Budget, dataset: Dataset, before: Budget | None, device: str | None) -> Budget:
+    """The budget with a plan for volumes, unless it says itself how large cases are.
+
+    Args:
+        before: Of the same comparison, begun earlier: its plan stays.
+
+    Raises:
+        InputError: There can be no plan.
+    """
+    told = budget.model_fields_set
+    if told & {"size", "slices", "plan"}:
+        return budget
+    planned = plan_told(
+        None if before is None else before.plan,
+        dataset,
+        size=None,
+        slices=None,
+        said={name: getattr(budget, name) if name in told else None for name in PLANNED},
+        method="mrprism",
+        backbone=budget.backbone,
+        split_seed=budget.split_seed,
+        device=device,
+    )
+    if planned is None:
+        return budget
+    said = {name: getattr(budget, name) for name in told - set(PLANNED)}
+    return Budget(**said, plan=planned.plan)
 
 
 class Wanted(BaseModel):

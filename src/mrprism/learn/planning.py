@@ -24,7 +24,7 @@ from mrprism.datasets import Dataset, open_dataset
 from mrprism.datasets.dataset import need_images
 from mrprism.learn.budget import Machine, machine_for
 from mrprism.learn.methods import METHODS
-from mrprism.learn.plan import Channel, Normalise, Plan, Reasoned, read_plan
+from mrprism.learn.plan import Channel, Normalise, Plan, Reasoned
 from mrprism.learn.survey import DARK, Survey, survey
 from mrprism.output.files import write_file
 
@@ -105,29 +105,6 @@ def plan(
     if out is not None:
         write_file(Path(out), made.to_toml().encode())
     return made
-
-
-def plan_given(
-    told: Plan | Reasoned | str | Path,
-    dataset: Dataset,
-    *,
-    method: str,
-    backbone: str,
-    split_seed: int,
-    device: str | None,
-) -> Reasoned:
-    """The plan that a training is told: itself, its file, or "auto".
-
-    Raises:
-        InputError: As `plan`, or the file is no plan.
-    """
-    if isinstance(told, Reasoned):
-        return told
-    if isinstance(told, Plan):
-        return Reasoned(told, {})
-    if str(told) == AUTO:
-        return plan(dataset, method=method, backbone=backbone, split_seed=split_seed, device=device)
-    return Reasoned(read_plan(told), {}, f"As '{Path(told).name}' said.")
 
 
 def make_plan(found: Survey, machine: Machine) -> Reasoned:

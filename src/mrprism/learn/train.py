@@ -22,7 +22,7 @@ from mrprism.learn.methods import check_needs
 from mrprism.learn.methods.build import build_method
 from mrprism.learn.methods.method import Method
 from mrprism.learn.plan import Plan, Reasoned
-from mrprism.learn.planning import plan_given
+from mrprism.learn.plan_told import plan_told
 from mrprism.learn.prepare import Prepared, prepare, prepare_again
 from mrprism.learn.processes import refuse_a_lone_process
 from mrprism.learn.run import Run, refuse_another, refuse_existing
@@ -31,8 +31,8 @@ from mrprism.learn.weights import refuse_untied
 from mrprism.output.files import remove_leftovers, write_file
 from mrprism.output.lock import alone_in
 
-EPOCHS, BATCH, SIZE = 150, 8, 256
-AUGMENT: Augment = "full"
+SIZE = 256
+PAPER: dict[str, Any] = {"epochs": 150, "batch_size": 8, "augment": "full"}
 
 
 @alone_in("out")
@@ -41,9 +41,9 @@ def train(
     method: str = "mrprism",
     out: str | Path = "run",
     *,
-    epochs: int = EPOCHS,
-    batch_size: int = BATCH,
-    size: int = SIZE,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    size: int | None = None,
     learning_rate: float = 1e-4,
     schedule: Literal["constant", "cosine"] = "constant",
     clip: float = 0.0,
@@ -51,7 +51,7 @@ def train(
     split_seed: int = 0,
     backbone: str = "resnet34",
     options: Mapping[str, Any] | None = None,
-    augment: Augment = AUGMENT,
+    augment: Augment | None = None,
     slices: Plane | None = None,
     neighbours: int = 0,
     drawn_only: bool = False,
@@ -65,14 +65,16 @@ def train(
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Train a method on a data set into a run folder. The defaults are the paper's.
+    """Train a method on a data set into a run folder. The defaults are the paper's; volumes are planned for.
 
     Adam; the same seed, settings and data give the same weights on a CPU, stopped and resumed or not.
 
     Args:
         dataset: A data set, or its folder.
         out: The run folder. If these very settings were begun there and stopped, they are gone on with.
-        size: Images are stretched to `size` × `size` pixels; not with a plan.
+        epochs: Passes over the training cases. None: as the plan says, or 150 without one; alike `batch_size` (8)
+            and `augment` ("full").
+        size: Images are stretched to `size` × `size` pixels; not with a plan. None: 256.
         clip: Largest norm of the gradient; 0: not clipped.
         seed: Of weights, order and augmentation; `split_seed` draws the split, so that runs with
             other seeds are still tested on the same cases.
@@ -81,7 +83,8 @@ def train(
         neighbours: Slices on each side that come along as channels.
         drawn_only: Leave out slices on which nobody drew anything.
         plan: How cases are brought before the network, in place of `size`: a plan, its file, or "auto", which makes one
-            as `mrprism.plan` does. It says batch size, augmentation and epochs, too, unless they are given here.
+            as `mrprism.plan` does. It says batch size, augmentation and epochs, too, unless they are given here. None:
+            "auto" for volumes whose `slices` nobody asked for, no plan for images.
         nan: What becomes of a batch whose loss is no number: "stop" the training, or "skip" the batch, which
             is logged and counted. An epoch of which nothing is left stops the training all the same.
         select: Which epoch's weights the run keeps: "last"; "val", the best soft Dice against the mean
@@ -112,29 +115,24 @@ def train(
         refuse_existing(out)
     accelerator.wait_for_everyone()  # before the main process makes the folder
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    planned = None
-    if plan is not None:
-        planned = plan_given(
-            plan, dataset, method=method, backbone=backbone, split_seed=split_seed, device=device
-        )
-        if size != SIZE:
-            raise InputError("a plan says how large cases are: leave out size, or the plan")
-        said = {"epochs": (epochs, EPOCHS), "batch_size": (batch_size, BATCH), "augment": (augment, AUGMENT)}
-        planned = planned.changed({name: value for name, (value, usual) in said.items() if value != usual})
-        epochs, batch_size, augment = planned.plan.epochs, planned.plan.batch_size, planned.plan.augment
+    said: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "augment": augment}
+    planned = plan_told(
+        plan, dataset, size=size, slices=slices, said=said,
+        method=method, backbone=backbone, split_seed=split_seed, device=device,
+    )  # fmt: skip
+    paper = {name: PAPER[name] if value is None else value for name, value in said.items()}
+    length = paper if planned is None else {name: getattr(planned.plan, name) for name in said}
     settings: dict[str, Any] = {
         "method": method,
         "options": dict(given.one_of(options or {}, Mapping, "options as a dictionary, name to value")),
         "backbone": backbone,
         "seed": seed,
         "split_seed": split_seed,
-        "size": size,
-        "epochs": epochs,
-        "batch_size": batch_size,
+        "size": SIZE if size is None else size,
+        **length,
         "learning_rate": learning_rate,
         "schedule": schedule,
         "clip": clip,
-        "augment": augment,
         "slices": slices,
         "neighbours": neighbours,
         "drawn_only": drawn_only,

@@ -124,16 +124,16 @@ def test_ssn_begins_with_the_mean_alone() -> None:
     method.begin_epoch(0, 10)
     assert method.warm
     next(method.losses(batch))["likelihood"].backward()
-    assert method.factor_head.deconvolution.weight.grad is None
+    assert method.factor_head.weight.grad is None
     method.begin_epoch(1, 10)
     next(method.losses(batch))["likelihood"].backward()
-    assert method.factor_head.deconvolution.weight.grad.abs().sum() > 0
+    assert method.factor_head.weight.grad.abs().sum() > 0
 
 
 def test_ssn_bounds_what_its_heads_say() -> None:
     method = made("ssn")
-    for head in (method.variance_head, method.factor_head):
-        torch.nn.init.constant_(head.deconvolution.bias, 1e4)
+    for layer in (method.variance_head.deconvolution, method.factor_head):
+        torch.nn.init.constant_(layer.bias, 1e4)
     normal = method.eval().distribution(whole(32, 32).image)
     assert normal.variance.max() <= math.exp(6) + 1 and normal.factor.abs().max() <= 10
 

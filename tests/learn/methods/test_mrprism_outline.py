@@ -30,14 +30,20 @@ def step(method: MrPrismOutline, batch: Batch) -> None:
 
 def test_recurrences_divide_the_training_after_its_first_part() -> None:
     made, rounds = method(recurrences=3), []
+    made.cases = [*made.cases] * 3
     for epoch in range(10):
         made.begin_epoch(epoch, 10)
         rounds.append(int(made.round))
     assert rounds == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    few = method(recurrences=3)
+    few.cases = few.cases[:7]
+    few.begin_epoch(4, 10)
+    assert not few.round  # too few to show anybody's habit
 
 
-def test_the_network_is_asked_only_where_an_image_has_one_mask() -> None:
+def test_where_raters_have_no_style_the_network_is_asked_only_of_lone_masks() -> None:
     made, batch = method(), whole(32, 32)
+    made.lone.fill_(True)
     assert batch.rated is not None
     alone = torch.zeros_like(batch.rated)
     alone[:, 0] = batch.rated[:, 0]
@@ -48,6 +54,23 @@ def test_the_network_is_asked_only_where_an_image_has_one_mask() -> None:
     made._weigh()
     assert torch.equal(made.targets(batch)[0] * several, before * several)
     assert not torch.equal(made.targets(one)[0], given)
+
+
+def test_some_cases_are_learned_from_once_the_network_was_held_against_them() -> None:
+    made = MrPrismOutline(task(), backbone="tiny")
+    few = samples(32, 32)[:2]
+    many = [replace(case, name=f"{n}-{case.name}") for n in range(30) for case in few]
+    made.prepare(many)
+    assert len(made.held) == 10  # of 60, one in six
+    patients = [replace(case, group=str(n // 12)) for n, case in enumerate(many)]
+    made.prepare(patients)
+    assert made.held == {case.name for case in patients[:12]}  # whole patients
+    batch = replace(whole(32, 32), names=tuple(case.name for case in many[:4]))
+    assert not list(made.losses(batch))
+    made.round += 1
+    assert list(made.losses(batch))
+    made.prepare(many[:40])
+    assert not made.held  # too few to judge by
 
 
 def test_several_masks_are_fused_as_the_label_auto_fuses_them() -> None:

@@ -1,11 +1,13 @@
-"""MrPrism at the outline: the network is one more observer of where the outline lies, and learns from all of them.
+"""MrPrism at the outline: the network is one more observer of where the outline lies, beside which raters are told apart.
 
 ConP proposes a segmentation. DivP says how each rater draws beside it: moved by how much, and how steadily. From
-both follows where the outline is, better than the masks or the network alone say, and ConP learns that. Again, a
-few times in one training. Where an image has few masks, or one, this is what tells good raters from bad.
+both follows what each mask says of the outline and what it is worth, and ConP learns that. Again, a few times in
+one training. Where an image has few masks, or one, this is what tells good raters from bad. ConP's own answer
+is no part of what it learns, and how unsteady it is is counted on cases that were kept from it, so that it
+cannot confirm itself. Asked to fuse given masks, both are observers.
 
 The paper does this pixel by pixel with a network for DivP (method "mrprism"). Here DivP is counted: a
-displacement and a precision for each rater, `mrprism.learn.outlines`. What it costs does not depend on how many
+displacement and a precision for each rater, `mrprism.learn.habits`. What it costs does not depend on how many
 raters there are, only on how many drew on an image.
 
 Source: after Wu et al., "Multi-rater Prism", arXiv:2212.00601; observers of an outline: this package,
@@ -22,37 +24,30 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.special import ndtr
 from torch import Tensor, nn
 
 from mrprism.core.errors import InputError
 from mrprism.core.prediction import Prediction
 from mrprism.core.sample import MultiRaterSample, Task
+from mrprism.fusion.auto import Chosen
 from mrprism.fusion.cases import shared
 from mrprism.fusion.one_case import AUTO
-from mrprism.fusion.pooling import Pooled
+from mrprism.fusion.pooling import Pooled, PooledObservers
 from mrprism.learn.batch import Batch
 from mrprism.learn.batches import collate
+from mrprism.learn.habits import AXES, Dependence, Observers, drawn_by, estimate, locate, optimism, worth
 from mrprism.learn.losses import LOSSES, LossName
 from mrprism.learn.methods.fuse import fuse_batch
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.unet import UNet
-from mrprism.learn.outlines import (
-    AXES,
-    Dependence,
-    Observers,
-    Seen,
-    answered_distance,
-    drawn_by,
-    estimate,
-    locate,
-    look,
-)
+from mrprism.learn.outlines import Seen, answered_distance, look
 
 FIRST = 0.4  # of the training, on masks alone; recurrences divide the rest evenly
 MEMORY = 0.97  # of the running mean of the weights, which sees more calmly than the weights of one step
-FEW = 1  # masks of an image; where there are more, they know the outline better than the network does
+FOLD = 6  # one case in so many is kept from the network until it has been weighed for the first time
+ENOUGH = 8  # cases, at least, that show a habit, or that are kept from the network; else neither is done
 SHARPEST = 0.35  # pixels: no target is surer of its outline than this
 TOGETHER = 16  # cases looked at in one go
 
@@ -65,7 +60,7 @@ class Answer(NamedTuple):
 
 
 class MrPrismOutline(Method):
-    """A plain U-Net whose label is where raters and network together place the outline."""
+    """A plain U-Net whose label is what the raters say of the outline, once their habits beside it are known."""
 
     needs = frozenset({"two raters"})
     portable: ClassVar[frozenset[str]] = frozenset({"probability"})
@@ -94,10 +89,18 @@ class MrPrismOutline(Method):
         self.observer = copy.deepcopy(self.unet).requires_grad_(False).eval()  # that at the last recurrence
         self.cases: Sequence[MultiRaterSample] = ()
         self.masks_alone: Pooled | None = None  # what they say, once prepared
+        self.held: frozenset[str] = frozenset()  # cases that the network does not learn from at first
+        self.lone = torch.ones(
+            len(task.structures), dtype=torch.bool
+        )  # only lone masks are fused with the network
         self.round: Tensor
         self.register_buffer("round", torch.tensor(0))
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0))
+        self.hidden: Tensor
+        self.register_buffer("hidden", torch.ones(2, len(task.structures)))
+        self.usual: Tensor
+        self.register_buffer("usual", torch.ones(len(task.structures)))
         raters, structures = len(task.raters), len(task.structures)
         for name, value in vars(Observers.unknown(raters, structures)).items():
             if value is not None:
@@ -112,6 +115,8 @@ class MrPrismOutline(Method):
         super().prepare(samples)
         self.cases = samples
         self.masks_alone = shared(samples, AUTO, task=self.task)
+        self.held = _held(samples)
+        self.lone = torch.tensor(_without_style(self.masks_alone, len(self.task.structures)))
         for copied in (self.average, self.observer):
             copied.load_state_dict(self.unet.state_dict())
 
@@ -129,7 +134,7 @@ class MrPrismOutline(Method):
         starts = {
             math.ceil(epochs * (FIRST + (1 - FIRST) * r / self.recurrences)) for r in range(self.recurrences)
         }
-        if epoch and epoch in starts:
+        if epoch and epoch in starts and len(self.cases) >= ENOUGH:
             self._weigh()
 
     @torch.no_grad()
@@ -144,28 +149,72 @@ class MrPrismOutline(Method):
             features.append(answer.features.cpu().numpy())
             for one in _look(batch, answer):
                 seen.append(one._replace(network=one.network[:, :0], drawn={}))  # its numbers are enough
+        persons = not self.task.anonymous
+        if self.held and not self.round:
+            held = np.array([case.name in self.held for case in self.cases])
+            self.hidden.copy_(torch.from_numpy(optimism(seen, held, persons=persons)))
         dependent = np.concatenate(features).astype(float) if self.by_image else None
-        self._keep(estimate(seen, dependent, persons=not self.task.anonymous))
+        hidden = self.hidden.cpu().double().numpy()
+        found = estimate(seen, dependent, persons=persons, hidden=hidden)
+        self._keep(found)
+        raters_on = [found] * len(seen) if dependent is None else [found.on(one) for one in dependent]
+        each = np.array([worth(one, raters) for one, raters in zip(seen, raters_on, strict=True)])
+        told = np.isfinite(each).any(0)
+        self.usual[torch.from_numpy(told)] = (
+            torch.from_numpy(np.nanmean(each[:, told], 0)).float().to(self.device)
+        )
         self.round += 1
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        """ConP learns where the observers place the outline; before the first recurrence, what masks alone say."""
-        target, known = self.targets(batch)
+        """ConP learns where the raters place the outline, most from images of which they say most."""
+        target, weight = self.targets(batch)
+        if not self.round:
+            held = torch.tensor([name in self.held for name in batch.names], device=weight.device)
+            weight = weight * ~held[:, None]
+        known = weight > 0
         if known.any():
-            logits = self.unet(batch.image)
-            yield {self.loss: LOSSES[self.loss](logits[known][:, None], target[known][:, None])}
+            logits = self.unet(batch.image)[known][:, None]
+            each = [
+                LOSSES[self.loss](one[None], label[None])
+                for one, label in zip(logits, target[known][:, None], strict=True)
+            ]
+            yield {self.loss: (torch.stack(each) * weight[known]).mean()}
             self._follow()
 
     @torch.no_grad()
-    def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C *space"], Bool[Tensor, "B C"]]:
-        """The label, and which cases and structures have one."""
+    def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C *space"], Float[Tensor, "B C"]]:
+        """The label, and what it weighs; 0: there is none.
+
+        From the first recurrence on it is what the masks say once each rater's habit beside the network is taken off.
+        The network's own answer is no part of it: a network that learns from itself does not learn.
+        """
         assert batch.masks is not None and batch.rated is not None
         raters = batch.rated.sum(1)
         label, known, _ = fuse_batch(AUTO, batch.masks, batch.rated, self.masks_alone)
-        few = (raters > 0) & (raters <= FEW)
-        if self.round and few.any():
-            label = torch.where(few[..., None, None], self.fuse_given(batch), label)
-        return label, known
+        weight = known.float()
+        asked = (raters == 1) | ((raters > 1) & ~self.lone.to(raters.device))
+        if self.round and asked.any():
+            styled, worth_it = self._from_raters(batch)
+            label = torch.where(asked[..., None, None], styled, label)
+            weight = torch.where(asked, worth_it, weight)
+        return label, weight
+
+    def _from_raters(self, batch: Batch) -> tuple[Float[Tensor, "B C *space"], Float[Tensor, "B C"]]:
+        """What given masks say of the outline, and how much it is worth beside a usual image of the training."""
+        answer = self._answer(self.observer, batch)
+        observers, usual = self._observers(), self.usual.cpu().double().numpy()
+        labels, weights = [], []
+        for one, features in zip(_look(batch, answer), answer.features.cpu().numpy(), strict=True):
+            raters = observers.on(features)
+            distance, error = locate(one, raters, network=False)
+            labels.append(_marked(distance, np.where(np.isfinite(error), error, 1)))
+            weights.append(
+                np.where(np.isfinite(error), np.nan_to_num(worth(one, raters) / usual, nan=1.0), 0.0)
+            )
+        as_tensor = [
+            torch.from_numpy(np.stack(x)).float().to(answer.logits.device) for x in (labels, weights)
+        ]
+        return as_tensor[0], as_tensor[1]
 
     def consensus_of(self, batch: Batch) -> Tensor:
         """What masks alone say, by the fusion that `mrprism.fusion.auto` chooses."""
@@ -179,8 +228,7 @@ class MrPrismOutline(Method):
         observers = self._observers()
         fused = []
         for one, features in zip(_look(batch, answer), answer.features.cpu().numpy(), strict=True):
-            distance, error = locate(one, observers.on(features))
-            fused.append(ndtr(distance / np.maximum(error, SHARPEST)[:, None, None]))
+            fused.append(_marked(*locate(one, observers.on(features))))
         return torch.from_numpy(np.stack(fused)).float().to(answer.logits.device)
 
     def predict(self, batch: Batch) -> Prediction:
@@ -245,6 +293,38 @@ class MrPrismOutline(Method):
             float(stored["image_gained"]),
         )
         return Observers(**observed, images=images if self.by_image else None)
+
+
+def _marked(
+    distance: Float[np.ndarray, "C H W"], error: Float[np.ndarray, " C"]
+) -> Float[np.ndarray, "C H W"]:
+    """The chance that a pixel lies inside."""
+    chance: np.ndarray = ndtr(distance / np.maximum(error, SHARPEST)[:, None, None])
+    return chance
+
+
+def _held(samples: Sequence[MultiRaterSample]) -> frozenset[str]:
+    """Cases by which the network is judged before it learns from them: every sixth patient, if masks can judge it.
+
+    It takes several masks of an image to tell the network's errors from a rater's.
+    """
+    patients = [case.name if case.group is None else case.group for case in samples]
+    some = set(list(dict.fromkeys(patients))[::FOLD])
+    held = [case for case, patient in zip(samples, patients, strict=True) if patient in some]
+    judges = sum(bool((case.rated.sum(0) > 1).any()) for case in held)
+    return frozenset(case.name for case in held) if judges >= ENOUGH else frozenset()
+
+
+def _without_style(masks_alone: Pooled, structures: int) -> list[bool]:
+    """Where several masks of an image are better fused without the network: raters there have no style of their own.
+
+    Who draws well changes from image to image, or nobody knows who drew; what a rater does beside the network on
+    other images then says little.
+    """
+    alone = masks_alone.pools.get("outline") if isinstance(masks_alone, Chosen) else None
+    if not isinstance(alone, PooledObservers):
+        return [True] * structures
+    return [observers.erratic for observers in alone.observers]
 
 
 def _look(batch: Batch, answer: Answer) -> Iterator[Seen]:

@@ -9,6 +9,7 @@ Departures:
 - structures are separate binaries with one logit each; all of them share ε₁, so that disc and cup vary together;
 - the draws of the loss come in antithetic pairs; the finished loss is divided by the number of pixels and
   structures, which is a constant, and never inside the logsumexp, which would be another model;
+- P is read at half the size and enlarged smoothly: a deconvolution draws its own 2x2 pattern into every outline;
 - log d and P are bounded by a tanh, for in plain background the covariance grows without end otherwise;
 - the first tenth of the epochs trains μ alone.
 The gradient is nearly all of the best draw's: `--clip 1` steadies it.
@@ -34,13 +35,14 @@ from mrprism.learn.bounds import Done, Kept
 from mrprism.learn.draws import noise
 from mrprism.learn.methods.method import Method
 from mrprism.learn.methods.multiple_hypotheses import one_rater
-from mrprism.learn.networks.grid import Grid
+from mrprism.learn.networks.grid import Grid, smooth
 from mrprism.learn.networks.unet import Head, UNet
-from mrprism.learn.space import aside, axes
+from mrprism.learn.space import aside, axes, cropped
 
 LEAST_VARIANCE = 1e-5
 STEEPEST = 6.0  # bound of log d
 START = -2.0  # of log d: pixels by themselves begin quiet
+NARROW = 0.1  # of a usual start
 WIDEST = 10.0  # bound of an entry of P, in log-odds
 
 
@@ -90,7 +92,11 @@ class SSN(Method):
         self.variance_head = Head(width, structures, starts=False, grid=grid)
         assert self.variance_head.deconvolution.bias is not None
         nn.init.constant_(self.variance_head.deconvolution.bias, START)
-        self.factor_head = Head(width, rank * structures, starts=False, grid=grid) if rank else None
+        self.factor_head = grid.point(width, rank * structures) if rank else None
+        if self.factor_head is not None:  # outlines begin to vary a little, and learn how far
+            for parameter in self.factor_head.parameters():
+                parameter.data *= NARROW
+        self.step = grid.strides[0]
         self.warm: Tensor
         self.register_buffer("warm", torch.tensor(False))
 
@@ -153,7 +159,9 @@ class SSN(Method):
         if self.factor_head is None:
             factor = mean.new_zeros(len(mean), 0, *mean.shape[1:])
         else:
-            flat = self.factor_head(features, size).float()
+            ways = self.factor_head(features).float()
+            finer = [pixels * step for pixels, step in zip(ways.shape[2:], self.step, strict=True)]
+            flat = cropped(smooth(ways, finer), size)
             factor = (WIDEST * torch.tanh(flat / WIDEST)).unflatten(1, (self.rank, -1))
         return Normal(mean, log_variance.exp() + LEAST_VARIANCE, factor)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import mrprism
 from mrprism.learn.batch import Batch
 from mrprism.learn.methods import METHODS
-from mrprism.learn.methods.mrprism import MrPrism, Recurrence
+from mrprism.learn.methods.mrprism import MrPrism, Recurrence, Seen
 
 SEEDS = (0, 1, 2)
 STRUCTURES = ("disc", "cup")
@@ -45,9 +45,9 @@ class SeesImage(MrPrism):
         self.look = nn.Conv2d(task.channels, 32, 5, stride=2, padding=2)
         self.divp.fine[0].register_forward_hook(lambda module, given, fine: fine + self.look(self.image))
 
-    def recur(self, image: Tensor, confidence: Tensor, rounds: int) -> Iterator[Recurrence]:
+    def _seen(self, image: Tensor) -> Seen:
         self.image = image
-        return super().recur(image, confidence, rounds)
+        return super()._seen(image)
 
 
 class VotesFirst(MrPrism):

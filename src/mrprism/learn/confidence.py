@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mrprism.learn.soft_fusion import log_odds, mean_vote
-from mrprism.learn.space import aside, axes
+from mrprism.learn.space import aside
 
 EQUAL = 0.75  # the confidence everyone has before anything is known
 CALIBRATION_RATE = 0.03  # of the running means, each step
@@ -34,9 +34,11 @@ def tally(
         and all pixels inside and outside, by which those are to be divided.
     """
     band = votes * (1 - votes)
-    sides = torch.stack([band * segmentation, band * (1 - segmentation)], -1)
-    inside, outside = torch.einsum("brcp,bcpk->brck", masks.flatten(3), sides.flatten(2, -2)).unbind(-1)
-    chances = sides.sum(axes(segmentation, 2))[:, None]
+    sides = torch.stack([band * segmentation, band * (1 - segmentation)], 2).flatten(3)
+    # structure by structure: the maps of all raters are large, and are read where they lie
+    each = [maps.flatten(2) @ sides[:, c].mT for c, maps in enumerate(masks.unbind(2))]
+    inside, outside = torch.stack(each, 2).unbind(-1)
+    chances = sides.sum(-1)[:, None]
     return torch.stack([inside, chances[..., 1] - outside], -1), chances
 
 
@@ -103,6 +105,7 @@ def count_in(
     masks: Float[Tensor, "B R C *space"],
     rated: Bool[Tensor, "B R C"],
     segmentation: Float[Tensor, "B C *space"],
+    votes: Float[Tensor, "B C *space"] | None = None,
 ) -> None:
     """Count how often each rater's real masks agree with the segmentation where raters differ.
 
@@ -113,9 +116,11 @@ def count_in(
         counted: A running mean of each rater's confidence by counting; changed in place.
         usual: The same mean of the log-odds that were read for it; changed in place.
         read: Those of this batch.
+        votes: The share of the masks, where it is known already.
     """
     there = rated.float()
-    hits, chances = tally(masks, (segmentation > 0.5).float(), mean_vote(masks, rated))
+    votes = mean_vote(masks, rated) if votes is None else votes
+    hits, chances = tally(masks, (segmentation > 0.5).float(), votes)
     hits, chances = (hits * there[..., None]).sum(0), (chances * there[..., None]).sum(0)
     cases = there.sum(0)
     rate = CALIBRATION_RATE * (cases > 0)

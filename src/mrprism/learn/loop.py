@@ -137,6 +137,7 @@ class Training:
             place = (epoch, progress.step, self.accelerator.process_index)
             torch.manual_seed(seed_of(config.seed, "step", *place))
             rate = self._set_learning_rate()
+            self.method.begin_step(progress.total_steps)
             with training_advice(config):
                 terms = self._step(batch)
             progress.step += 1

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mrprism.learn.space import aside, axes
+from mrprism.learn.space import aside
 
 CLEAR = 7.0  # log-odds of what all raters agree on, one in a thousand in doubt; seven raters' votes reach it
 CLEAREST = 0.98  # confidences stay within [1 - CLEAREST, CLEAREST], so that log-odds stay within ±3.9
@@ -22,6 +22,16 @@ def log_odds(probability: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.logit(probability, eps=1 - CLEAREST)
 
 
+def summed(
+    maps: Float[Tensor, "B R C *space"], weights: Float[Tensor, "#B R C"]
+) -> Float[Tensor, "B C *space"]:
+    """Σ w z over raters, one weight for a whole map; without a copy of the maps, which are the largest there are."""
+    weights = weights.expand(len(maps), -1, -1)
+    each = [torch.bmm(weights[:, None, :, c], maps[:, :, c].flatten(2))[:, 0] for c in range(maps.shape[2])]
+    together: Tensor = torch.stack(each, 1).unflatten(2, maps.shape[3:])
+    return together
+
+
 def weighted_share(
     masks: Float[Tensor, "B R C *space"],
     rated: Bool[Tensor, "B R C"],
@@ -29,7 +39,8 @@ def weighted_share(
 ) -> Float[Tensor, "B C *space"]:
     """Σ w z / Σ w over those who rated."""
     present = weights * aside(rated, masks)
-    return (present * masks).sum(1) / present.sum(1).clamp(min=1e-6)
+    together = summed(masks, present.flatten(2)) if _is_one(present) else (present * masks).sum(1)
+    return together / present.sum(1).clamp(min=1e-6)
 
 
 def mean_vote(
@@ -46,23 +57,34 @@ def fuse_log_odds(
 ) -> Float[Tensor, "B C *space"]:
     """Log-odds of the consensus: eq. 4 with both terms of Proposition 4, the uniform prior p_u being 0."""
     trusted = weights * aside(rated, masks)
-    if trusted.shape[3:].numel() == 1:  # one weight for the image: Σ w (2z − 1) without a map for each rater
-        together = torch.einsum("brc...,brc->bc...", masks, 2 * trusted.sum(axes(trusted, 3)))
-        return together - trusted.sum(1)
+    if _is_one(trusted):  # Σ w (2z − 1) without a map for each rater
+        return summed(masks, 2 * trusted.flatten(2)) - trusted.sum(1)
     return ((2 * masks - 1) * trusted).sum(1)
 
 
 def settle(
-    logits: Float[Tensor, "B C *space"], masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+    logits: Float[Tensor, "B C *space"],
+    masks: Float[Tensor, "B R C *space"],
+    rated: Bool[Tensor, "B R C"],
+    votes: Float[Tensor, "B C *space"] | None = None,
 ) -> Float[Tensor, "B C *space"]:
     """A consensus that is clear wherever all agree.
 
     Weights read where raters differ say little about the rest; two or four small ones would leave the
     background in doubt.
+
+    Args:
+        votes: The share of the masks, where it is known already.
     """
-    votes = mean_vote(masks.round(), rated)  # who stands in for a rater votes as they most likely would
+    if votes is None:  # who stands in for a rater votes as they most likely would
+        votes = mean_vote(masks.round(), rated)
     logits = torch.where(votes == 1, logits.clamp(min=CLEAR), logits)
     return torch.where((votes == 0) & aside(rated.any(1), votes), logits.clamp(max=-CLEAR), logits)
+
+
+def _is_one(weights: Float[Tensor, "#B R C *small"]) -> bool:
+    """Whether there is one weight for the image."""
+    return weights.shape[3:].numel() == 1
 
 
 def fuse_share(

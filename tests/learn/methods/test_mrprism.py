@@ -116,6 +116,57 @@ def test_gradients_stay_inside_a_recurrence(trust: str) -> None:
     assert gradient is None  # DivP's loss does not reach ConP
 
 
+@pytest.mark.parametrize("trust", ["band", "pixel", "mask"])
+def test_the_recurrences_in_turn_are_their_sum(trust: str) -> None:
+    """What ConP learns in three steps of one recurrence each, from the same weights, is what it learns from all."""
+
+    def steered(learned: str) -> MrPrism:
+        model = method(trust=trust, learned=learned)
+        for part in model.conp.integrate:  # which begin without effect
+            torch.nn.init.normal_(part.out.weight)  # type: ignore[union-attr, arg-type]
+        return model
+
+    batch, found = crowd(3), []
+    for turn in range(3):
+        model = steered("one")
+        model.begin_step(6 + turn)
+        torch.manual_seed(0)
+        (terms,) = model.losses(batch)
+        found.append(float(terms["conp"].detach()) / 3)
+        terms["conp"].backward()
+    model = steered("all")
+    (terms,) = model.losses(batch)
+    assert sum(found) == pytest.approx(float(terms["conp"].detach()), rel=1e-5)
+    assert len({round(value, 6) for value in found}) >= 2, "not the first one each time"
+
+
+def test_one_recurrence_takes_divps_loss_from_half_of_the_cases_at_one_pixel_of_four() -> None:
+    model, batch = method(learned="one"), crowd(4)
+    seen: list[tuple[int, ...]] = []
+    model.divp.register_forward_hook(lambda _, given, drawn: seen.append(tuple(drawn.shape)))
+    model.begin_step(1)
+    (terms,) = model.losses(batch)
+    assert seen == [(4, 4, 2, 2, 2, 16, 16), (2, 4, 2, 16, 16)]
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(bool((p.grad != 0).any()) for p in (model.divp.out, model.divp.straight, model.divp.bias))
+
+
+@pytest.mark.parametrize("first", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_divp_draws_one_pixel_of_each_block_as_it_draws_all(first: tuple[int, int]) -> None:
+    divp = method().divp
+    segmentation = torch.rand(2, 2, 21, 30)
+    torch.testing.assert_close(divp(segmentation, first), divp(segmentation)[:, :, :, first[0], first[1]])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 33)])
+def test_confidence_is_read_alike_from_pixels_that_lie_apart(size: tuple[int, int]) -> None:
+    model = method()
+    segmentation = torch.rand(2, 2, *size)
+    phases = model.divp(segmentation).detach()
+    whole = model._read(interleave(phases, size).sigmoid(), segmentation)
+    torch.testing.assert_close(model._read_phases(phases, segmentation), whole)
+
+
 def test_encoder_runs_once_for_all_recurrences() -> None:
     model = method().eval()
     calls = []

@@ -47,6 +47,9 @@ class Method(nn.Module, ABC):
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Move schedules and per-epoch estimates on; state lives in buffers, so that it is saved."""
 
+    def begin_step(self, step: int) -> None:
+        """Told which step of the training comes, from 0, the same in all processes: for what takes turns."""
+
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """What the optimiser is given; override to give a part its own learning rate."""
         return [{"params": list(self.parameters()), "lr": learning_rate}]

@@ -11,7 +11,8 @@ multiple raters", arXiv:2212.00601; Science Bulletin 69(18), 2024.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,7 +38,7 @@ from mrprism.learn.confidence import (
 from mrprism.learn.losses import LOSSES, LossName, bce, rated_bce
 from mrprism.learn.methods.method import Method
 from mrprism.learn.networks.conp import ConP, Integration
-from mrprism.learn.networks.divp import DivP, interleave
+from mrprism.learn.networks.divp import DivP, apart, interleave
 from mrprism.learn.networks.encoder import Encoder
 from mrprism.learn.networks.grid import Grid
 from mrprism.learn.resize import enlarged
@@ -47,12 +48,14 @@ from mrprism.learn.soft_fusion import (
     fuse_share,
     fuse_verbatim,
     log_odds,
+    mean_vote,
     settle,
 )
 from mrprism.learn.space import aside, cropped, picked
 
 Fusion = Literal["log-odds", "share", "ratio", "verbatim"]
 Trust = Literal["band", "pixel", "mask"]
+Learned = Literal["one", "all"]
 
 
 class Recurrence(NamedTuple):
@@ -62,10 +65,29 @@ class Recurrence(NamedTuple):
     logits: Float[Tensor, "B C *space"]  # ConP
     segmentation: Float[Tensor, "B C *space"]  # ỹ, its probability, detached
     phases: Float[Tensor, "B R C ..."]  # DivP: `raters` before its pixels are interleaved
-    raters: Float[Tensor, "B R C *space"]  # logits of what each rater would mark, detached
-    agreed: Float[Tensor, "B R C *space"]  # chance that each rater agrees with the segmentation, by DivP
     read: Float[Tensor, "B R C *small"]  # log-odds of the confidence DivP shows, for the image or each pixel
     confidence: Float[Tensor, "B R C *small"]  # that, calibrated: what ConP is told and masks are fused with
+
+    @property
+    def raters(self) -> Float[Tensor, "B R C *space"]:
+        """Logits of what each rater would mark, detached; put together only when asked for."""
+        return interleave(self.phases.detach(), self.segmentation.shape[2:])
+
+
+class Seen(NamedTuple):
+    """What all recurrences on an image share."""
+
+    features: list[Tensor]
+    skips: list[Tensor]
+    size: Sequence[int]
+
+
+class Drawn(NamedTuple):
+    """What raters drew."""
+
+    masks: Float[Tensor, "B R C *space"]
+    rated: Bool[Tensor, "B R C"]
+    votes: Float[Tensor, "B C *space"]  # the share of the masks
 
 
 class MrPrism(Method):
@@ -81,6 +103,7 @@ class MrPrism(Method):
         backbone: str = "resnet34",
         encoder_weights: Path | None = None,
         recurrences: Kept = 3,
+        learned: Learned = "all",
         predict_recurrences: Kept | None = None,
         fusion: Fusion | None = None,
         target: Literal["fuse", "self"] = "fuse",
@@ -98,6 +121,9 @@ class MrPrism(Method):
         """
         Args:
             recurrences: τ, rounds of ConP and DivP in training; the first is Rec0.
+            learned: Which of a step's recurrences gradients go through. "one": in turn the first, the second, ... of
+                them, weighing as much as all; those before it run without gradients, those after it not at all.
+                "all": the sum over all, eq. 13, which takes twice the time.
             predict_recurrences: Rounds when predicting; the default is one more than in training.
             fusion: How masks and confidences become one mask. "log-odds": Proposition 4 with the term that
                 eq. 4 drops, the chance of the truth. "share": the share of votes, each weighing its log-odds:
@@ -136,6 +162,8 @@ class MrPrism(Method):
             raise InputError(f"floor must be in [0, 1), not {floor}")
         raters, structures = len(task.raters), len(task.structures)
         self.recurrences = recurrences
+        self.learned = learned
+        self.turn = 0  # the training step, which says whose turn it is
         self.predict_recurrences = predict_recurrences
         self.fusion: Fusion = fusion or ("share" if task.anonymous else "log-odds")
         self.target = target
@@ -154,6 +182,9 @@ class MrPrism(Method):
         self.register_buffer("counted", torch.full((recurrences, raters, structures), EQUAL))
         self.register_buffer("read", torch.zeros(recurrences, raters, structures))
 
+    def begin_step(self, step: int) -> None:
+        self.turn = step
+
     def recur(
         self,
         image: Float[Tensor, "B channel *space"],
@@ -161,40 +192,107 @@ class MrPrism(Method):
         rounds: int,
     ) -> Iterator[Recurrence]:
         """ConP and DivP in turn; the encoder and its skips run once (Algorithm 1, lines 7-11)."""
-        size = image.shape[2:]
+        yield from self._rounds(self._seen(image), confidence, rounds)
+
+    def _seen(self, image: Float[Tensor, "B channel *space"]) -> Seen:
         features = self.encoder(image)
-        skips = self.conp.decoder.skips(features)
+        return Seen(features, self.conp.decoder.skips(features), image.shape[2:])
+
+    def _rounds(
+        self, seen: Seen, confidence: Float[Tensor, "#B R C *small"], rounds: int
+    ) -> Iterator[Recurrence]:
         for round in range(rounds):
-            logits = self.conp(features, skips, log_odds(confidence), size, round)
+            logits = self.conp(*seen[:2], log_odds(confidence), seen.size, round)
             segmentation = logits.detach().sigmoid()  # gradients stay inside a recurrence (after eq. 13)
             phases = self.divp(segmentation)
-            raters = interleave(phases.detach(), size)
-            agreed = agreement(segmentation, raters.sigmoid())
-            read = self._read(agreed, raters.sigmoid(), segmentation)
+            read = self._read_phases(phases.detach(), segmentation)
             confidence = self._corrected(read, round)
-            yield Recurrence(round, logits, segmentation, phases, raters, agreed, read, confidence)
+            yield Recurrence(round, logits, segmentation, phases, read, confidence)
 
     def losses(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        """One step on the sum over the recurrences (eq. 13)."""
+        """One step on the sum over the recurrences (eq. 13), or on one of them, in turn."""
         image, masks, rated = batch.image, batch.masks, batch.rated
         assert image is not None and masks is not None and rated is not None
         confidence = self.equal_confidence(image)
         if self.initial == "random":
             confidence = random_confidence(masks, each_pixel=self.trust == "pixel")
-        target = self.fused_logits(masks, rated, confidence).sigmoid()  # y_0, eq. 15
-        someone = aside(rated.any(1), target)
+        drawn = Drawn(masks, rated, mean_vote(masks, rated))
+        learn = self._learn_one if self.learned == "one" else self._learn_all
+        yield learn(self._seen(image), drawn, confidence)
+
+    def _learn_all(
+        self, seen: Seen, drawn: Drawn, confidence: Float[Tensor, "#B R C *small"]
+    ) -> dict[str, Tensor]:
+        fused = self.fused_logits(drawn.masks, drawn.rated, confidence, votes=drawn.votes)  # y_0, eq. 15
         terms: dict[str, Tensor] = {}
-        for step in self.recur(image, confidence, self.recurrences):
-            target = torch.where(someone, target, step.segmentation)  # nothing to learn where nobody rated
-            losses = {"conp": self.reconstruction(step.logits, target)}  # eq. 8, first term
-            losses |= self._divp_losses(step, masks, rated)
+        for step in self._rounds(seen, confidence, self.recurrences):
+            losses = {"conp": self._conp_loss(step.logits, fused, drawn, step.segmentation)}
+            losses |= self._divp_losses(step, drawn.masks, drawn.rated)
             for name, value in losses.items():
                 terms[name] = terms[name] + value if name in terms else value
             if self.trust == "band":
-                self._calibrate(step, masks, rated)
-            drawn = masks if self.target == "fuse" else (step.raters > 0).float()
-            target = self._fusion(step, drawn, rated).sigmoid()
-        yield terms
+                self._calibrate(step, *drawn)
+            if step.round + 1 < self.recurrences:
+                fused = self._target(step, drawn)
+        return terms
+
+    def _learn_one(
+        self, seen: Seen, drawn: Drawn, confidence: Float[Tensor, "#B R C *small"]
+    ) -> dict[str, Tensor]:
+        """The recurrence whose turn it is, weighing as much as all: an estimate of their sum without bias.
+
+        DivP learns from half of the cases, which epochs choose anew, at one pixel of every block.
+        """
+        round = self.turn % self.recurrences
+        self.turn += 1
+        step: Recurrence | None = None
+        with torch.no_grad():
+            for step in self._rounds(seen, confidence, round):
+                if self.trust == "band":
+                    self._calibrate(step, *drawn)
+            if step is None:
+                fused = self.fused_logits(drawn.masks, drawn.rated, confidence, votes=drawn.votes)  # y_0
+            else:
+                fused, confidence = self._target(step, drawn), step.confidence
+        logits = self.conp(*seen[:2], log_odds(confidence), seen.size, round)
+        segmentation = logits.detach().sigmoid()
+        terms = {"conp": self._conp_loss(logits, fused, drawn, segmentation)}
+        some = slice((len(logits) + 1) // 2)
+        half, known = segmentation[some], drawn.rated[some]
+        first = self._first_pixel()
+        pixels = self.divp(half, first)
+        every = [slice(start, None, stride) for start, stride in zip(first, self.divp.step, strict=True)]
+        masks, there = picked(drawn.masks[some], 3, every), picked(half, 2, every)
+        pixels = cropped(pixels, there.shape[2:])
+        terms |= self._divp_losses_of(pixels, masks, known, there, round)
+        if self.trust == "band":
+            read = self._read(pixels.detach().sigmoid(), there, math.prod(self.divp.step))
+            means = self.counted[round], self.read[round]
+            count_in(*means, one_number(read), drawn.masks[some], known, half, drawn.votes[some])
+        return {name: self.recurrences * value for name, value in terms.items()}
+
+    def _conp_loss(
+        self,
+        logits: Float[Tensor, "B C *space"],
+        fused: Float[Tensor, "B C *space"],
+        drawn: Drawn,
+        segmentation: Float[Tensor, "B C *space"],
+    ) -> Float[Tensor, ""]:
+        """Eq. 8, first term; nothing to learn where nobody rated."""
+        someone = aside(drawn.rated.any(1), fused)
+        return self.reconstruction(logits, torch.where(someone, fused.sigmoid(), segmentation))
+
+    def _target(self, step: Recurrence, drawn: Drawn) -> Float[Tensor, "B C *space"]:
+        """What the next recurrence learns, as log-odds."""
+        masks = drawn.masks if self.target == "fuse" else (step.raters > 0).float()
+        return self._fusion(step, masks, drawn.rated)
+
+    def _first_pixel(self) -> list[int]:
+        """Which pixel of every block is learned from, drawn anew each time."""
+        steps = self.divp.step
+        return [
+            draw % step for draw, step in zip(torch.randint(0, 2, (len(steps),)).tolist(), steps, strict=True)
+        ]
 
     def _divp_losses(
         self, step: Recurrence, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
@@ -203,28 +301,34 @@ class MrPrism(Method):
 
         The estimate is unbiased and costs a quarter; maps over all raters are the largest tensors here.
         """
-        steps = self.divp.step
-        first = [
-            draw % step for draw, step in zip(torch.randint(0, 2, (len(steps),)).tolist(), steps, strict=True)
-        ]
-        every: list[slice] = [slice(start, None, stride) for start, stride in zip(first, steps, strict=True)]
+        first = self._first_pixel()
+        every = [slice(start, None, stride) for start, stride in zip(first, self.divp.step, strict=True)]
         masks, segmentation = picked(masks, 3, every), picked(step.segmentation, 2, every)
         raters = cropped(picked(step.phases, 3, first), masks.shape[3:])
+        return self._divp_losses_of(raters, masks, rated, segmentation, step.round)
+
+    def _divp_losses_of(
+        self,
+        raters: Float[Tensor, "B R C *space"],
+        masks: Float[Tensor, "B R C *space"],
+        rated: Bool[Tensor, "B R C"],
+        segmentation: Float[Tensor, "B C *space"],
+        round: int,
+    ) -> dict[str, Tensor]:
         losses = {}
         if self.multi_head:
             losses["multi_head"] = self.multi_head * rated_bce(raters, masks, rated)  # eq. 9
         if not (self.divp_reconstruction or self.shuffle):
             return losses
-        drawn = raters.sigmoid()
-        read = self._read(agreement(segmentation, drawn), drawn, segmentation)
-        confidence = self._corrected(read, step.round)
+        read = self._read(raters.sigmoid(), segmentation)
+        confidence = self._corrected(read, round)
         own = (raters.detach() > 0).float()  # T_0.5 of DivP's own masks
         if self.divp_reconstruction:  # eq. 8, second term
             source = own if self.target == "self" else masks
             fused = self.fused_logits(source, rated, confidence, raters, segmentation)
             losses["divp"] = self.divp_reconstruction * self.reconstruction(fused, segmentation)
         if self.shuffle:  # eqs. 10-12: under any permutation of confidences both masks fuse alike
-            total = drawn.new_zeros(())
+            total = raters.new_zeros(())
             for _ in range(self.shuffles):
                 shuffled = confidence[:, torch.randperm(confidence.shape[1], device=confidence.device)]
                 goal = self.fused_logits(masks, rated, shuffled).detach().sigmoid()
@@ -237,10 +341,11 @@ class MrPrism(Method):
         assert batch.image is not None
         rounds = list(self.recur(batch.image, self.equal_confidence(batch.image), self.predict_recurrences))
         last = rounds[-1]
-        confidence = self._corrected(log_odds(last.agreed), last.round)
+        raters = last.raters.sigmoid()
+        confidence = self._corrected(log_odds(agreement(last.segmentation, raters)), last.round)
         return Prediction(
             probability=last.segmentation,
-            raters=last.raters.sigmoid(),
+            raters=raters,
             confidence=confidence,
             steps=tuple(step.segmentation for step in rounds),
             weights=one_number(last.confidence).clamp(min=self.floor) if self.trust == "band" else None,
@@ -295,18 +400,32 @@ class MrPrism(Method):
 
     def _read(
         self,
-        agreed: Float[Tensor, "B R C *space"],
         raters: Float[Tensor, "B R C *space"],
         segmentation: Float[Tensor, "B C *space"],
+        stands_for: int = 1,
     ) -> Float[Tensor, "B R C *small"]:
         """Log-odds of the confidence that DivP's maps show: at every pixel, or one for the image.
 
         Far from every outline all raters agree; at the outline itself nobody does better than chance. What
         tells raters apart is how they fare in the band between, so that is where they are judged.
+
+        Args:
+            stands_for: How many pixels of the image each of these is one of.
         """
         if self.trust == "pixel":
-            return log_odds(agreed)
-        return aside(skill(*tally(raters, segmentation, raters.mean(1)), EQUAL), raters)
+            return log_odds(agreement(segmentation, raters))
+        hits, chances = tally(raters, segmentation, raters.mean(1))
+        return aside(skill(stands_for * hits, stands_for * chances, EQUAL), raters)
+
+    def _read_phases(
+        self, phases: Float[Tensor, "B R C ..."], segmentation: Float[Tensor, "B C *space"]
+    ) -> Float[Tensor, "B R C *small"]:
+        """The same of maps whose pixels lie apart; what is counted for the image does not ask where they lie."""
+        size = segmentation.shape[2:]
+        if self.trust == "pixel" or any(n % step for n, step in zip(size, self.divp.step, strict=True)):
+            return self._read(interleave(phases, size).sigmoid(), segmentation)
+        read = self._read(phases.sigmoid().flatten(3), apart(segmentation, self.divp.step).flatten(2))
+        return read[(..., *(None,) * (len(size) - 1))]
 
     def _corrected(self, read: Float[Tensor, "B R C *small"], round: int) -> Float[Tensor, "B R C *small"]:
         """Confidence from DivP's reading; each round has its own means, rounds beyond training the last one's.
@@ -320,11 +439,15 @@ class MrPrism(Method):
         return calibrated(read, self.counted[round], self.read[round])
 
     def _calibrate(
-        self, step: Recurrence, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
+        self,
+        step: Recurrence,
+        masks: Float[Tensor, "B R C *space"],
+        rated: Bool[Tensor, "B R C"],
+        votes: Float[Tensor, "B C *space"] | None = None,
     ) -> None:
         """Move both running means towards what this batch shows."""
         means = self.counted[step.round], self.read[step.round]
-        count_in(*means, one_number(step.read), masks, rated, step.segmentation)
+        count_in(*means, one_number(step.read), masks, rated, step.segmentation, votes)
 
     def _fusion(
         self,
@@ -345,12 +468,16 @@ class MrPrism(Method):
         if self.trust == "mask":
             confidence = read_masks(masks, rated, step.segmentation)
         counted = self.counted[min(step.round, self.recurrences - 1)] != EQUAL
-        drawn = (step.raters > 0).float() if self.target == "self" else step.raters.sigmoid()
         present = rated
         rated = rated | (counted & rated.any(1, keepdim=True))
+        everyone = bool(present.all())
+        raters = None if everyone and self.fusion != "verbatim" else step.raters
+        drawn = masks
+        if raters is not None:
+            drawn = (raters > 0).float() if self.target == "self" else raters.sigmoid()
         if given is None or given.shape[3:] == masks.shape[3:]:
-            masks = torch.where(aside(present, masks), masks, drawn)
-            return self.fused_logits(masks, rated, confidence, step.raters, step.segmentation)
+            masks = masks if everyone else torch.where(aside(present, masks), masks, drawn)
+            return self.fused_logits(masks, rated, confidence, raters, step.segmentation)
         fused = []
         for c in range(rated.shape[2]):  # one structure after the other: these are the largest maps there are
             one, size = slice(c, c + 1), given.shape[3:]
@@ -363,7 +490,9 @@ class MrPrism(Method):
                     large,
                     rated[:, :, one],
                     trust if trust.shape[3:].numel() == 1 else enlarged(trust, size),
-                    enlarged(step.raters[:, :, one], size) if self.fusion == "verbatim" else None,
+                    enlarged(raters[:, :, one], size)
+                    if self.fusion == "verbatim" and raters is not None
+                    else None,
                     enlarged(step.segmentation[:, None, one], size)[:, 0] if self.prior else None,
                 )
             )
@@ -376,8 +505,13 @@ class MrPrism(Method):
         confidence: Float[Tensor, "#B R C *small"],
         raters: Float[Tensor, "B R C *space"] | None = None,
         segmentation: Float[Tensor, "B C *space"] | None = None,
+        votes: Float[Tensor, "B C *space"] | None = None,
     ) -> Float[Tensor, "B C *space"]:
-        """Log-odds of y_fuse (eq. 4), or of y_self (eq. 5) when the masks are DivP's own."""
+        """Log-odds of y_fuse (eq. 4), or of y_self (eq. 5) when the masks are DivP's own.
+
+        Args:
+            votes: The share of the masks, where it is known already.
+        """
         if self.fusion == "verbatim" and raters is not None:
             return fuse_verbatim(masks, rated, raters)
         trusted = confidence.clamp(min=self.floor)
@@ -387,7 +521,7 @@ class MrPrism(Method):
             return fuse_share(masks, rated, log_odds(trusted))
         logits = fuse_log_odds(masks, rated, log_odds(trusted))
         if self.trust != "pixel":
-            logits = settle(logits, masks, rated)
+            logits = settle(logits, masks, rated, votes)
         if self.prior and segmentation is not None:
             logits = logits + self.prior * log_odds(segmentation)
         return logits

@@ -78,7 +78,8 @@ class ConfidenceEmbedding(nn.Module):
     def forward(
         self, weights: Float[Tensor, "B maps *small"], grids: Sequence[Sequence[int]]
     ) -> list[Tensor]:
-        fine = self.to_stride_8(_pooled(weights, grids[2]))
+        fine = self.to_stride_8(weights if _is_one(weights) else pooled(weights, grids[2]))
+        fine = fine.expand(*fine.shape[:2], *grids[2])
         middle = self.to_stride_16(fine)
         coarse = self.to_stride_32(middle)
         return [fit(x, grid) for x, grid in zip((coarse, middle, fine), grids, strict=True)]
@@ -89,10 +90,9 @@ def _separable(width_in: int, width_out: int, grid: Grid, level: int) -> nn.Sequ
     return nn.Sequential(depthwise, grid.point(width_in, width_out))
 
 
-def _pooled(x: Float[Tensor, "B c *small"], size: Sequence[int]) -> Float[Tensor, "B c *space"]:
-    if x.shape[2:].numel() == 1:
-        return x.expand(*x.shape[:2], *size)
-    return pooled(x, size)
+def _is_one(weights: Float[Tensor, "B maps *small"]) -> bool:
+    """Whether they hold for the whole image."""
+    return weights.shape[2:].numel() == 1
 
 
 class Attention(nn.Module):

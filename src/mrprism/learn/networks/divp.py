@@ -8,12 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mrprism.learn.networks.attention import LARGEST_GRID, SelfAttention, fit, grid_of
+from mrprism.learn.networks.attention import (
+    LARGEST_GRID,
+    SelfAttention,
+    fit,
+    grid_of,
+    spread,
+    tokens,
+    untokened,
+)
 from mrprism.learn.networks.grid import CONV, IMAGES, Grid, means, pooled
 from mrprism.learn.soft_fusion import log_odds
 from mrprism.learn.space import cropped
@@ -37,8 +46,12 @@ class DivP(nn.Module):
         self.raters, self.structures, self.grid = raters, structures, grid
         self.step = grid.strides[0]
         phases = math.prod(self.step)
-        self.fine = nn.Sequential(grid.conv(structures, 32, grid.kernel(0, 5), self.step), nn.ReLU())
-        self.coarse = nn.Sequential(grid.conv(32, width, grid.kernel(1), grid.strides[1]), nn.ReLU())
+        self.fine = nn.Sequential(
+            grid.conv(structures, 32, grid.kernel(0, 5), self.step), nn.ReLU(inplace=True)
+        )
+        self.coarse = nn.Sequential(
+            grid.conv(32, width, grid.kernel(1), grid.strides[1]), nn.ReLU(inplace=True)
+        )
         self.patches = CONV[grid.dims](width, width, 2, stride=2)
         self.blocks = nn.ModuleList(SelfAttention(width, heads=4) for _ in range(3))
         self.heads = SelfAttention(width, heads=raters, width_out=raters * per_rater)
@@ -49,25 +62,58 @@ class DivP(nn.Module):
         self.out = nn.Parameter(0.1 * torch.randn(raters, structures * phases, per_rater))
         self.bias = nn.Parameter(torch.zeros(raters, structures * phases, 1))
 
-    def forward(self, segmentation: Float[Tensor, "B C *space"]) -> Float[Tensor, "B R C ..."]:
+    def forward(
+        self, segmentation: Float[Tensor, "B C *space"], first: Sequence[int] | None = None
+    ) -> Float[Tensor, "B R C ..."]:
         """Logits of each rater's mask, the four pixels of every 2 x 2 apart, (B, R, C, 2, 2, h, w): see `interleave`.
 
         Of a volume it is the eight voxels of every 2 x 2 x 2, or those of 1 x 2 x 2 where slices are thick.
 
         Args:
             segmentation: Probabilities; DivP sees nothing else.
+            first: Which pixel of every block is wanted, and no other: (B, R, C, h, w).
         """
+        segmentation = segmentation.contiguous()  # whatever order ConP's maps have
         fine = self.fine(segmentation)
         coarse = self.coarse(fine)
-        tokens = [max(2, n) for n in grid_of(coarse.shape[2:], LARGEST_GRID)]  # a patch needs two
-        x = self.patches(pooled(coarse, tokens))
+        stem = [max(2, n) for n in grid_of(coarse.shape[2:], LARGEST_GRID)]  # a patch needs two
+        patches = self.patches(pooled(coarse, stem))
+        grid = grid_of(patches.shape[2:], LARGEST_GRID)
+        x = tokens(patches, grid)
         for block in (*self.blocks, self.heads):
-            x = block(x)
-        per_rater = F.relu(fit(x, fine.shape[2:]) + self.from_fine(fine))
-        logits: Tensor = self.out @ per_rater.flatten(2).unflatten(1, (self.raters, -1)) + self.bias
-        logits = logits.unflatten(2, (self.structures, *self.step)).unflatten(-1, fine.shape[2:])
-        blurred = torch.einsum("rck,bck...->brc...", self.straight, self._blurs(segmentation))
-        return logits + blurred[(slice(None), slice(None), slice(None), *(None,) * self.grid.dims)]
+            x = block(x, grid)
+        per_rater = self.from_fine(fine).add_(spread(untokened(x, grid), fine.shape[2:])).relu_()
+        out: Tensor = self.out
+        bias: Tensor = self.bias
+        phases = tuple(self.step)
+        if first is not None:
+            here = int(np.ravel_multi_index(tuple(first), phases))
+            size, phases = math.prod(phases), ()
+            out, bias = out[:, here::size], bias[:, here::size]
+        logits = self._drawn(per_rater.flatten(2), self._blurs(segmentation).flatten(3), out, bias)
+        drawn: Tensor = logits.unflatten(2, (self.structures, *phases)).unflatten(-1, fine.shape[2:])
+        return drawn
+
+    def _drawn(
+        self,
+        per_rater: Float[Tensor, "B f N"],
+        blurs: Float[Tensor, "B C K N"],
+        out: Float[Tensor, "R o width"],
+        bias: Float[Tensor, "R o 1"],
+    ) -> Float[Tensor, "B R o N"]:
+        """What features and the straight path say together, in two products: these are the largest maps there are."""
+        few, (outputs, width) = len(per_rater), out.shape[1:]
+        # each rater's phases of a structure see that structure's blurs, and a one for the bias
+        phases = outputs // self.structures
+        own = torch.eye(self.structures, device=blurs.device, dtype=self.straight.dtype)
+        straight = torch.einsum("rck,cd->rcdk", self.straight, own).flatten(2)
+        straight = straight.repeat_interleave(phases, 1)
+        straight = torch.cat([straight, bias], 2).flatten(0, 1)
+        seen = F.pad(blurs.flatten(1, 2), (0, 0, 0, 1), value=1.0)
+        logits = torch.bmm(straight.expand(few, -1, -1), seen).view(few * self.raters, outputs, -1)
+        features = per_rater.reshape(few * self.raters, width, -1)
+        out = out.expand(few, -1, -1, -1).reshape(few * self.raters, outputs, width)
+        return torch.baddbmm(logits, out, features).view(few, self.raters, outputs, -1)
 
     def _blurs(self, segmentation: Float[Tensor, "B C *space"]) -> Float[Tensor, "B C K *half"]:
         half = means(segmentation, self.step)
@@ -83,3 +129,11 @@ def interleave(phases: Float[Tensor, "B R C ..."], size: Sequence[int]) -> Float
     for axis in reversed(range(3, 3 + 2 * dims, 2)):
         whole = whole.flatten(axis, axis + 1)
     return cropped(whole, size)
+
+
+def apart(maps: Float[Tensor, "B C *space"], step: Sequence[int]) -> Float[Tensor, "B C ..."]:
+    """The maps with the pixels of every block of `step` apart, as `interleave` takes them; of a size that blocks fill."""
+    blocks = [size for n, k in zip(maps.shape[2:], step, strict=True) for size in (n // k, k)]
+    dims = len(step)
+    axes = [2 + 2 * axis + 1 for axis in range(dims)] + [2 + 2 * axis for axis in range(dims)]
+    return maps.reshape(*maps.shape[:2], *blocks).permute(0, 1, *axes)

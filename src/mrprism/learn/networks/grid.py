@@ -99,7 +99,9 @@ def smooth(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def pooled(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (B, c, *space) as means over the parts of a coarser grid."""
+    """Maps (B, c, *space) as means over the parts of a coarser grid; unchanged when the size is right."""
+    if tuple(maps.shape[2:]) == tuple(size):
+        return maps
     if maps.ndim == 4:
         return F.adaptive_avg_pool2d(maps, (size[0], size[1]))
     return F.adaptive_avg_pool3d(maps, (size[0], size[1], size[2]))
@@ -108,6 +110,8 @@ def pooled(maps: Tensor, size: Sequence[int]) -> Tensor:
 def means(maps: Tensor, step: Sequence[int]) -> Tensor:
     """Maps (B, c, *space) as means over blocks of `step` pixels; the last blocks may be smaller."""
     step = tuple(min(k, n) for k, n in zip(step, maps.shape[2:], strict=True))
+    if set(step) == {1}:
+        return maps
     pool = F.avg_pool2d if maps.ndim == 4 else F.avg_pool3d
     return pool(maps, step, ceil_mode=True)
 

@@ -60,8 +60,8 @@ class Up(nn.Module):
         """
         # enlarging commutes with what follows but for the border, and the convolution is cheaper before it
         enlarged = smooth(self.from_below(below), skip.shape[2:])
-        joined = F.relu(self.join(enlarged + skip, round))
-        refined: Tensor = self.dropout(F.relu(self.norm(self.refine(joined), round)))
+        joined = F.relu(self.join(enlarged.add_(skip), round), inplace=True)
+        refined: Tensor = self.dropout(F.relu(self.norm(self.refine(joined), round), inplace=True))
         return refined
 
 

@@ -82,15 +82,19 @@ class DivP(nn.Module):
         x = tokens(patches, grid)
         for block in (*self.blocks, self.heads):
             x = block(x, grid)
-        per_rater = self.from_fine(fine).add_(spread(untokened(x, grid), fine.shape[2:])).relu_()
+        weight, bias = self.from_fine.weight.flatten(1), self.from_fine.bias
+        assert bias is not None
+        few = spread(untokened(x + bias, grid), fine.shape[2:]).flatten(2)
+        # a convolution of each pixel, as the product it is: maps of rows come out, whatever order these have
+        per_rater = torch.baddbmm(few, weight.expand(len(few), -1, -1), fine.flatten(2)).relu_()
         out: Tensor = self.out
-        bias: Tensor = self.bias
+        lift: Tensor = self.bias
         phases = tuple(self.step)
         if first is not None:
             here = int(np.ravel_multi_index(tuple(first), phases))
             size, phases = math.prod(phases), ()
-            out, bias = out[:, here::size], bias[:, here::size]
-        logits = self._drawn(per_rater.flatten(2), self._blurs(segmentation).flatten(3), out, bias)
+            out, lift = out[:, here::size], lift[:, here::size]
+        logits = self._drawn(per_rater, self._blurs(segmentation).flatten(3), out, lift)
         drawn: Tensor = logits.unflatten(2, (self.structures, *phases)).unflatten(-1, fine.shape[2:])
         return drawn
 
@@ -111,7 +115,7 @@ class DivP(nn.Module):
         straight = torch.cat([straight, bias], 2).flatten(0, 1)
         seen = F.pad(blurs.flatten(1, 2), (0, 0, 0, 1), value=1.0)
         logits = torch.bmm(straight.expand(few, -1, -1), seen).view(few * self.raters, outputs, -1)
-        features = per_rater.reshape(few * self.raters, width, -1)
+        features = per_rater.view(few * self.raters, width, -1)
         out = out.expand(few, -1, -1, -1).reshape(few * self.raters, outputs, width)
         return torch.baddbmm(logits, out, features).view(few, self.raters, outputs, -1)
 

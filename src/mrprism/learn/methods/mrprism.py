@@ -5,6 +5,8 @@ segmentation what each rater would have drawn, which says how far to trust each.
 calibrate each other. Equation numbers are the paper's. Where we depart from the paper, and why, is
 listed in docs/concepts/mrprism.md.
 
+Long because the two ways to learn from the recurrences are read side by side, as the paper's one algorithm.
+
 Source: Wu et al., "Multi-rater Prism: Learning self-calibrated medical image segmentation from
 multiple raters", arXiv:2212.00601; Science Bulletin 69(18), 2024.
 """

@@ -51,7 +51,6 @@ def same(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> None:
 COMMANDS = {
     "check": "check {data} --out {out}/check.html",
     "agree": "agree {data} --out {out} --resamples 20 --outline",
-    "fuse": "fuse {data} --out {out} --method majority",
     "pooled": "fuse {data} --out {out} --method staple --pooled",
     "auto": "fuse {data} --out {out} --method auto",
 }
@@ -98,7 +97,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("options", ["", "-o without=cy", "-o pseudonyms=yes"])
+@pytest.mark.parametrize("options", ["", "-o without=cy -o pseudonyms=yes"])
 def test_two_processes_import_what_one_does(options: str, trees: Path, tmp_path: Path) -> None:
     found = []
     for jobs in ("1", "2"):

@@ -190,10 +190,12 @@ class MrPrismOutline(Method):
         """
         assert batch.masks is not None and batch.rated is not None
         raters = batch.rated.sum(1)
-        label, known, _ = fuse_batch(AUTO, batch.masks, batch.rated, self.masks_alone)
-        weight = known.float()
-        asked = (raters == 1) | ((raters > 1) & ~self.lone.to(raters.device))
-        if self.round and asked.any():
+        known = raters > 0
+        asked = known & ((raters == 1) | ~self.lone.to(raters.device)) & (self.round > 0)
+        label, weight = torch.zeros_like(batch.masks[:, 0]), known.float()
+        if (known & ~asked).any():
+            label, _, _ = fuse_batch(AUTO, batch.masks, batch.rated, self.masks_alone)
+        if asked.any():
             styled, worth_it = self._from_raters(batch)
             label = torch.where(asked[..., None, None], styled, label)
             weight = torch.where(asked, worth_it, weight)

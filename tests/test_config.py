@@ -165,3 +165,15 @@ def test_texts_survive_the_file() -> None:
     told = tomllib.loads(written[1])["train"]
     assert told["method"] == odd
     assert told["option"]["x"] == odd
+
+
+def test_study_of_a_folder_and_a_plan_of_notes_say_what_was_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["study", str(tmp_path)]) == 2
+    assert "is a folder; expected the file that describes the study" in capsys.readouterr().err
+    assert call(["agree", "data", "--config", str(tmp_path)]) == 2
+    assert "is a folder; expected a file of settings" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("my notes")
+    assert call(["plan", str(tmp_path / "notes.txt")]) == 2
+    assert "expected a data set: its folder or its dataset.json" in capsys.readouterr().err

@@ -55,6 +55,10 @@ def read_toml(file: Path) -> dict[str, Any]:
     Raises:
         InputError: It is not there, or no TOML.
     """
+    if file.is_dir():
+        raise InputError(
+            f"'{file}' is a folder; expected a file of settings, such as '{file / 'settings.toml'}'"
+        )
     try:
         if file.stat().st_size > MOST_BYTES:
             raise InputError(f"'{file}' is larger than 1 MiB; expected a file of settings")
@@ -62,7 +66,9 @@ def read_toml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"settings '{file}' cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"settings '{file}' are not TOML: {error}") from error
+        raise InputError(
+            f"settings '{file}' are not TOML: {error}; expected tables such as [train] with lines such as epochs = 20"
+        ) from error
 
 
 def table_of(file: Path, verb: str, verbs: Sequence[str]) -> dict[str, Any]:

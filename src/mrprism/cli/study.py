@@ -161,6 +161,11 @@ def read_plan(file: Path) -> Plan:
     from mrprism.cli import VERBS
     from mrprism.cli.config import read_toml
 
+    if file.is_dir():
+        raise InputError(
+            f"'{file}' is a folder; expected the file that describes the study, such as '{file / 'study.toml'}': "
+            "mrprism study --help shows one"
+        )
     found = read_toml(file)
     study = found.get("study")
     if not isinstance(study, dict):

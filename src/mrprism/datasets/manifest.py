@@ -176,7 +176,8 @@ def load(path: Path) -> tuple[Manifest | None, list[Fault]]:
     except (OSError, UnicodeDecodeError) as error:
         return None, [Fault("error", text, None, f"'{text}' cannot be read: {error}")]
     except (ValueError, RecursionError) as error:
-        return None, [Fault("error", text, None, f"'{text}' is not valid JSON: {error}")]
+        expected = f"expected a data set: its folder or its {MANIFEST} (mrprism import makes one)"
+        return None, [Fault("error", text, None, f"'{text}' is not valid JSON: {error}; {expected}")]
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:

@@ -159,5 +159,6 @@ def check_weights(method: nn.Module, header: Header, file: Path, cases: int) -> 
         raise InputError(
             f"{file}: these are not the weights of this run's method "
             f"({type(method).__name__}): {len(wrong)} of {len(expected)} tensors differ in name, shape or type, "
-            f"first '{wrong[0][:200]}'"
+            f"first '{wrong[0][:200]}'; a run of another version of mrprism is read by that version, "
+            "which its config.json names, or is trained anew"
         )

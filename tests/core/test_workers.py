@@ -13,7 +13,7 @@ import pytest
 import tasks
 
 from mrprism.core.errors import InputError, WorkersLost
-from mrprism.core.workers import AHEAD, Workers, in_order
+from mrprism.core.workers import AHEAD, START, Workers, in_order
 from mrprism.output.ends import end_of
 
 TWO = Workers(2)
@@ -101,11 +101,41 @@ def test_no_workers_of_other_kinds(workers: tuple[int, str], says: str) -> None:
         Workers(*workers)
 
 
+def test_workers_that_are_done_end_without_a_word() -> None:
+    """Also those that hear of it while they begin."""
+    ends = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", START], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for _ in range(6)
+    ]
+    assert [process.communicate()[1] for process in ends] == [b""] * 6
+
+
+def test_a_module_beside_python_c_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def double(number):\n    return 2 * number\n")
+    code = (
+        "import mine; from mrprism.core.workers import Workers, in_order; "
+        "print(list(in_order(mine.double, [1, 2], Workers(2))))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("[2, 4]\n", "")
+
+
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    share = max(1, (os.cpu_count() or 1) // 2)
-    assert list(in_order(tasks.threads, [0], TWO)) == [str(share)]
+    cores = os.cpu_count() or 1
+    assert list(in_order(tasks.threads, [0, 1], TWO)) == [str(max(1, cores // 2))] * 2
+    assert list(in_order(tasks.threads, [0], Workers(1000))) == [str(cores)]  # one case needs one worker
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # what the user said
     assert list(in_order(tasks.threads, [0], TWO)) == ["3"]
 

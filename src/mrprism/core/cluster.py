@@ -23,6 +23,7 @@ def cluster() -> Iterator[tuple[Any, Mapping[str, float]]]:
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own, 15, starves work on a busy machine
     import ray
 
+    ours = not ray.is_initialized()  # a connection that was there before stays
     try:
         ray.init(log_to_driver=False, ignore_reinit_error=True)
     except Exception as error:
@@ -31,4 +32,5 @@ def cluster() -> Iterator[tuple[Any, Mapping[str, float]]]:
         resources: Any = ray.cluster_resources
         yield ray, resources()
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()

@@ -109,8 +109,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to whoever started us
     waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(waiting,), daemon=True).start()
     try:
+        threading.Thread(target=_listen, args=(waiting,), daemon=True).start()
         first = waiting.get()
         doer = None if first is None else Doer(first)
         while doer is not None and (packed := waiting.get()) is not None:
@@ -126,8 +126,8 @@ def _listen(waiting: queue.SimpleQueue[bytes | None]) -> None:
     given = os.fdopen(os.dup(0), "rb")
     while (message := receive(given)) is not None:
         waiting.put(message)
-    waiting.put(None)
     _thread.interrupt_main(signal.SIGTERM)  # in case a case is under way
+    waiting.put(None)  # after that, or `main` could be over when it is interrupted
 
 
 def _end(number: int, frame: object) -> None:

@@ -217,11 +217,12 @@ class _Process:
     """A worker in a process of this machine."""
 
     def __init__(self, packed: bytes, environment: Mapping[str, str]) -> None:
+        places = os.pathsep.join(place or os.getcwd() for place in sys.path)  # "" is where we are
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", START],
             stdin=subprocess.PIPE,  # its end tells the process that we are gone
             stdout=subprocess.PIPE,
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, **environment, "PYTHONPATH": places},
             start_new_session=True,  # Ctrl-C comes to us, and we tell it
         )
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -259,8 +260,9 @@ class _Process:
 @contextmanager
 def _local(packed: bytes, jobs: int, most: int | None) -> Iterator[tuple[Hire, int]]:
     """Processes of this machine, the cores shared out evenly unless the user said otherwise."""
-    threads = shared_threads(max(1, (os.cpu_count() or 1) // jobs))
-    yield lambda: _Process(packed, threads), max(1, min(jobs, jobs if most is None else most))
+    count = max(1, jobs if most is None else min(jobs, most))
+    threads = shared_threads(max(1, (os.cpu_count() or 1) // count))
+    yield lambda: _Process(packed, threads), count
 
 
 class _Actor:

@@ -171,15 +171,20 @@ class MrPrismOutline(Method):
         if not self.round:
             held = torch.tensor([name in self.held for name in batch.names], device=weight.device)
             weight = weight * ~held[:, None]
-        known = weight > 0
+        assert batch.rated is not None
+        if not batch.rated.any():
+            return
+        known, logits = weight > 0, self.unet(batch.image)
+        # of several processes one may have nothing but cases that are held: the others wait for its part of the step
+        loss = 0 * logits.float().sum()
         if known.any():
-            logits = self.unet(batch.image)[known][:, None]
             each = [
                 LOSSES[self.loss](one[None], label[None])
-                for one, label in zip(logits, target[known][:, None], strict=True)
+                for one, label in zip(logits[known][:, None], target[known][:, None], strict=True)
             ]
-            yield {self.loss: (torch.stack(each) * weight[known]).mean()}
-            self._follow()
+            loss = (torch.stack(each) * weight[known]).mean()
+        yield {self.loss: loss}
+        self._follow()
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> tuple[Float[Tensor, "B C *space"], Float[Tensor, "B C"]]:

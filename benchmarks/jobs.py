@@ -4,8 +4,8 @@
 
 The cases are those of `many.py`. One and two workers take turns, with one thread each. On a machine that others use the
 clock says little, so the page has beside it how the time of the processor was shared: what the command itself had, and
-what its workers had. Two workers on two free cores cannot be quicker than the larger of the two bounds that follow from
-that: the command and half of the workers one after the other, if nothing overlaps.
+what its workers had. If nothing overlaps, two workers on two free cores take the command's own time and half of the
+workers', one after the other; the last column is the gain from that. What overlaps makes it larger.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from mrprism.layouts.brushes import unpack_brush
 from mrprism.layouts.coco import unpack
 from mrprism.layouts.shapes import ellipse, polygon, rectangle
 from mrprism.layouts.table import read_table
-from mrprism.metrics.scores import read_example
+from mrprism.metrics.examples import read_example
 from mrprism.output.tables import as_meant, to_csv
 from mrprism.output.terminal import printable
 

@@ -51,7 +51,7 @@ def test_the_page_of_commands_has_every_option(site: ModuleType) -> None:
         section = page.split(f"## mrprism {verb} ")[1].split("\n## ")[0]
         for option in offered(importlib.import_module(f"mrprism.cli.{module}").run):
             assert option.spoken.replace("|", " or ") in section, (verb, option.name)
-    assert "| `--epochs` | Passes over the training cases. | `150` |" in page
+    assert "| `--learning-rate` | Learning rate of Adam. | `0.0001` |" in page
 
 
 def test_the_page_of_names_has_all_of_them(site: ModuleType) -> None:

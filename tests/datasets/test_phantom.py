@@ -160,7 +160,7 @@ def test_the_command_writes_and_says_what_it_wrote(
         (["--size", "8"], "at least 32 pixels"),
         (["--cases", "0"], "at least 32 pixels and 1 case; asked for 128 pixels and 0 cases"),
         (["--over", "nowhere"], "nowhere"),
-        (["--cases", "many"], "valid integer"),
+        (["--cases", "many"], "expected a whole number"),
     ],
 )
 def test_wrong_wishes_leave_nothing_behind(

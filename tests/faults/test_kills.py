@@ -356,7 +356,8 @@ def test_agree_over_an_older_agreement(forks: Forks, squares: Path, tmp_path: Pa
 
     def result(out: Path) -> dict[str, bytes]:
         found = everything(out, but=("agreement.html",))
-        return {name: content for name, content in found.items() if "unfinished" not in name}
+        # a hidden file may stay behind where the kill met the writing of settings.toml; nobody reads it
+        return {name: content for name, content in found.items() if not name.startswith(".")}
 
     other = turned(squares, tmp_path / "other")
     out = tmp_path / "out"

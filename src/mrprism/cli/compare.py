@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mrprism.cli.completion import backbones, compared, protocols
+from mrprism.cli.completion import compared, protocols
+from mrprism.cli.training import (
+    Augment,
+    Backbone,
+    BatchSize,
+    DrawnOnly,
+    Epochs,
+    LearningRate,
+    Neighbours,
+    Schedule,
+    Size,
+    SplitSeed,
+)
 from mrprism.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,49 +65,26 @@ def run(
         str,
         typer.Option(help="Seeds with commas between, such as 0,1,2; each method is trained once for each."),
     ] = "0",
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training cases; by default 150, or as the plan says.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Images are stretched to SIZE x SIZE pixels; by default 256.")
-    ] = None,
-    backbone: Annotated[
-        str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
-    ] = "resnet34",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Cases in each step; by default 8, or as the plan says.")
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
-    schedule: Annotated[
-        Literal["constant", "cosine"], typer.Option(help="How the learning rate changes during training.")
-    ] = "constant",
-    augment: Annotated[
-        Literal["full", "light", "none"] | None,
-        typer.Option(
-            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also "
-            "flips. By default full, or as the plan says."
-        ),
-    ] = None,
+    epochs: Epochs = None,
+    size: Size = None,
+    backbone: Backbone = "resnet34",
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = 1e-4,
+    schedule: Schedule = "constant",
+    augment: Augment = None,
     slices: Annotated[
         Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
         typer.Option(help="Train on the slices of volumes, as mrprism train does."),
     ] = None,
-    neighbours: Annotated[
-        int, typer.Option(help="With --slices: how many slices on each side come along as channels.")
-    ] = 0,
-    drawn_only: Annotated[
-        bool,
-        typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
-    ] = False,
+    neighbours: Neighbours = 0,
+    drawn_only: DrawnOnly = False,
     plan: Annotated[
         Path | None,
         typer.Option(
             metavar="auto|FILE", help="In place of --size: learn as a plan says, as mrprism train does."
         ),
     ] = None,
-    split_seed: Annotated[
-        int, typer.Option(help="Seed of the random split, for cases whose split the data set does not fix.")
-    ] = 0,
+    split_seed: SplitSeed = 0,
     jobs: Annotated[
         int | None,
         typer.Option(

@@ -9,8 +9,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mrprism.cli.completion import backbones, methods
+from mrprism.cli.completion import methods
 from mrprism.cli.options import typed
+from mrprism.cli.training import (
+    Augment,
+    Backbone,
+    BatchSize,
+    DrawnOnly,
+    Epochs,
+    LearningRate,
+    Neighbours,
+    Schedule,
+    Size,
+    SplitSeed,
+)
 from mrprism.core.errors import InputError
 
 WITH_RESUME = {"dataset", "resume", "device", "checkpoint_every", "track", "evaluate", "quiet"}
@@ -29,43 +41,22 @@ def run(
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method as NAME=VALUE; may be given several times.")
     ] = None,
-    backbone: Annotated[
-        str, typer.Option(help="Encoder: small (laptops), resnet18, resnet34.", autocompletion=backbones)
-    ] = "resnet34",
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training cases; by default 150, or as the plan says.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Cases in each step; by default 8, or as the plan says.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Images are stretched to SIZE x SIZE pixels; by default 256.")
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
-    schedule: Annotated[
-        Literal["constant", "cosine"], typer.Option(help="How the learning rate changes during training.")
-    ] = "constant",
+    backbone: Backbone = "resnet34",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    size: Size = None,
+    learning_rate: LearningRate = 1e-4,
+    schedule: Schedule = "constant",
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: no limit.")] = 0.0,
-    augment: Annotated[
-        Literal["full", "light", "none"] | None,
-        typer.Option(
-            help="Random changes of the training images. light: turn, scale, shift, contrast, brightness; full: also "
-            "flips. By default full, or as the plan says."
-        ),
-    ] = None,
+    augment: Augment = None,
     slices: Annotated[
         Literal["axial", "coronal", "sagittal", "z", "y", "x"] | None,
         typer.Option(
             help="Train on the slices of volumes: along the patient's planes, or along an axis of the file."
         ),
     ] = None,
-    neighbours: Annotated[
-        int, typer.Option(help="With --slices: how many slices on each side come along as channels.")
-    ] = 0,
-    drawn_only: Annotated[
-        bool,
-        typer.Option("--drawn-only", help="With --slices: leave out slices on which nobody drew anything."),
-    ] = False,
+    neighbours: Neighbours = 0,
+    drawn_only: DrawnOnly = False,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -92,9 +83,7 @@ def run(
     seed: Annotated[
         int, typer.Option(help="Seed of the weights, the order of cases and the augmentation.")
     ] = 0,
-    split_seed: Annotated[
-        int, typer.Option(help="Seed of the random split, for cases whose split the data set does not fix.")
-    ] = 0,
+    split_seed: SplitSeed = 0,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:1; by default a GPU if there is one.")
     ] = None,

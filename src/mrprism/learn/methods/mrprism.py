@@ -246,7 +246,6 @@ class MrPrism(Method):
         DivP learns from half of the cases, which epochs choose anew, at one pixel of every block.
         """
         round = self.turn % self.recurrences
-        self.turn += 1
         step: Recurrence | None = None
         with torch.no_grad():
             for step in self._rounds(seen, confidence, round):
@@ -261,9 +260,8 @@ class MrPrism(Method):
         terms = {"conp": self._conp_loss(logits, fused, drawn, segmentation)}
         some = slice((len(logits) + 1) // 2)
         half, known = segmentation[some], drawn.rated[some]
-        first = self._first_pixel()
+        first, every = self._first_pixel()
         pixels = self.divp(half, first)
-        every = [slice(start, None, stride) for start, stride in zip(first, self.divp.step, strict=True)]
         masks, there = picked(drawn.masks[some], 3, every), picked(half, 2, every)
         pixels = cropped(pixels, there.shape[2:])
         terms |= self._divp_losses_of(pixels, masks, known, there, round)
@@ -289,12 +287,12 @@ class MrPrism(Method):
         masks = drawn.masks if self.target == "fuse" else (step.raters > 0).float()
         return self._fusion(step, masks, drawn.rated)
 
-    def _first_pixel(self) -> list[int]:
-        """Which pixel of every block is learned from, drawn anew each time."""
+    def _first_pixel(self) -> tuple[list[int], list[slice]]:
+        """Which pixel of every block is learned from, drawn anew each time: its place, and all of them in a map."""
         steps = self.divp.step
-        return [
-            draw % step for draw, step in zip(torch.randint(0, 2, (len(steps),)).tolist(), steps, strict=True)
-        ]
+        drawn = torch.randint(0, 2, (len(steps),)).tolist()
+        first = [draw % step for draw, step in zip(drawn, steps, strict=True)]
+        return first, [slice(start, None, step) for start, step in zip(first, steps, strict=True)]
 
     def _divp_losses(
         self, step: Recurrence, masks: Float[Tensor, "B R C *space"], rated: Bool[Tensor, "B R C"]
@@ -303,8 +301,7 @@ class MrPrism(Method):
 
         The estimate is unbiased and costs a quarter; maps over all raters are the largest tensors here.
         """
-        first = self._first_pixel()
-        every = [slice(start, None, stride) for start, stride in zip(first, self.divp.step, strict=True)]
+        first, every = self._first_pixel()
         masks, segmentation = picked(masks, 3, every), picked(step.segmentation, 2, every)
         raters = cropped(picked(step.phases, 3, first), masks.shape[3:])
         return self._divp_losses_of(raters, masks, rated, segmentation, step.round)
